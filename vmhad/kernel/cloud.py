@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cloud as the core sees it: compute services, servers, migrations, groups, room. Values read from Nova, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class ServerState(StrEnum):
+    """Nova's vm_state, in lower case, as the API's OS-EXT-STS:vm_state gives it; OTHER is any state not named here."""
+
+    ACTIVE = "active"
+    STOPPED = "stopped"
+    ERROR = "error"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    RESCUED = "rescued"
+    RESIZED = "resized"
+    BUILDING = "building"
+    SHELVED = "shelved"
+    SHELVED_OFFLOADED = "shelved_offloaded"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeService:
+    """A nova-compute as GET /os-services shows it. updated_at: Nova's own text, only compared for change."""
+
+    host: str
+    up: bool
+    enabled: bool
+    disabled_reason: str
+    forced_down: bool
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One VM. host: the compute service host Nova has it on ('' if none).
+
+    volume_backed: it has no image, so its root disk is a volume. local_disk: its flavor asks for local root or
+    ephemeral disk which a volume does not hold. task_state '' if none. vcpus, ram_mib, disk_gib from its flavor.
+    """
+
+    id: str
+    name: str
+    host: str
+    state: ServerState
+    task_state: str = ""
+    locked: bool = False
+    volume_backed: bool = False
+    vcpus: int = 1
+    ram_mib: int = 0
+    disk_gib: int = 0
+    zone: str = ""
+    zone_pinned: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A row of os-migrations. kind: evacuation, live-migration, migration, resize. target '' until one is chosen.
+
+    created_at, updated_at: Nova's own ISO texts, ordered by Nova's clock only among themselves.
+    """
+
+    id: str
+    server: str
+    kind: str
+    status: str
+    source: str
+    target: str
+    created_at: str
+    updated_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A server group. policy: affinity, anti-affinity, soft-affinity or soft-anti-affinity. max_per_host: the
+    anti-affinity rule max_server_per_host, 1 unless set."""
+
+    id: str
+    policy: str
+    members: tuple[str, ...]
+    max_per_host: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What Placement has left on a host, with allocation ratios and reserved amounts applied."""
+
+    host: str
+    vcpus: int
+    ram_mib: int
+    disk_gib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All that planning the recovery of one host needs, read at one time. at: when the read began.
+
+    servers: those Nova has on the host. migrations: unfinished or evacuation ones that name the host as source or
+    target, newest first. member_hosts: server id -> host for every member of the groups that a server of this host
+    is in. services, rooms: of the hosts that could receive.
+    """
+
+    host: str
+    at: float
+    servers: tuple[Server, ...]
+    migrations: tuple[Migration, ...]
+    groups: tuple[Group, ...]
+    member_hosts: Mapping[str, str]
+    services: tuple[ComputeService, ...]
+    rooms: tuple[Room, ...]
+    zones: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of one failure, from suspicion to close, as one table.
+
+An event that the table does not list for a state is an error, never a silent skip. Holding is no state: a held
+incident stays where it is and says why. STUCK is loud, has a reason and a time to look again; it is left when what was
+missing comes back, or by an order. From FENCING on a host that looks alive again changes nothing, unless no act has
+landed: a half-fenced host is the worst host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from vmhad.kernel.proof import Proof
+
+
+class State(StrEnum):
+    SUSPECTED = "suspected"
+    FENCING = "fencing"
+    RECOVERING = "recovering"
+    RECOVERED = "recovered"
+    LIFTING = "lifting"
+    STUCK = "stuck"
+    DISMISSED = "dismissed"
+    CLOSED = "closed"
+
+
+class Event(StrEnum):
+    DISMISSED = "dismissed"
+    FAILED = "failed"
+    WITHDRAWN = "withdrawn"
+    PROVEN = "proven"
+    PROOF_LOST = "proof_lost"
+    EXHAUSTED = "exhausted"
+    RETRIED = "retried"
+    RECOVERED = "recovered"
+    RETURNED = "returned"
+    FELL_AGAIN = "fell_again"
+    LIFTED = "lifted"
+    CLOSED = "closed"
+
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.SUSPECTED: {Event.DISMISSED: State.DISMISSED, Event.FAILED: State.FENCING, Event.CLOSED: State.CLOSED},
+    State.FENCING: {
+        Event.PROVEN: State.RECOVERING,
+        Event.EXHAUSTED: State.STUCK,
+        Event.WITHDRAWN: State.DISMISSED,
+    },
+    State.RECOVERING: {
+        Event.RECOVERED: State.RECOVERED,
+        Event.PROOF_LOST: State.FENCING,
+        Event.EXHAUSTED: State.STUCK,
+    },
+    State.STUCK: {Event.RETRIED: State.FENCING, Event.RETURNED: State.LIFTING, Event.CLOSED: State.CLOSED},
+    State.RECOVERED: {Event.RETURNED: State.LIFTING, Event.CLOSED: State.CLOSED},
+    State.LIFTING: {Event.LIFTED: State.CLOSED, Event.FELL_AGAIN: State.FENCING, Event.CLOSED: State.CLOSED},
+    State.DISMISSED: {},
+    State.CLOSED: {},
+}
+
+ENDED = frozenset(state for state, edges in TRANSITIONS.items() if not edges)
+
+
+class UnlistedEvent(Exception):
+    """An event came in a state that has no edge for it: the code is wrong, not the cloud."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One change of state, kept in the incident: its timeline."""
+
+    at: float
+    state: State
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One failure of one host. id: '<host>.<n>', n counts the host's incidents. held: '' or why the brake holds.
+
+    round: counts the passages into FENCING; steps of an older round prove nothing. wake_at: look again no later.
+    """
+
+    id: str
+    segment: str
+    host: str
+    state: State
+    opened_at: float
+    because: str
+    turns: tuple[Turn, ...] = ()
+    held: str = ""
+    proof: Proof | None = None
+    round: int = 0
+    wake_at: float = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self.state not in ENDED
+
+
+def opened(incident_id: str, segment: str, host: str, now: float, because: str) -> Incident:
+    turn = Turn(now, State.SUSPECTED, because)
+    return Incident(incident_id, segment, host, State.SUSPECTED, now, because, (turn,))
+
+
+def turn(incident: Incident, event: Event, now: float, because: str) -> Incident:
+    """The incident after an event. Raises UnlistedEvent where the table has no such edge."""
+    try:
+        state = TRANSITIONS[incident.state][event]
+    except KeyError:
+        raise UnlistedEvent(f"{incident.id} is {incident.state.value}: no edge for {event.value}") from None
+    return replace(
+        incident,
+        state=state,
+        because=because,
+        held="",
+        turns=(*incident.turns, Turn(now, state, because)),
+        round=incident.round + (state is State.FENCING),
+    )

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers and choices an operator sets for a segment. Code decides; policy has numbers and named choices only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class SilentMeans(StrEnum):
+    """What a host is whose nova-compute is silent while its power is not read OFF, with no further eye to ask."""
+
+    HOLD = "hold"
+    FENCE = "fence"
+
+
+class AfterFence(StrEnum):
+    """What happens to a fenced host once its VMs run elsewhere."""
+
+    STAY_OFF = "stay_off"
+    POWER_ON = "power_on"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One segment's policy. All times in seconds of the deciding engine's own clock."""
+
+    silent_means: SilentMeans = SilentMeans.HOLD
+    after_fence: AfterFence = AfterFence.STAY_OFF
+    # Evidence: two bad readings count only when this far apart, and a channel unread for longer is UNKNOWN.
+    readings_apart_s: float = 0.8
+    channel_stale_s: float = 15.0
+    # Fencing.
+    power_off_deadline_s: float = 20.0
+    fence_attempts_max: int = 3
+    fence_retry_s: float = 30.0
+    # Brake.
+    failed_share_max: float = 0.5
+    blind_share_max: float = 0.5
+    recoveries_max: int = 8
+    fences_in_flight_max: int = 8
+    canary_from_hosts: int = 3
+    domain_kind: str = "rack"
+    domain_silent_min: int = 3
+    # Recovery.
+    evacuations_max: int = 16
+    evacuations_per_target_max: int = 8
+    evacuate_deadline_s: float = 900.0
+    evacuate_attempts_max: int = 8
+    retry_backoff_s: float = 10.0
+    retry_backoff_max_s: float = 120.0
+    rebuild_local_disks: bool = False
+    shared_ephemeral: bool = False
+    # The target computes run with [workarounds] disable_group_policy_check_upcall: a hard-affinity group of
+    # several members can be moved as one (Nova 34's late check refuses it otherwise).
+    affinity_groups_movable: bool = False
+    # A VM is protected unless it says otherwise: server metadata key vmhad=false.
+    opt_out_key: str = "vmhad"

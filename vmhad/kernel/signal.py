@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One thing seen: who saw what, of whom, when.
+
+A reading is three-valued: UNKNOWN says «this eye cannot tell» and is never turned into the bad or the good value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Channel(StrEnum):
+    """Which eye."""
+
+    NOVA = "nova"
+    POWER = "power"
+
+
+class Reading(StrEnum):
+    """What an eye saw. NOVA answers UP or DOWN, POWER answers ON or OFF; both may answer UNKNOWN."""
+
+    UP = "up"
+    DOWN = "down"
+    ON = "on"
+    OFF = "off"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One reading of one host through one channel.
+
+    at: when the reading *began*, so that nothing older can pass for newer.
+    life: the reading itself is a sign of life that cannot be older than the reading before it (nova's heartbeat
+    counter moved). UP alone is no life: Nova says «up» for 60 s after a host died.
+    """
+
+    host: str
+    channel: Channel
+    reading: Reading
+    at: float
+    detail: str = ""
+    life: bool = False

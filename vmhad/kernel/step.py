@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One effect on the cloud: written as STARTED before its call is made, concluded only by a probe.
+
+PLANNED -> STARTED -> DONE | FAILED. A step that ended FAILED may be tried again as the next attempt of the same step,
+with the same arguments. An answer that was lost leaves the step STARTED: the probe, not the call, says how it went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+
+class Verb(StrEnum):
+    """Every change vmhad can make to a cloud; each has a probe and an act in engine/effects.py."""
+
+    POWER_OFF = "power_off"
+    POWER_ON = "power_on"
+    FORCE_DOWN = "force_down"
+    DISABLE = "disable"
+    EVACUATE = "evacuate"
+    RESTORE_STATE = "restore_state"
+    LIFT_FENCE = "lift_fence"
+    ENABLE = "enable"
+
+
+class StepState(StrEnum):
+    PLANNED = "planned"
+    STARTED = "started"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Answer(StrEnum):
+    """What a probe says of a step: «is it already so?»"""
+
+    SO = "so"
+    NOT_YET = "not_yet"
+    NOT_SO = "not_so"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one probe saw. at: when the look began. reading: the level in the channel's own word (e.g. "off")."""
+
+    at: float
+    answer: Answer
+    reading: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One effect. subject: a host's name, or a server's id for the verbs about one VM.
+
+    args: for evacuate {"target", "force"}; for restore_state {"state"}. Fixed from STARTED on.
+    acts: how often the call was made, as far as it was recorded. observed: the newest last, at most 6 are kept.
+    """
+
+    id: str
+    incident: str
+    verb: Verb
+    subject: str
+    args: Mapping[str, str] = field(default_factory=dict)
+    state: StepState = StepState.PLANNED
+    attempt: int = 0
+    acts: int = 0
+    started_at: float = 0.0
+    acted_at: float = 0.0
+    ended_at: float = 0.0
+    not_before: float = 0.0
+    observed: tuple[Observation, ...] = ()
+    because: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in (StepState.PLANNED, StepState.STARTED)
+
+
+OBSERVED_MAX = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the executor hands back for one look at a STARTED step. acted: the call was made in this round, at acted_at."""
+
+    step: str
+    attempt: int
+    observation: Observation
+    acted: bool = False
+    acted_at: float = 0.0
+
+
+def start(step: Step, now: float, args: Mapping[str, str] | None = None) -> Step:
+    """The next attempt of a step, to be committed before its call."""
+    return replace(
+        step,
+        state=StepState.STARTED,
+        attempt=step.attempt + 1,
+        acts=0,
+        started_at=now,
+        acted_at=0.0,
+        ended_at=0.0,
+        observed=(),
+        because="",
+        args=dict(step.args if args is None else args),
+    )
+
+
+def record(step: Step, outcome: Outcome) -> Step:
+    """What the step knows after one outcome; an outcome of another attempt changes nothing."""
+    if step.state is not StepState.STARTED or outcome.attempt != step.attempt:
+        return step
+    return replace(
+        step,
+        acts=step.acts + outcome.acted,
+        acted_at=outcome.acted_at if outcome.acted else step.acted_at,
+        observed=(*step.observed, outcome.observation)[-OBSERVED_MAX:],
+    )

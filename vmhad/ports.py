@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The border: all that vmhad may ask of the world.
+
+Small Protocols in the core's own words. Behind them stand vmhad/drivers (the real world) and vmhad/sim (the simulated
+one), which never import each other; one contract suite a port (tests/ports) runs against both.
+
+Rules of the border. Every call tries once and ends within its own time limit: the loop's steps are the only retry. A
+call that cannot tell raises Unanswered, or answers UNKNOWN where it has that value; it never guesses. A call whose
+request was understood and declined raises Refused. Whatever else went wrong is Unanswered: the effect may have landed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vmhad.kernel.cloud import ComputeService, Inventory, Migration, Server
+from vmhad.kernel.signal import Reading, Signal
+
+
+class Unanswered(Exception):
+    """No answer that can be trusted: time ran out, the peer failed, or the answer was garbage. Says nothing about the effect."""
+
+
+class Refused(Exception):
+    """The peer understood and declined; nothing was changed."""
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Unix seconds that never jump within one process (boot clock plus an offset taken once). Two engines' may differ."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Returns after timeout_s, or earlier when woken."""
+
+    def wake(self) -> None:
+        """Ends a wait; may be called from any thread."""
+
+
+class Workers(Protocol):
+    """Slow calls, away from the deciding thread."""
+
+    def submit(self, name: str, call: Callable[[], object]) -> bool:
+        """Runs call elsewhere; False if one of that name still runs. Wakes the clock when it is over."""
+
+    def finished(self) -> Sequence[tuple[str, object]]:
+        """The calls that ended since last asked, oldest first: (name, result or the Exception it raised). Never blocks."""
+
+
+class Watch(Protocol):
+    """One channel's eye on many hosts. It reads at its own pace, in threads of its own."""
+
+    def read(self) -> Iterable[Signal]:
+        """The signals gathered since last asked. Never blocks."""
+
+    def look(self, hosts: Iterable[str]) -> None:
+        """Look at these hosts now rather than at the next round. Never blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nudge:
+    """Something may have changed: look now. host '' where only the server is known."""
+
+    host: str
+    server: str
+    why: str
+
+
+class Nudges(Protocol):
+    def read(self) -> Iterable[Nudge]:
+        """The nudges that came since last asked, coalesced per subject. Never blocks."""
+
+
+class Compute(Protocol):
+    """Nova. Every method is one or a few calls within a time limit; Unanswered and Refused as above."""
+
+    def services(self) -> tuple[ComputeService, ...]:
+        """All nova-computes, sorted by host."""
+
+    def service(self, host: str) -> ComputeService | None: ...
+
+    def inventory(self, host: str, hosts: Sequence[str], at: float) -> Inventory:
+        """What planning needs for one dead host; hosts: those that could receive. at: stamped into the result."""
+
+    def departures(self, host: str) -> tuple[tuple[Server, ...], tuple[Migration, ...]]:
+        """The servers Nova still has on the host, and the evacuations away from it, newest first. Two calls however many VMs."""
+
+    def server(self, server_id: str) -> Server | None:
+        """None if it does not exist (any more)."""
+
+    def set_forced_down(self, host: str, forced: bool) -> None: ...
+
+    def set_enabled(self, host: str, enabled: bool, reason: str) -> None: ...
+
+    def evacuate(self, server_id: str, target: str, force: bool) -> None:
+        """Never idempotent. force: past the scheduler (microversion 2.67); else the scheduler validates target (2.94)."""
+
+    def start(self, server_id: str) -> None: ...
+
+    def stop(self, server_id: str) -> None: ...
+
+
+class Power(Protocol):
+    """A host's power through its BMC."""
+
+    def read(self, host: str) -> tuple[Reading, str]:
+        """ON, OFF or UNKNOWN, and in words what was seen. Never raises; a wrong password, silence or garbage is UNKNOWN."""
+
+    def off(self, host: str) -> None:
+        """Returns once the BMC accepted, or says that it is off already. Acceptance is no proof."""
+
+    def on(self, host: str) -> None: ...
+
+
+class Membership(Protocol):
+    """Which engines live, and who should own what. A hint: the journal says who may."""
+
+    def beat(self) -> None:
+        """Stay a member; re-joins when it was lost. Called at least every third of the lease."""
+
+    def should_own(self, segment: str) -> bool:
+        """True if the ring gives the segment to this engine; also True when the ring cannot be seen."""
+
+
+class Conflict(Exception):
+    """A compare of a commit did not hold; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Holds when key has exactly this value; value None: when key does not exist."""
+
+    key: str
+    value: bytes | None
+
+
+class Store(Protocol):
+    """A key-value store with compare-and-swap; the journal's floor. Raises Unanswered when it cannot be reached."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def list(self, prefix: str) -> Mapping[str, bytes]:
+        """Every key that starts with prefix, sorted by key; one consistent revision."""
+
+    def commit(self, compares: Sequence[Compare], puts: Mapping[str, bytes], deletes: Sequence[str] = ()) -> int:
+        """All or nothing; returns the store's new revision. Raises Conflict. At most 100 operations in all."""
+
+    def revision(self, prefix: str) -> int:
+        """Grows whenever a key under prefix is put or deleted; cheap."""
