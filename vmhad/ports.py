@@ -20,7 +20,7 @@ from vmhad.kernel.signal import Reading, Signal
 
 
 class Unanswered(Exception):
-    """No answer that can be trusted: time ran out, the peer failed, or the answer was garbage. Says nothing about the effect."""
+    """No answer to be trusted: time ran out, the peer failed, or it was garbage. Says nothing about the effect."""
 
 
 class Refused(Exception):
@@ -29,7 +29,7 @@ class Refused(Exception):
 
 class Clock(Protocol):
     def now(self) -> float:
-        """Unix seconds that never jump within one process (boot clock plus an offset taken once). Two engines' may differ."""
+        """Unix seconds that never jump within a process (boot clock plus an offset taken once). Two engines' may differ."""
 
     def wait(self, timeout_s: float) -> None:
         """Returns after timeout_s, or earlier when woken."""
@@ -45,7 +45,7 @@ class Workers(Protocol):
         """Runs call elsewhere; False if one of that name still runs. Wakes the clock when it is over."""
 
     def finished(self) -> Sequence[tuple[str, object]]:
-        """The calls that ended since last asked, oldest first: (name, result or the Exception it raised). Never blocks."""
+        """The calls that ended since last asked, oldest first: (name, result or its Exception). Never blocks."""
 
 
 class Watch(Protocol):
@@ -84,7 +84,7 @@ class Compute(Protocol):
         """What planning needs for one dead host; hosts: those that could receive. at: stamped into the result."""
 
     def departures(self, host: str) -> tuple[tuple[Server, ...], tuple[Migration, ...]]:
-        """The servers Nova still has on the host, and the evacuations away from it, newest first. Two calls however many VMs."""
+        """The servers Nova still has on the host, and the evacuations away from it, newest first. Two calls in all."""
 
     def server(self, server_id: str) -> Server | None:
         """None if it does not exist (any more)."""
@@ -94,7 +94,7 @@ class Compute(Protocol):
     def set_enabled(self, host: str, enabled: bool, reason: str) -> None: ...
 
     def evacuate(self, server_id: str, target: str, force: bool) -> None:
-        """Never idempotent. force: past the scheduler (microversion 2.67); else the scheduler validates target (2.94)."""
+        """Never idempotent. force: past the scheduler (2.67); else the scheduler validates the target (2.94)."""
 
     def start(self, server_id: str) -> None: ...
 
@@ -105,7 +105,7 @@ class Power(Protocol):
     """A host's power through its BMC."""
 
     def read(self, host: str) -> tuple[Reading, str]:
-        """ON, OFF or UNKNOWN, and in words what was seen. Never raises; a wrong password, silence or garbage is UNKNOWN."""
+        """ON, OFF or UNKNOWN, and in words what was seen. Never raises: a wrong password or silence is UNKNOWN."""
 
     def off(self, host: str) -> None:
         """Returns once the BMC accepted, or says that it is off already. Acceptance is no proof."""

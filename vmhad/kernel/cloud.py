@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cloud as the core sees it: compute services, servers, migrations, groups, room. Values read from Nova, never guessed."""
+"""The cloud as the core sees it: compute services, servers, migrations, groups, room. Read from Nova, never guessed."""
 
 from __future__ import annotations
 

@@ -53,7 +53,12 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.PROOF_LOST: State.FENCING,
         Event.EXHAUSTED: State.STUCK,
     },
-    State.STUCK: {Event.RETRIED: State.FENCING, Event.RETURNED: State.LIFTING, Event.CLOSED: State.CLOSED},
+    State.STUCK: {
+        Event.RETRIED: State.FENCING,
+        Event.RETURNED: State.LIFTING,
+        Event.WITHDRAWN: State.DISMISSED,
+        Event.CLOSED: State.CLOSED,
+    },
     State.RECOVERED: {Event.RETURNED: State.LIFTING, Event.CLOSED: State.CLOSED},
     State.LIFTING: {Event.LIFTED: State.CLOSED, Event.FELL_AGAIN: State.FENCING, Event.CLOSED: State.CLOSED},
     State.DISMISSED: {},

@@ -30,6 +30,9 @@ class Policy:
     # Evidence: two bad readings count only when this far apart, and a channel unread for longer is UNKNOWN.
     readings_apart_s: float = 0.8
     channel_stale_s: float = 15.0
+    # An OFF of a BMC that was never read ON, or that was caught lying, counts after this long without a heartbeat
+    # (nova-compute reports every 10 s by default).
+    untrusted_off_quiet_s: float = 25.0
     # Fencing.
     power_off_deadline_s: float = 20.0
     fence_attempts_max: int = 3

@@ -57,7 +57,7 @@ class Step:
     """One effect. subject: a host's name, or a server's id for the verbs about one VM.
 
     args: for evacuate {"target", "force"}; for restore_state {"state"}. Fixed from STARTED on.
-    acts: how often the call was made, as far as it was recorded. observed: the newest last, at most 6 are kept.
+    acts: how often the call was made, as far as it was recorded. observed: the first one and the newest, in order.
     """
 
     id: str
@@ -85,7 +85,7 @@ OBSERVED_MAX = 6
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the executor hands back for one look at a STARTED step. acted: the call was made in this round, at acted_at."""
+    """What the executor hands back for one look at a STARTED step. acted: the call was made, at acted_at."""
 
     step: str
     attempt: int
@@ -118,5 +118,5 @@ def record(step: Step, outcome: Outcome) -> Step:
         step,
         acts=step.acts + outcome.acted,
         acted_at=outcome.acted_at if outcome.acted else step.acted_at,
-        observed=(*step.observed, outcome.observation)[-OBSERVED_MAX:],
+        observed=(*step.observed[:1], *(*step.observed[1:], outcome.observation)[-OBSERVED_MAX:]),
     )

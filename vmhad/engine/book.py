@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One held segment in memory: what the journal holds of it, and what was learnt since and is not written yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from vmhad.kernel.cloud import Inventory
+from vmhad.kernel.incident import Incident
+from vmhad.kernel.order import Order
+from vmhad.kernel.proof import Proof, holds
+from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
+
+
+@dataclass
+class Book:
+    """incidents, steps: as committed, by id, plus observations that need no commit. epoch: the one it was loaded under."""
+
+    epoch: int
+    incidents: dict[str, Incident]
+    steps: dict[str, Step]
+    inventories: dict[str, Inventory] = field(default_factory=dict)
+    orders: tuple[Order, ...] = ()
+
+    def open_incidents(self) -> tuple[Incident, ...]:
+        return tuple(self.incidents[key] for key in sorted(self.incidents) if self.incidents[key].is_open)
+
+    def steps_of(self, incident: Incident) -> tuple[Step, ...]:
+        return tuple(self.steps[key] for key in sorted(self.steps) if self.steps[key].incident == incident.id)
+
+    def take(self, outcome: Outcome) -> None:
+        """An observation changes no state by itself, so it may stand in memory before anything is written."""
+        step = self.steps.get(outcome.step)
+        if step is not None:
+            self.steps[step.id] = record(step, outcome)
+
+    def claimed(self) -> Mapping[str, str]:
+        """Server id -> the open incident that evacuates it."""
+        open_ids = {incident.id for incident in self.open_incidents()}
+        return {
+            step.subject: step.incident
+            for step in self.steps.values()
+            if step.verb is Verb.EVACUATE and step.incident in open_ids and step.state is not StepState.FAILED
+        }
+
+    def proofs(self, life: Mapping[str, float]) -> Mapping[str, Proof]:
+        """The proofs that hold, by host. life: host -> its newest sign of life."""
+        return {
+            one.host: one.proof
+            for one in self.open_incidents()
+            if one.proof is not None and holds(one.proof, one.round, life.get(one.host, 0.0))
+        }
+
+    def pause(self, host: str, now: float) -> str:
+        """'' or the sentence of the pause that covers this host."""
+        for order in self.orders:
+            if order.kind == "pause" and order.host in ("", host) and now < order.until:
+                return f"paused by {order.by} for {order.until - now:.0f} s more: {order.why}"
+        return ""
+
+    def orders_for(self, incident: Incident) -> frozenset[str]:
+        return frozenset(
+            one.kind for one in self.orders if one.host == incident.host and one.kind in ("retry", "close")
+        )
+
+
+def worth_writing(old: Incident | None, new: Incident) -> bool:
+    """A new time to look again is no news."""
+    return old is None or replace(new, wake_at=old.wake_at) != old
+
+
+def steps_worth_writing(old: Mapping[str, Step], new: Iterable[Step]) -> tuple[Step, ...]:
+    """The steps whose state, arguments or acts changed; observations alone are soft."""
+    return tuple(
+        step for step in new if step.id not in old or replace(step, observed=old[step.id].observed) != old[step.id]
+    )

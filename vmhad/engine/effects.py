@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every change vmhad can make to a cloud, on one page: for each verb the level to look at, the probe, and the act.
+
+look reads (and may raise Unanswered); probe judges what was read («is it already so?») and is pure; act makes one call.
+The executor looks and probes before every act, and only ever concludes from a probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vmhad.engine.world import World
+from vmhad.kernel.cloud import ComputeService, Migration, Server, ServerState
+from vmhad.kernel.signal import Reading
+from vmhad.kernel.step import Answer, Step, Verb
+
+Probed = tuple[Answer, str, str]  # the answer, the level in one word, and a sentence
+
+FINISHED = ("done", "completed")
+BROKEN = ("error", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """always_act: the act is made even where the probe says that it is so already.
+    every_s: how often a STARTED step is looked at."""
+
+    look: Callable[[World, Step], Any]
+    probe: Callable[[Step, Any], Probed]
+    act: Callable[[World, Step], None]
+    every_s: float = 1.0
+    always_act: bool = False
+
+
+def _look_power(world: World, step: Step) -> tuple[Reading, str]:
+    return world.power.read(step.subject)
+
+
+def _probe_power(step: Step, level: tuple[Reading, str]) -> Probed:
+    reading, text = level
+    if reading is Reading.UNKNOWN:
+        return Answer.UNKNOWN, reading.value, text
+    wanted = Reading.OFF if step.verb is Verb.POWER_OFF else Reading.ON
+    return (Answer.SO if reading is wanted else Answer.NOT_SO), reading.value, text
+
+
+def _look_service(world: World, step: Step) -> ComputeService | None:
+    return world.compute.service(step.subject)
+
+
+def _probe_forced_down(step: Step, level: ComputeService | None) -> Probed:
+    if level is None:
+        return Answer.FAILED, "absent", "Nova does not know this compute service"
+    so = level.forced_down
+    return (Answer.SO if so else Answer.NOT_SO), str(so), "forced down" if so else "not forced down"
+
+
+def _probe_disabled(step: Step, level: ComputeService | None) -> Probed:
+    if level is None:
+        return Answer.FAILED, "absent", "Nova does not know this compute service"
+    so = not level.enabled
+    return (Answer.SO if so else Answer.NOT_SO), str(so), "disabled" if so else "enabled"
+
+
+def _probe_enabled(step: Step, level: ComputeService | None) -> Probed:
+    """A service that somebody else disabled stays disabled."""
+    if level is None:
+        return Answer.SO, "absent", "Nova does not know this compute service any more"
+    if level.enabled:
+        return Answer.SO, "enabled", "enabled"
+    if level.disabled_reason != step.args["reason"]:
+        return Answer.SO, "disabled", f"left disabled: {level.disabled_reason or 'without a reason'}"
+    return (
+        (Answer.NOT_SO if level.up else Answer.NOT_YET),
+        "disabled",
+        "disabled by us" + ("" if level.up else ", not up yet"),
+    )
+
+
+def _look_lift(world: World, step: Step) -> tuple[ComputeService | None, tuple[Migration, ...]]:
+    return world.compute.service(step.subject), world.departures(step.subject, world.clock.now())[1]
+
+
+def _probe_lifted(step: Step, level: tuple[ComputeService | None, tuple[Migration, ...]]) -> Probed:
+    """forced_down may be cleared only when nova-compute has cleaned up: no migration reads done any more."""
+    service, migrations = level
+    if service is None or not service.forced_down:
+        return Answer.SO, "lifted", "not forced down"
+    waiting = sum(one.status == "done" for one in migrations)
+    if waiting:
+        return Answer.NOT_YET, "forced_down", f"nova-compute has still to clean up {waiting} evacuated guests"
+    return Answer.NOT_SO, "forced_down", "clean, still forced down"
+
+
+def _look_departures(world: World, step: Step) -> tuple[tuple[Server, ...], tuple[Migration, ...]]:
+    return world.departures(step.incident.rpartition(".")[0], step.started_at if not step.acts else 0.0)
+
+
+def _probe_evacuated(step: Step, level: tuple[tuple[Server, ...], tuple[Migration, ...]]) -> Probed:
+    """Done = the newest evacuation is done *and* the server has left the host. The reading is that migration's id."""
+    servers, migrations = level
+    server = next((one for one in servers if one.id == step.subject), None)
+    after = int(step.args.get("after") or 0)
+    newer = [one for one in migrations if one.server == step.subject and int(one.id) > after]
+    newest = max(newer, key=lambda one: int(one.id), default=None)
+    if newest is None:
+        if server is None:
+            return Answer.SO, "", "gone: it left the host without an evacuation"
+        return Answer.NOT_SO, "", "no evacuation of it is under way"
+    if newest.status in FINISHED and server is None:
+        return Answer.SO, newest.id, f"on {newest.target}"
+    if newest.status in BROKEN:
+        why = server.fault if server is not None and server.fault else f"Nova's migration ended in {newest.status}"
+        return Answer.FAILED, newest.id, why
+    return Answer.NOT_YET, newest.id, f"evacuating to {newest.target or 'a host of the scheduler'}: {newest.status}"
+
+
+def _act_evacuate(world: World, step: Step) -> None:
+    world.compute.evacuate(step.subject, step.args["target"], step.args.get("force") == "yes")
+
+
+def _look_server(world: World, step: Step) -> Server | None:
+    return world.compute.server(step.subject)
+
+
+def _probe_state(step: Step, level: Server | None) -> Probed:
+    if level is None:
+        return Answer.SO, "absent", "gone: deleted"
+    if level.task_state or level.host == step.args.get("source"):
+        return Answer.NOT_YET, level.state.value, f"busy: {level.task_state or 'still on its old host'}"
+    if level.state.value == step.args["state"]:
+        return Answer.SO, level.state.value, f"{level.state.value} on {level.host}"
+    if level.state in (ServerState.ACTIVE, ServerState.STOPPED):
+        return Answer.NOT_SO, level.state.value, f"{level.state.value}, should be {step.args['state']}"
+    return Answer.FAILED, level.state.value, f"{level.state.value} on {level.host}: {level.fault or 'no fault given'}"
+
+
+def _act_state(world: World, step: Step) -> None:
+    if step.args["state"] == ServerState.STOPPED.value:
+        world.compute.stop(step.subject)
+    else:
+        world.compute.start(step.subject)
+
+
+EFFECTS: dict[Verb, Effect] = {
+    Verb.POWER_OFF: Effect(_look_power, _probe_power, lambda world, step: world.power.off(step.subject), 0.9, True),
+    Verb.POWER_ON: Effect(_look_power, _probe_power, lambda world, step: world.power.on(step.subject), 5.0),
+    Verb.FORCE_DOWN: Effect(
+        _look_service, _probe_forced_down, lambda world, step: world.compute.set_forced_down(step.subject, True), 0.5
+    ),
+    Verb.DISABLE: Effect(
+        _look_service,
+        _probe_disabled,
+        lambda world, step: world.compute.set_enabled(step.subject, False, step.args["reason"]),
+    ),
+    Verb.EVACUATE: Effect(_look_departures, _probe_evacuated, _act_evacuate, 1.0),
+    Verb.RESTORE_STATE: Effect(_look_server, _probe_state, _act_state, 1.0),
+    Verb.LIFT_FENCE: Effect(
+        _look_lift, _probe_lifted, lambda world, step: world.compute.set_forced_down(step.subject, False), 2.0
+    ),
+    Verb.ENABLE: Effect(
+        _look_service, _probe_enabled, lambda world, step: world.compute.set_enabled(step.subject, True, ""), 2.0
+    ),
+}

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The soft half of what is known: evidence of every watched host, gathered from the watches, judged on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vmhad.guards.hosts.judge import judge
+from vmhad.kernel.evidence import Evidence, weigh
+from vmhad.kernel.policy import Policy
+from vmhad.kernel.topology import Segment
+from vmhad.kernel.verdict import Judgement, Verdict
+from vmhad.ports import Nudges, Watch
+
+# A host under suspicion is looked at again this often, instead of at the watch's own pace.
+LOOK_EVERY_S = 0.9
+
+
+@dataclass
+class EvidenceStore:
+    watches: Sequence[Watch]
+    nudges: Sequence[Nudges]
+    hosts: dict[str, Evidence] = field(default_factory=dict)
+    _looked_at: dict[str, float] = field(default_factory=dict)
+
+    def gather(self) -> None:
+        """Takes in every signal that came; a nudge only makes the watches look at once."""
+        for watch in self.watches:
+            for signal in watch.read():
+                self.hosts[signal.host] = weigh(self.of(signal.host), signal)
+        nudged = {nudge.host for source in self.nudges for nudge in source.read() if nudge.host}
+        if nudged:
+            self.look(sorted(nudged))
+
+    def of(self, host: str) -> Evidence:
+        return self.hosts.get(host) or Evidence(host)
+
+    def verdicts(self, segment: Segment, policy: Policy, now: float) -> Mapping[str, Verdict]:
+        """Every host's verdict; suspects are looked at anew, so that suspicion ends soon one way or the other."""
+        verdicts = {name: judge(self.of(name), policy, now) for name in segment.names}
+        doubtful = [name for name in sorted(verdicts) if verdicts[name].judgement is Judgement.SUSPECT]
+        due = [name for name in doubtful if now >= self._looked_at.get(name, 0.0) + LOOK_EVERY_S]
+        if due:
+            self._looked_at.update(dict.fromkeys(due, now))
+            self.look(due)
+        return verdicts
+
+    def look(self, hosts: Iterable[str]) -> None:
+        names = tuple(hosts)
+        for watch in self.watches:
+            watch.look(names)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hands: looks at STARTED steps, and acts where the probe says that it is not so yet.
+
+A step reaches this file only after it was committed as STARTED. Just before an act two things are read again: that
+this engine's lease outlasts the call, and, for what may start a VM elsewhere, that the proof still reads OFF. An act
+may nevertheless be late (a process can be stopped between check and send); the design makes a late act harmless.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vmhad.engine.effects import EFFECTS, Effect
+from vmhad.engine.world import World
+from vmhad.guards.hosts.settle import PROOF_REFUSED
+from vmhad.kernel.signal import Reading
+from vmhad.kernel.step import Answer, Observation, Outcome, Step
+from vmhad.ports import Refused, Unanswered, Workers
+
+
+def nothing_before_send(step: Step) -> None:
+    """The default of Executor.before_send; the chaos tests stop the process there."""
+
+
+@dataclass
+class Executor:
+    """remaining_s: segment -> how long this engine may still act in it. act_limit_s: the longest any act may take."""
+
+    world: World
+    workers: Workers
+    remaining_s: Callable[[str], float]
+    act_limit_s: float
+    before_send: Callable[[Step], None] = nothing_before_send
+    _looked_at: dict[str, float] = field(default_factory=dict)
+    _acted: set[tuple[str, int]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def pursue(self, segment: str, step: Step, now: float) -> float:
+        """Looks at the step if it is due; returns when it is due next."""
+        effect = EFFECTS[step.verb]
+        key = f"{step.id}#{step.attempt}"
+        due_at = self._looked_at.get(key, 0.0) + effect.every_s
+        if now < due_at:
+            return due_at
+        if self.workers.submit(key, lambda: self._round(segment, step, effect)):
+            self._looked_at[key] = now
+        return now + effect.every_s
+
+    def forget(self, ended: Step) -> None:
+        for attempt in range(ended.attempt + 1):
+            self._looked_at.pop(f"{ended.id}#{attempt}", None)
+            with self._lock:
+                self._acted.discard((ended.id, attempt))
+
+    def _round(self, segment: str, step: Step, effect: Effect) -> tuple[Outcome, ...]:
+        at = self.world.clock.now()
+        try:
+            answer, reading, text = effect.probe(step, effect.look(self.world, step))
+        except Unanswered as error:
+            answer, reading, text = Answer.UNKNOWN, "", str(error)
+        seen = Outcome(step.id, step.attempt, Observation(at, answer, reading, text))
+        if not self._must_act(step, effect, answer):
+            return (seen,)
+        return (seen, self._act(segment, step, effect))
+
+    def _must_act(self, step: Step, effect: Effect, answer: Answer) -> bool:
+        with self._lock:
+            if (step.id, step.attempt) in self._acted:
+                return False
+        if effect.always_act:
+            return True
+        return answer is Answer.NOT_SO
+
+    def _act(self, segment: str, step: Step, effect: Effect) -> Outcome:
+        refusal = self._proof_refusal(step)
+        now = self.world.clock.now()
+        if refusal:
+            return self._outcome(step, now, Answer.UNKNOWN, PROOF_REFUSED, refusal)
+        if self.remaining_s(segment) <= self.act_limit_s:
+            return self._outcome(step, now, Answer.UNKNOWN, "", "not acted: too little of the lease is left")
+        self.before_send(step)
+        try:
+            effect.act(self.world, step)
+        except Refused as error:
+            return self._outcome(step, now, Answer.FAILED, "", str(error))
+        except Unanswered as error:
+            self._remember(step)
+            return self._outcome(step, now, Answer.UNKNOWN, "", f"no answer: {error}", acted=True)
+        self._remember(step)
+        return self._outcome(step, now, Answer.NOT_YET, "", "sent", acted=True)
+
+    def _proof_refusal(self, step: Step) -> str:
+        """'' if every host that must be off reads OFF, in a read that began after the step was STARTED."""
+        for host in filter(None, step.args.get("proof_hosts", "").split(",")):
+            reading, text = self.world.power_now(host, step.started_at)
+            if reading is not Reading.OFF:
+                return f"{host} reads {reading.value}: {text}"
+        return ""
+
+    def _remember(self, step: Step) -> None:
+        with self._lock:
+            self._acted.add((step.id, step.attempt))
+
+    @staticmethod
+    def _outcome(step: Step, at: float, answer: Answer, reading: str, text: str, acted: bool = False) -> Outcome:
+        return Outcome(step.id, step.attempt, Observation(at, answer, reading, text), acted, at if acted else 0.0)

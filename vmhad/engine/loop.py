@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tick: gather, judge, reconcile, write, and only then act. One thread decides; it never waits for the cloud.
+
+The process around it calls tick() and sleeps until the time it answers, or until something wakes the clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from vmhad.engine.book import Book, steps_worth_writing, worth_writing
+from vmhad.engine.evidence_store import EvidenceStore
+from vmhad.engine.executor import Executor
+from vmhad.engine.ownership import Ownership
+from vmhad.engine.timeline import Timeline, of_incident, of_step
+from vmhad.engine.world import World
+from vmhad.guards import hosts as hosts_guard
+from vmhad.journal import keys
+from vmhad.journal.journal import Change, EpochLost, Journal
+from vmhad.kernel.brake import Scene, brake
+from vmhad.kernel.case import Case, Decision
+from vmhad.kernel.cloud import Inventory
+from vmhad.kernel.incident import Incident, State, opened
+from vmhad.kernel.policy import Policy
+from vmhad.kernel.reconcile import reconcile
+from vmhad.kernel.step import Outcome, Step, StepState, Verb
+from vmhad.kernel.topology import Segment
+from vmhad.kernel.verdict import Judgement, Verdict
+from vmhad.ports import Clock, Compute, Conflict, Membership, Nudges, Power, Store, Unanswered, Watch, Workers
+
+LOG = logging.getLogger(__name__)
+
+TICK_MAX_S = 1.0
+TICK_MIN_S = 0.02
+ORDERS_EVERY_S = 2.0
+KEEP_ENDED_S = 30 * 86400.0
+KEEP_ENDED_COUNT = 1000
+PRUNE_EVERY_S = 3600.0
+
+
+class Engine:
+    """Everything it may use comes in by name; it opens nothing itself."""
+
+    def __init__(
+        self,
+        *,
+        segments: Sequence[Segment],
+        policies: Mapping[str, Policy],
+        store: Store,
+        clock: Clock,
+        workers: Workers,
+        watches: Sequence[Watch],
+        nudges: Sequence[Nudges],
+        compute: Compute,
+        power: Power,
+        membership: Membership,
+        me: str,
+        lease_s: float,
+        call_timeout_s: float,
+        timeline: Timeline,
+    ) -> None:
+        self.segments = {segment.name: segment for segment in segments}
+        self.policies = policies
+        self.clock = clock
+        self.workers = workers
+        self.compute = compute
+        self.timeline = timeline
+        self.journal = Journal(store)
+        self.evidence = EvidenceStore(watches, nudges)
+        self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
+        self.executor = Executor(World(compute, power, clock), workers, self.ownership.remaining_s, call_timeout_s)
+        self.books: dict[str, Book] = {}
+        self._orders_at: dict[str, float] = {}
+        self._pruned_at: dict[str, float] = {}
+        self._frozen = ""
+
+    def tick(self) -> float:
+        """One round over every held segment; returns in how many seconds to come again at the latest."""
+        try:
+            self.ownership.renew()
+        except Unanswered as error:
+            self._freeze(str(error))
+        self.evidence.gather()
+        self._collect()
+        held = dict(self.ownership.held())
+        for name in set(self.books) - set(held):
+            del self.books[name]
+        wake_at = self.clock.now() + TICK_MAX_S
+        for name in sorted(held):
+            try:
+                wake_at = min(wake_at, self._segment(name, held[name]))
+                self._thaw()
+            except EpochLost as error:
+                LOG.warning("segment %s is another engine's now: %s", name, error)
+                self.ownership.lost(name)
+                self.books.pop(name, None)
+            except Conflict as error:
+                LOG.info("segment %s is read again: %s", name, error)
+                self.books.pop(name, None)
+            except Unanswered as error:
+                # The commit may have landed: nothing in memory may be believed until the journal was read again.
+                self.books.pop(name, None)
+                self._freeze(str(error))
+        return max(TICK_MIN_S, wake_at - self.clock.now())
+
+    def close(self) -> None:
+        """Lets the segments go, so that another engine takes them at once."""
+        self.ownership.release()
+
+    def _collect(self) -> None:
+        for name, result in self.workers.finished():
+            if isinstance(result, Inventory):
+                for book in self.books.values():
+                    if any(one.host == result.host for one in book.open_incidents()):
+                        book.inventories[result.host] = result
+            elif isinstance(result, tuple):
+                self._take(result)
+            elif isinstance(result, Unanswered):
+                LOG.warning("%s: %s", name, result)
+            elif isinstance(result, Exception):
+                LOG.error("%s failed", name, exc_info=result)
+
+    def _take(self, outcomes: tuple[object, ...]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Outcome):
+                for book in self.books.values():
+                    book.take(outcome)
+
+    def _segment(self, name: str, epoch: int) -> float:
+        """Reconciles every incident of a segment, one commit for all; returns when to look again."""
+        now = self.clock.now()
+        book = self._book(name, epoch, now)
+        policy = self.policies[name]
+        verdicts = self.evidence.verdicts(self.segments[name], policy, now)
+        before = {one.id: one for one in book.open_incidents()}
+        current = dict(before)
+        for incident in self._new_incidents(name, verdicts, before, now):
+            current[incident.id] = incident
+        fences = self.journal.fences() if current else frozenset()
+        changed: dict[str, Step] = {}
+        wake_at = now + TICK_MAX_S
+        for incident_id in sorted(current):
+            case = self._case(current, incident_id, book, changed, verdicts, fences)
+            decision = reconcile(case, hosts_guard, now)
+            current[incident_id] = decision.incident
+            changed.update((step.id, step) for step in decision.steps)
+            wake_at = min(wake_at, decision.wake_at)
+            self._read_inventory(book, decision, name)
+        self._commit(name, book, before, current, changed, fences, now)
+        return min(wake_at, self._pursue(name, book, now))
+
+    def _book(self, name: str, epoch: int, now: float) -> Book:
+        book = self.books.get(name)
+        if book is None or book.epoch != epoch:
+            record = self.journal.load(name)
+            book = Book(epoch, {one.id: one for one in record.incidents}, {one.id: one for one in record.steps})
+            self.books[name] = book
+            LOG.info(
+                "segment %s is ours under epoch %d, with %d open incidents", name, epoch, len(book.open_incidents())
+            )
+        if now >= self._orders_at.get(name, 0.0) + ORDERS_EVERY_S:
+            book.orders = tuple(self.journal.orders(name))
+            self._orders_at[name] = now
+        if now >= self._pruned_at.get(name, 0.0) + PRUNE_EVERY_S:
+            self.journal.prune(name, now, KEEP_ENDED_S, KEEP_ENDED_COUNT)
+            self._pruned_at[name] = now
+        return book
+
+    def _new_incidents(
+        self, name: str, verdicts: Mapping[str, Verdict], before: Mapping[str, Incident], now: float
+    ) -> list[Incident]:
+        with_incident = {one.host for one in before.values()}
+        fresh = []
+        for host in sorted(verdicts):
+            verdict = verdicts[host]
+            if host not in with_incident and verdict.judgement in (Judgement.SUSPECT, Judgement.FAILED):
+                fresh.append(opened(f"{host}.{int(now * 1000)}", name, host, now, verdict.because))
+        return fresh
+
+    def _case(
+        self,
+        current: Mapping[str, Incident],
+        incident_id: str,
+        book: Book,
+        changed: Mapping[str, Step],
+        verdicts: Mapping[str, Verdict],
+        fences: frozenset[str],
+    ) -> Case:
+        incident = current[incident_id]
+        segment, policy = self.segments[incident.segment], self.policies[incident.segment]
+        others = tuple(current[key] for key in sorted(current))
+        pause = book.pause(incident.host, self.clock.now())
+        scene = Scene(segment, policy, verdicts, others, pause, fences)
+        steps = {step.id: step for step in book.steps_of(incident)}
+        steps.update((step.id, step) for step in changed.values() if step.incident == incident.id)
+        return Case(
+            incident=incident,
+            steps=tuple(steps.values()),
+            segment=segment,
+            policy=policy,
+            evidence=self.evidence.of(incident.host),
+            verdict=verdicts[incident.host],
+            verdicts=verdicts,
+            proofs=book.proofs({name: self.evidence.of(name).life_at for name in segment.names}),
+            busy_hosts=frozenset(one.host for one in others if one.is_open and one.state is not State.SUSPECTED),
+            claimed=book.claimed(),
+            inventory=book.inventories.get(incident.host),
+            hold=brake(incident, scene),
+            orders=book.orders_for(incident),
+        )
+
+    def _read_inventory(self, book: Book, decision: Decision, segment: str) -> None:
+        host = decision.incident.host
+        have = book.inventories.get(host)
+        if not decision.needs_inventory or (have is not None and have.at >= decision.needs_inventory):
+            return
+        receivers = tuple(name for name in self.segments[segment].names if name != host)
+        self.workers.submit(f"inventory of {host}", lambda: self.compute.inventory(host, receivers, self.clock.now()))
+
+    def _commit(
+        self,
+        name: str,
+        book: Book,
+        before: Mapping[str, Incident],
+        current: Mapping[str, Incident],
+        changed: Mapping[str, Step],
+        fences: frozenset[str],
+        now: float,
+    ) -> None:
+        incidents = tuple(one for key, one in sorted(current.items()) if worth_writing(before.get(key), one))
+        steps = steps_worth_writing(book.steps, changed.values())
+        fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING)
+        after = (fences - set(current)) | fencing
+        if incidents or steps or after != fences:
+            claims = _claims(incidents, steps, book)
+            budget = (fences, after) if after != fences else None
+            self.journal.commit(name, book.epoch, Change(incidents, steps, claims, budget, ()))
+        for incident in incidents:
+            for line in of_incident(before.get(incident.id), incident, now):
+                self.timeline(line)
+        for step in steps:
+            for line in of_step(book.steps.get(step.id), step, now):
+                self.timeline(line)
+        for step in changed.values():
+            if not step.is_open:
+                self.executor.forget(step)
+        book.incidents.update(current)
+        book.steps.update(changed)
+
+    def _pursue(self, name: str, book: Book, now: float) -> float:
+        """Hands STARTED steps to the executor: during a fence only the fence itself."""
+        wake_at = now + TICK_MAX_S
+        for incident in book.open_incidents():
+            for step in book.steps_of(incident):
+                if step.state is not StepState.STARTED:
+                    continue
+                if incident.state is State.FENCING and step.verb is not Verb.POWER_OFF:
+                    continue
+                wake_at = min(wake_at, self.executor.pursue(name, step, now))
+        return wake_at
+
+    def _freeze(self, why: str) -> None:
+        if self._frozen != why:
+            LOG.error("the journal does not answer: no new acts until it does: %s", why)
+            self._frozen = why
+
+    def _thaw(self) -> None:
+        if self._frozen:
+            LOG.warning("the journal answers again")
+            self._frozen = ""
+
+
+def _claims(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) -> dict[str, str | None]:
+    """One VM, one incident; one host, one incident: taken with the first step, let go with the end."""
+    claims: dict[str, str | None] = {}
+    for incident in incidents:
+        claims[keys.open_host(incident.host)] = incident.id if incident.is_open else None
+    for step in steps:
+        if step.verb is Verb.EVACUATE and step.state is StepState.STARTED:
+            claims[keys.open_vm(step.subject)] = step.incident
+    for incident in incidents:
+        if not incident.is_open:
+            for step in book.steps_of(incident):
+                if step.verb is Verb.EVACUATE:
+                    claims[keys.open_vm(step.subject)] = None
+    return claims

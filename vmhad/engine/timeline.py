@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator watches: one line an event, in the order it was committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from vmhad.kernel.incident import Incident
+from vmhad.kernel.step import Step, StepState, Verb
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """at: unix seconds. subject: e.g. "host host01" or "vm web-1". word: the new state, upper case."""
+
+    at: float
+    subject: str
+    word: str
+    text: str
+
+
+Timeline = Callable[[Line], None]
+
+
+def of_incident(old: Incident | None, new: Incident, now: float) -> Iterator[Line]:
+    """One line for each turn it took, one when a hold begins or changes."""
+    for turn in new.turns[len(old.turns) if old else 0 :]:
+        yield Line(turn.at, f"host {new.host}", turn.state.value.upper(), turn.because)
+    if new.held and new.held != (old.held if old else ""):
+        yield Line(now, f"host {new.host}", "HELD", new.held)
+
+
+def of_step(old: Step | None, new: Step, now: float) -> Iterator[Line]:
+    """One line for each change of a step that an operator would ask about."""
+    if old is not None and (old.state, old.attempt, old.because) == (new.state, new.attempt, new.because):
+        return
+    of_vm = new.verb in (Verb.EVACUATE, Verb.RESTORE_STATE)
+    subject = f"vm {new.args.get('name', new.subject)}" if of_vm else f"host {new.subject}"
+    word = f"{new.verb.value} {new.state.value}".upper()
+    text = new.because
+    if new.state is StepState.STARTED:
+        text = f"to {new.args['target']}" if new.verb is Verb.EVACUATE else ""
+        text += f" (attempt {new.attempt})" if new.attempt > 1 else ""
+    yield Line(now, subject, word, text.strip())

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From «it is dead» to «it is proven to run nothing».
+
+The proof is what was observed after the act: power read OFF twice, apart, with no sign of life between. power_off is
+sent even where the host is off already, and a BMC that does not answer proves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vmhad.kernel.case import Case, Move
+from vmhad.kernel.incident import Event
+from vmhad.kernel.proof import Proof
+from vmhad.kernel.signal import Reading
+from vmhad.kernel.step import Observation, Step, StepState, Verb, start
+from vmhad.kernel.verdict import Judgement
+
+LOOK_AGAIN_S = 5.0
+
+
+def suspect(case: Case, now: float) -> Move:
+    """SUSPECTED: dismiss, hold with a reason, or begin the fence."""
+    verdict = case.verdict
+    if "close" in case.orders:
+        return Move("closed by an operator's order", Event.CLOSED)
+    if verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED):
+        return Move(verdict.because, Event.DISMISSED)
+    if verdict.judgement is not Judgement.FAILED:
+        return Move(verdict.because, held=verdict.because, wake_at=now + LOOK_AGAIN_S)
+    if case.hold:
+        return Move(verdict.because, held=case.hold, wake_at=now + LOOK_AGAIN_S)
+    return Move(verdict.because, Event.FAILED)
+
+
+def fence(case: Case, now: float) -> Move:
+    """FENCING: send power_off, wait for the proof, try again, and say what is missing when it cannot be had."""
+    step_id = f"{case.incident.id}/{case.incident.round}/{Verb.POWER_OFF.value}"
+    step = case.step(step_id)
+    if step is None:
+        step = start(Step(step_id, case.incident.id, Verb.POWER_OFF, case.incident.host), now)
+        return Move("power_off is sent", steps=(step,), wake_at=now + 1.0)
+    proof = _proof(case, step)
+    if proof is not None:
+        how = "by us" if proof.by_us else "already off"
+        done = replace(step, state=StepState.DONE, ended_at=now, because=how)
+        return Move(f"proven: power_off ({how}), read OFF twice", Event.PROVEN, (done,), proof)
+    if now < step.started_at + case.policy.power_off_deadline_s:
+        return Move(f"power_off: {_last(step)}", wake_at=now + 1.0)
+    if _never_landed(case, step):
+        failed = replace(step, state=StepState.FAILED, ended_at=now, because=_last(step))
+        return Move("withdrawn: no act landed and the host lives", Event.WITHDRAWN, (failed,))
+    if step.attempt < case.policy.fence_attempts_max:
+        return Move(f"power_off is sent again: {_last(step)}", steps=(start(step, now),), wake_at=now + 1.0)
+    failed = replace(step, state=StepState.FAILED, ended_at=now, because=_last(step))
+    missing = f"no proof that {case.incident.host} is off: power_off, tried {step.attempt} times: {_last(step)}"
+    return Move(missing, Event.EXHAUSTED, (failed,))
+
+
+def off_before(step: Step) -> bool:
+    """The host was off before the first act of this attempt."""
+    return bool(step.observed) and step.observed[0].reading == Reading.OFF.value
+
+
+def _proof(case: Case, step: Step) -> Proof | None:
+    if not step.acts or step.state is not StepState.STARTED:
+        return None
+    newest_run: list[Observation] = []
+    for seen in reversed(step.observed):
+        if seen.reading != Reading.OFF.value or seen.at <= max(step.acted_at, case.evidence.life_at):
+            break
+        newest_run.insert(0, seen)
+    if not newest_run or newest_run[-1].at - newest_run[0].at < case.policy.readings_apart_s:
+        return None
+    pair = (newest_run[0], newest_run[-1])
+    by_us = not off_before(step)
+    return Proof(case.incident.host, Verb.POWER_OFF.value, pair[0].at, by_us, case.incident.round, pair)
+
+
+def _never_landed(case: Case, step: Step) -> bool:
+    return (
+        step.acts == 0
+        and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
+        and case.evidence.life_at > step.started_at
+    )
+
+
+def _last(step: Step) -> str:
+    return step.observed[-1].text if step.observed else "no answer yet"

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""After the recovery: wait for the host, and take it back in one order.
+
+Its guests went with its power; every evacuation is settled; the host is powered on (by policy, or by somebody);
+nova-compute cleans its evacuated guests, which turns their migrations from done to completed; then, and only then,
+forced_down is cleared, and at last the service is enabled if it was we who disabled it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vmhad.guards.hosts import settle
+from vmhad.kernel.case import Case, Move
+from vmhad.kernel.evidence import Evidence
+from vmhad.kernel.incident import Event, State
+from vmhad.kernel.policy import AfterFence
+from vmhad.kernel.signal import Channel, Reading
+from vmhad.kernel.step import Step, StepState, Verb, start
+from vmhad.kernel.verdict import Judgement
+
+LOOK_AGAIN_S = 5.0
+RETRY_MAX_S = 600.0
+
+
+def rest(case: Case, now: float) -> Move:
+    """STUCK and RECOVERED: go on when the host is back, when what was missing may have come, or when ordered to."""
+    incident = case.incident
+    if "close" in case.orders:
+        return Move("closed by an operator's order", Event.CLOSED)
+    if _is_back(case):
+        if incident.proof is None and not _touched(case):
+            return Move("the host lives and was never fenced", Event.WITHDRAWN)
+        return Move("nova-compute reports again", Event.RETURNED)
+    if incident.state is State.STUCK:
+        return _stuck(case, now)
+    return _recovered(case, now)
+
+
+def lift(case: Case, now: float) -> Move:
+    """LIFTING: clear forced_down, enable, start what is left on the host and was not stopped by its user."""
+    if case.verdict.judgement is Judgement.FAILED:
+        return Move(f"it fell again: {case.verdict.because}", Event.FELL_AGAIN)
+    changed: list[Step] = list(settle.settle(case, now))
+    steps = {step.id: step for step in (*case.steps, *changed)}
+    for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
+        step_id = f"{case.incident.id}/{case.incident.round}/{verb.value}"
+        step = steps.get(step_id)
+        if step is None:
+            args = {"reason": f"vmhad: fenced, incident {case.incident.id}"}
+            fresh = start(Step(step_id, case.incident.id, verb, case.incident.host), now, args)
+            return Move(f"{verb.value} is sent", steps=(*changed, fresh), wake_at=now + 1.0)
+        if step.is_open:
+            text = step.observed[-1].text if step.observed else "no answer yet"
+            return Move(f"{verb.value}: {text}", steps=tuple(changed), wake_at=now + 1.0)
+        if step.state is StepState.FAILED:
+            return Move(
+                f"{verb.value} failed: {step.because}", steps=(*changed, start(step, now)), wake_at=now + LOOK_AGAIN_S
+            )
+    return _start_what_is_left(case, steps, changed, now)
+
+
+def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step], now: float) -> Move:
+    left = [step for step in case.steps if step.verb is Verb.EVACUATE and step.state is not StepState.DONE]
+    for step in left:
+        step_id = f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{step.subject}"
+        if step_id not in steps:
+            args = {"name": step.args["name"], "state": step.args["state"], "source": ""}
+            steps[step_id] = start(Step(step_id, case.incident.id, Verb.RESTORE_STATE, step.subject), now, args)
+            changed.append(steps[step_id])
+    waiting = [step for step in steps.values() if step.verb is Verb.RESTORE_STATE and step.is_open]
+    if waiting:
+        return Move(f"{len(waiting)} VMs get their power state back", steps=tuple(changed), wake_at=now + 1.0)
+    return Move("the host serves again", Event.LIFTED, tuple(changed))
+
+
+def _stuck(case: Case, now: float) -> Move:
+    """Tries again after a pause that doubles, provided that there is a BMC to ask; else by order only."""
+    incident = case.incident
+    since = incident.turns[-1].at
+    pause_s = min(case.policy.fence_retry_s * 2 ** max(0, incident.round - 1), RETRY_MAX_S)
+    power = case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s)
+    if "retry" in case.orders:
+        return Move("ordered to try again", Event.RETRIED, _replanned(case))
+    if power is Reading.UNKNOWN:
+        return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
+    if now < since + pause_s or case.hold:
+        return Move(incident.because, held=case.hold, wake_at=now + LOOK_AGAIN_S)
+    return Move("its BMC answers: tried again", Event.RETRIED, _replanned(case))
+
+
+def _replanned(case: Case) -> tuple[Step, ...]:
+    return tuple(
+        replace(step, state=StepState.PLANNED, attempt=0, not_before=0.0)
+        for step in case.steps
+        if step.verb is Verb.EVACUATE and step.state is StepState.FAILED
+    )
+
+
+def _recovered(case: Case, now: float) -> Move:
+    incident = case.incident
+    if case.policy.after_fence is AfterFence.POWER_ON:
+        step_id = f"{incident.id}/{incident.round}/{Verb.POWER_ON.value}"
+        step = case.step(step_id)
+        if step is None:
+            fresh = start(Step(step_id, incident.id, Verb.POWER_ON, incident.host), now)
+            return Move(incident.because, steps=(fresh,), wake_at=now + LOOK_AGAIN_S)
+        return Move(incident.because, steps=settle.settle(case, now), wake_at=now + LOOK_AGAIN_S)
+    return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
+
+
+def _is_back(case: Case) -> bool:
+    """nova-compute was heard after the proof (where there is none: after the last turn), and it is not judged dead."""
+    since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
+    return _heard_after(case.evidence, since) and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
+
+
+def _heard_after(evidence: Evidence, since: float) -> bool:
+    return evidence.life_at > since
+
+
+def _touched(case: Case) -> bool:
+    return any(step.acts for step in case.steps if step.verb is not Verb.POWER_OFF)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where may this VM go? Rules first, then room, then the emptiest: deterministic, ties by name.
+
+Nova's scheduler stays the authority on fit: it validates every target named here, except where a hard-affinity group is
+moved as one. What is refused here would only have cost a failed evacuation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vmhad.kernel.case import Case
+from vmhad.kernel.cloud import Group, Inventory, Room, Server
+from vmhad.kernel.step import Step, StepState
+from vmhad.kernel.verdict import Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """target '' means none now; because says why. final: no later try can change it. force: past the scheduler."""
+
+    target: str
+    because: str = ""
+    force: bool = False
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The cloud with what this incident has already planned on it. placed: server id -> target of a started or done
+    evacuation. in_flight: target -> evacuations under way."""
+
+    case: Case
+    inventory: Inventory
+    placed: Mapping[str, str]
+    in_flight: Mapping[str, int]
+
+    def host_of(self, server_id: str) -> str:
+        return self.placed.get(server_id) or self.inventory.member_hosts.get(server_id, "")
+
+
+def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
+    """steps: server id -> its evacuate step as it stands now."""
+    placed: dict[str, str] = {}
+    in_flight: dict[str, int] = {}
+    for server_id in sorted(steps):
+        step = steps[server_id]
+        if step.state in (StepState.STARTED, StepState.DONE) and step.args.get("target"):
+            placed[server_id] = step.args["target"]
+            if step.state is StepState.STARTED:
+                in_flight[step.args["target"]] = in_flight.get(step.args["target"], 0) + 1
+    return Board(case, inventory, placed, in_flight)
+
+
+def place(server: Server, step: Step, at: Board) -> Placement:
+    """The target for one server now, or why there is none."""
+    groups = [group for group in at.inventory.groups if server.id in group.members]
+    for group in groups:
+        if group.policy == "affinity":
+            return _with_group(server, group, at)
+    candidates = [name for name in _receivers(at) if _zone_fits(server, name, at) and _has_room((server,), name, at)]
+    if not candidates:
+        return Placement("", "no host of the segment is up with room for it")
+    for group in groups:
+        if group.policy == "anti-affinity":
+            candidates = [name for name in candidates if _count(group, name, at, server.id) < group.max_per_host]
+    if not candidates:
+        return Placement("", "every host with room already holds a member of its anti-affinity group")
+    free = [name for name in candidates if _below_cap(name, at)]
+    if not free:
+        return Placement("", "every target receives as many VMs as evacuations_per_target_max allows")
+    failed_on = set(step.args.get("failed_on", "").split(",")) - {""}
+    load = _load(at)
+    return Placement(
+        min(free, key=lambda name: (name in failed_on, _spread(groups, name, at, server.id), load[name], name))
+    )
+
+
+def _with_group(server: Server, group: Group, at: Board) -> Placement:
+    """A hard-affinity group goes as one: to where its members live, else to one host with room for all of them."""
+    source = at.case.incident.host
+    elsewhere = sorted({at.host_of(one) for one in group.members if one != server.id} - {source, ""})
+    if elsewhere:
+        arrived = {host for one in group.members if (host := at.inventory.member_hosts.get(one, "")) and host != source}
+        if elsewhere[0] not in arrived and not _first_has_arrived(group, elsewhere[0], at):
+            return Placement("", "the first of its affinity group is still on its way")
+        if elsewhere[0] not in _receivers(at):
+            return Placement("", f"its affinity group lives on {elsewhere[0]}, which cannot receive")
+        return Placement(elsewhere[0])
+    members = tuple(one for one in at.inventory.servers if one.id in group.members)
+    if len(group.members) > 1 and len(members) > 1 and not at.case.policy.affinity_groups_movable:
+        return Placement(
+            "",
+            "blocked: Nova cannot evacuate a hard-affinity group that died whole; either set "
+            "[workarounds] disable_group_policy_check_upcall on the computes and affinity_groups_movable here, "
+            "or delete the server group and order a retry",
+            final=True,
+        )
+    for name in sorted(_receivers(at), key=lambda one: (_load(at)[one], one)):
+        if _has_room(members, name, at) and all(_zone_fits(one, name, at) for one in members):
+            return Placement(name, force=True)
+    return Placement("", f"no host has room for the {len(members)} members of its affinity group together")
+
+
+def _first_has_arrived(group: Group, target: str, at: Board) -> bool:
+    return any(
+        step.state is StepState.DONE and step.args.get("target") == target
+        for step in at.case.steps
+        if step.subject in group.members
+    )
+
+
+def _receivers(at: Board) -> tuple[str, ...]:
+    """Hosts that Nova calls up and enabled and that we believe healthy."""
+    names = set(at.case.segment.names) - at.case.busy_hosts - {at.case.incident.host}
+    fit = []
+    for service in at.inventory.services:
+        verdict = at.case.verdicts.get(service.host)
+        healthy = verdict is not None and verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
+        if service.host in names and service.up and service.enabled and not service.forced_down and healthy:
+            fit.append(service.host)
+    return tuple(sorted(fit))
+
+
+def _zone_fits(server: Server, host: str, at: Board) -> bool:
+    return not server.zone_pinned or at.inventory.zones.get(host, "nova") == server.zone
+
+
+def _has_room(servers: tuple[Server, ...], host: str, at: Board) -> bool:
+    room = next((one for one in at.inventory.rooms if one.host == host), None)
+    if room is None:
+        return True  # Placement was not readable for it: the scheduler decides.
+    coming = [one for one in at.inventory.servers if at.placed.get(one.id) == host and one not in servers]
+    return _fits(room, (*coming, *servers))
+
+
+def _fits(room: Room, servers: tuple[Server, ...]) -> bool:
+    return (
+        sum(one.vcpus for one in servers) <= room.vcpus
+        and sum(one.ram_mib for one in servers) <= room.ram_mib
+        and sum(0 if one.volume_backed else one.disk_gib for one in servers) <= room.disk_gib
+    )
+
+
+def _count(group: Group, host: str, at: Board, server_id: str) -> int:
+    return sum(1 for one in group.members if one != server_id and at.host_of(one) == host)
+
+
+def _spread(groups: list[Group], host: str, at: Board, server_id: str) -> int:
+    """Soft groups only prefer: members already there count against a host (anti) or for it."""
+    score = 0
+    for group in groups:
+        if group.policy == "soft-anti-affinity":
+            score += _count(group, host, at, server_id)
+        elif group.policy == "soft-affinity":
+            score -= _count(group, host, at, server_id)
+    return score
+
+
+def _below_cap(host: str, at: Board) -> bool:
+    return at.in_flight.get(host, 0) < at.case.policy.evacuations_per_target_max
+
+
+def _load(at: Board) -> dict[str, int]:
+    load = dict.fromkeys(_receivers(at), 0)
+    for target in at.placed.values():
+        if target in load:
+            load[target] += 1
+    return load

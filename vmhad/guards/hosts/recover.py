@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the proof to every protected VM running elsewhere.
+
+Order: Nova is told (force_down) once the proof is held, never before, because from then on nova-api deletes VMs of
+that host locally; then disable, which would block for 60 s the other way round; then the evacuations, bounded in total
+and per target; and each VM gets its former power state back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vmhad.guards.hosts import settle
+from vmhad.guards.hosts.place import Board, board, place
+from vmhad.guards.hosts.treat import may_run_on, treat
+from vmhad.kernel.case import Case, Move
+from vmhad.kernel.cloud import Inventory, Server
+from vmhad.kernel.incident import Event
+from vmhad.kernel.step import Step, StepState, Verb, start
+
+LOOK_AGAIN_S = 1.0
+INVENTORY_OLD_S = 10.0
+
+
+def recover(case: Case, now: float) -> Move:
+    """RECOVERING: the next steps, or the end of it."""
+    if settle.proof_was_refused(case):
+        return Move(
+            "its power was not read OFF just before an evacuation: it is proven again first",
+            Event.PROOF_LOST,
+            settle.unstarted(case),
+        )
+    down = _host_step(case, Verb.FORCE_DOWN)
+    if down is None or down.state in (StepState.FAILED, StepState.PLANNED):
+        step = _begin(case, Verb.FORCE_DOWN, now, down, {"proof_hosts": case.incident.host})
+        return Move("Nova is told: forced down", steps=(step,), wake_at=now + LOOK_AGAIN_S)
+    if down.state is StepState.STARTED:
+        return _settle_one(case, down, now)
+    changed = settle.settle(case, now)
+    case = _with(case, changed)
+    changed += (_disable(case, now),) if _host_step(case, Verb.DISABLE) is None else ()
+    inventory = case.inventory
+    if inventory is None or inventory.at < down.ended_at:
+        return Move(
+            "reading its VMs, groups and the room elsewhere",
+            steps=changed,
+            needs_inventory=down.ended_at,
+            wake_at=now + LOOK_AGAIN_S,
+        )
+    planned = treat(case, inventory)
+    case = _with(case, planned)
+    started = _starts(case, inventory, now)
+    case = _with(case, started)
+    latest = {step.id: step for step in (*changed, *planned, *started)}
+    return _end(case, inventory, tuple(latest.values()), now)
+
+
+def _settle_one(case: Case, down: Step, now: float) -> Move:
+    changed = tuple(step for step in settle.settle(case, now) if step.id == down.id)
+    because = changed[0].because if changed else "Nova is told: forced down"
+    wake_at = now + (0.0 if changed else LOOK_AGAIN_S)
+    return Move(because, steps=changed, wake_at=wake_at)
+
+
+def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
+    """The evacuations that may begin now; each one placed with all before it on the board."""
+    steps = {step.subject: step for step in case.steps if step.verb is Verb.EVACUATE}
+    servers = {server.id: server for server in inventory.servers}
+    changed: list[Step] = []
+    for server_id in sorted(steps, key=lambda one: (steps[one].attempt, one)):
+        step = steps[server_id]
+        if step.state is StepState.PLANNED and server_id not in servers:
+            steps[server_id] = replace(step, state=StepState.DONE, ended_at=now, because="gone: it left the host")
+            changed.append(steps[server_id])
+        if steps[server_id].state is not StepState.PLANNED or step.not_before > now:
+            continue
+        at = board(case, inventory, steps)
+        if sum(at.in_flight.values()) >= case.policy.evacuations_max:
+            break
+        moved = _start_one(servers[server_id], step, at, now)
+        if moved != step:
+            steps[server_id] = moved
+            changed.append(moved)
+    return tuple(changed)
+
+
+def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
+    case = at.case
+    others = may_run_on(case, server, at.inventory)
+    unproven = [host for host in others if host not in case.proofs]
+    if unproven:
+        return replace(step, because=f"it may run on {unproven[0]}, which is not proven off")
+    if _waits_for_group(server, at):
+        return replace(step, because="another member of its anti-affinity group is on its way")
+    found = place(server, step, at)
+    if found.final:
+        return replace(step, state=StepState.FAILED, because=found.because, ended_at=now)
+    if not found.target:
+        if "receives as many" in found.because or "on its way" in found.because:
+            return replace(step, because=found.because)
+        return settle.later(case, replace(step, attempt=step.attempt + 1), found.because, now)
+    args = dict(step.args)
+    args.update(
+        target=found.target,
+        force="yes" if found.force else "",
+        proof_hosts=",".join(sorted({case.incident.host, *others})),
+        after=settle.newest_migration(server.id, at.inventory.migrations, step),
+    )
+    return start(step, now, args)
+
+
+def _waits_for_group(server: Server, at: Board) -> bool:
+    """Two evacuations of one anti-affinity group can collide in Nova and end in ERROR: one after another."""
+    under_way = {
+        step.subject for step in at.case.steps if step.verb is Verb.EVACUATE and step.state is StepState.STARTED
+    }
+    started_now = {one for one, target in at.placed.items() if target}
+    done = {step.subject for step in at.case.steps if step.verb is Verb.EVACUATE and step.state is StepState.DONE}
+    moving = under_way | (started_now - done)
+    return any(
+        group.policy == "anti-affinity" and server.id in group.members and moving & set(group.members) - {server.id}
+        for group in at.inventory.groups
+    )
+
+
+def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) -> Move:
+    of_vms = [step for step in case.steps if step.verb in (Verb.EVACUATE, Verb.RESTORE_STATE)]
+    evacuations = [step for step in of_vms if step.verb is Verb.EVACUATE]
+    done = sum(step.state is StepState.DONE for step in evacuations)
+    because = f"{done} of {len(evacuations)} VMs evacuated"
+    if any(step.is_open for step in case.steps if step.verb is not Verb.POWER_OFF):
+        waiting = any(step.state is StepState.PLANNED for step in evacuations)
+        fresh = now - INVENTORY_OLD_S if waiting else 0.0
+        return Move(because, steps=steps, needs_inventory=fresh, wake_at=now + LOOK_AGAIN_S)
+    last_end = max((step.ended_at for step in of_vms), default=0.0)
+    if inventory.at < last_end:
+        return Move(because, steps=steps, needs_inventory=last_end, wake_at=now + LOOK_AGAIN_S)
+    failed = [step for step in of_vms if step.state is StepState.FAILED]
+    if failed:
+        names = "; ".join(f"{step.args.get('name', step.subject)}: {step.because}" for step in failed[:3])
+        return Move(f"{len(failed)} of {len(evacuations)} VMs are not recovered: {names}", Event.EXHAUSTED, steps)
+    return Move(f"all {len(evacuations)} VMs run elsewhere", Event.RECOVERED, steps)
+
+
+def _disable(case: Case, now: float) -> Step:
+    return _begin(case, Verb.DISABLE, now, None, {"reason": f"vmhad: fenced, incident {case.incident.id}"})
+
+
+def _host_step(case: Case, verb: Verb) -> Step | None:
+    return case.step(f"{case.incident.id}/{verb.value}")
+
+
+def _begin(case: Case, verb: Verb, now: float, old: Step | None, args: dict[str, str]) -> Step:
+    step = old or Step(f"{case.incident.id}/{verb.value}", case.incident.id, verb, case.incident.host)
+    return start(step, now, args)
+
+
+def _with(case: Case, changed: tuple[Step, ...]) -> Case:
+    steps = {step.id: step for step in case.steps}
+    steps.update((step.id, step) for step in changed)
+    return replace(case, steps=tuple(steps.values()))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the observations of STARTED steps conclude: done, failed, tried again later, or still open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from vmhad.kernel.case import Case
+from vmhad.kernel.cloud import Migration
+from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb, start
+
+PROOF_REFUSED = "proof refused"
+CALL_LIMIT_S = 30.0
+
+
+def settle(case: Case, now: float) -> tuple[Step, ...]:
+    """The steps whose newest observation changes them, with the steps that follow from them."""
+    changed: list[Step] = []
+    for step in case.steps:
+        if step.state is StepState.STARTED and step.verb is not Verb.POWER_OFF and step.observed:
+            moved = _conclude(case, step, step.observed[-1], now)
+            if moved != step:
+                changed.append(moved)
+                changed.extend(_follow(case, moved, now))
+    return tuple(changed)
+
+
+def proof_was_refused(case: Case) -> bool:
+    """An act was not made because its proof did not hold when it was read just before."""
+    return any(_is_refused(step) for step in case.steps)
+
+
+def unstarted(case: Case) -> tuple[Step, ...]:
+    """Those steps, PLANNED again: their act was never made."""
+    return tuple(replace(step, state=StepState.PLANNED, observed=()) for step in case.steps if _is_refused(step))
+
+
+def later(case: Case, step: Step, because: str, now: float) -> Step:
+    """PLANNED again after a growing pause, or FAILED when every attempt is used up. step.attempt counts them."""
+    if step.attempt >= case.policy.evacuate_attempts_max:
+        return replace(step, state=StepState.FAILED, because=because, ended_at=now)
+    pause_s = min(case.policy.retry_backoff_s * 2 ** max(0, step.attempt - 1), case.policy.retry_backoff_max_s)
+    return replace(
+        step, state=StepState.PLANNED, because=f"{because}; again in {pause_s:g} s", not_before=now + pause_s
+    )
+
+
+def newest_migration(server_id: str, migrations: tuple[Migration, ...], step: Step) -> str:
+    """The id of the server's newest evacuation known before this attempt: only a newer one tells of the attempt."""
+    known = [int(one.id) for one in migrations if one.server == server_id and one.kind == "evacuation"]
+    return str(max([*known, int(step.args.get("after") or 0), int(step.args.get("seen") or 0)]))
+
+
+def _is_refused(step: Step) -> bool:
+    return step.state is StepState.STARTED and bool(step.observed) and step.observed[-1].reading == PROOF_REFUSED
+
+
+def _conclude(case: Case, step: Step, newest: Observation, now: float) -> Step:
+    if newest.answer is Answer.SO:
+        return replace(step, state=StepState.DONE, ended_at=now, because=newest.text)
+    if step.verb is Verb.EVACUATE:
+        return _conclude_evacuation(case, step, newest, now)
+    if newest.answer is Answer.FAILED or now > step.started_at + case.policy.evacuate_deadline_s:
+        if step.attempt < case.policy.evacuate_attempts_max:
+            return start(step, now)
+        return replace(step, state=StepState.FAILED, ended_at=now, because=newest.text)
+    if newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S:
+        return start(step, now)
+    return step
+
+
+def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float) -> Step:
+    target = step.args["target"]
+    if newest.answer is Answer.FAILED:
+        args = dict(step.args)
+        args["failed_on"] = ",".join(sorted({*args.get("failed_on", "").split(","), target} - {""}))
+        args["seen"] = newest.reading or args.get("after", "0")
+        return later(case, replace(step, args=args), newest.text, now)
+    if newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S:
+        # Nova never made a record of it: the call was lost on its way. The same target again.
+        return start(step, now)
+    if target in case.proofs and newest.answer is Answer.NOT_YET and case.proofs[target].at > step.started_at:
+        # The target died while receiving, and is proven off: it cannot finish, and it cannot run the VM.
+        args = dict(step.args)
+        args["unclean_on"] = ",".join(sorted({*args.get("unclean_on", "").split(","), target} - {""}))
+        args["seen"] = newest.reading or args.get("after", "0")
+        return replace(
+            step, state=StepState.PLANNED, args=args, observed=(), because=f"{target} died while receiving it"
+        )
+    if now > step.started_at + case.policy.evacuate_deadline_s:
+        return replace(step, state=StepState.FAILED, ended_at=now, because=f"not finished in time: {newest.text}")
+    return step
+
+
+def _follow(case: Case, step: Step, now: float) -> tuple[Step, ...]:
+    if step.verb is not Verb.EVACUATE or step.state is not StepState.DONE or step.because.startswith("gone"):
+        return ()
+    args: Mapping[str, str] = {
+        "name": step.args["name"],
+        "state": step.args["state"],
+        "source": case.incident.host,
+    }
+    step_id = f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{step.subject}"
+    return (start(case.step(step_id) or Step(step_id, step.incident, Verb.RESTORE_STATE, step.subject), now, args),)

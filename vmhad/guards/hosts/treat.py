@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each VM of a dead host gets: an evacuation, or a plain reason why not. Each VM is planned once an incident."""
+
+from __future__ import annotations
+
+from vmhad.kernel.case import Case
+from vmhad.kernel.cloud import Inventory, Server, ServerState
+from vmhad.kernel.step import Step, StepState, Verb
+
+EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
+# Nova's own words for an attempt that is over and left nothing running on the other end.
+HARMLESS = frozenset({"done", "completed", "confirmed", "reverted", "error", "failed", "cancelled"})
+
+
+def treat(case: Case, inventory: Inventory) -> tuple[Step, ...]:
+    """New evacuate steps for the servers that have none yet in this incident."""
+    planned = {step.subject for step in case.steps if step.verb is Verb.EVACUATE}
+    return tuple(
+        _plan(case, server)
+        for server in sorted(inventory.servers, key=lambda one: one.id)
+        if server.id not in planned and is_protected(case, server)
+    )
+
+
+def is_protected(case: Case, server: Server) -> bool:
+    return server.metadata.get(case.policy.opt_out_key, "").lower() != "false"
+
+
+def may_run_on(case: Case, server: Server, inventory: Inventory) -> tuple[str, ...]:
+    """The hosts beside the dead one that may run it: both ends of every migration not known to be harmless."""
+    source = case.incident.host
+    ends: set[str] = set()
+    for migration in inventory.migrations:
+        if migration.server == server.id and migration.status not in HARMLESS:
+            ends |= {migration.source, migration.target}
+    for step in case.steps:
+        if step.verb is Verb.EVACUATE and step.subject == server.id:
+            ends |= set(step.args.get("unclean_on", "").split(","))
+    return tuple(sorted(ends - {source, ""}))
+
+
+def _plan(case: Case, server: Server) -> Step:
+    wanted = ServerState.STOPPED if server.state is ServerState.STOPPED else ServerState.ACTIVE
+    args = {"name": server.name, "state": wanted.value}
+    step_id = f"{case.incident.id}/{Verb.EVACUATE.value}/{server.id}"
+    refusal = _refusal(case, server)
+    state = StepState.FAILED if refusal else StepState.PLANNED
+    return Step(step_id, case.incident.id, Verb.EVACUATE, server.id, args, state, because=refusal)
+
+
+def _refusal(case: Case, server: Server) -> str:
+    owner = case.claimed.get(server.id, case.incident.id)
+    if owner != case.incident.id:
+        return f"it is in incident {owner}"
+    if server.state not in EVACUABLE:
+        return f"it is {server.state.value}: Nova evacuates only active, stopped and error VMs"
+    if not server.volume_backed and not case.policy.shared_ephemeral and not case.policy.rebuild_local_disks:
+        return "its disk died with the host; policy forbids to rebuild it from its image (rebuild_local_disks)"
+    return ""

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that one decision rests on, and all that it may answer: values only, so that it can be kept and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vmhad.kernel.cloud import Inventory
+from vmhad.kernel.evidence import Evidence
+from vmhad.kernel.incident import Event, Incident
+from vmhad.kernel.policy import Policy
+from vmhad.kernel.proof import Proof
+from vmhad.kernel.step import Step
+from vmhad.kernel.topology import Segment
+from vmhad.kernel.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One incident with what is known about it.
+
+    verdicts: of every host of the segment. proofs: of every host of the segment that has one which holds.
+    busy_hosts: hosts with an open incident. claimed: server id -> the incident that has it. hold: '' or why the brake
+    holds the first act of this incident's fence. orders: kinds of the operator's orders for it ("retry", "close").
+    """
+
+    incident: Incident
+    steps: tuple[Step, ...]
+    segment: Segment
+    policy: Policy
+    evidence: Evidence
+    verdict: Verdict
+    verdicts: Mapping[str, Verdict]
+    proofs: Mapping[str, Proof]
+    busy_hosts: frozenset[str]
+    claimed: Mapping[str, str]
+    inventory: Inventory | None
+    hold: str = ""
+    orders: frozenset[str] = frozenset()
+
+    def step(self, step_id: str) -> Step | None:
+        for step in self.steps:
+            if step.id == step_id:
+                return step
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a guard wants next. event: the edge to take, if any. steps: new or changed ones.
+
+    needs_inventory: plan nothing more before the cloud was read after this time; 0.0 when nothing is missing.
+    wake_at: look again no later than this.
+    """
+
+    because: str
+    event: Event | None = None
+    steps: tuple[Step, ...] = ()
+    proof: Proof | None = None
+    held: str = ""
+    needs_inventory: float = 0.0
+    wake_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The incident and its changed steps, to be committed together before anything is done."""
+
+    incident: Incident
+    steps: tuple[Step, ...]
+    because: str
+    wake_at: float
+    needs_inventory: float = 0.0

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known now of one host. Soft: kept in memory, read anew by every new owner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from vmhad.kernel.signal import Channel, Reading, Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An unbroken run of one reading on one channel. first_at, at: when its first and its newest reading began."""
+
+    reading: Reading
+    first_at: float
+    at: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """life_at: the newest sign of life on any channel, 0.0 if none was seen yet.
+
+    bmc_trusted: its BMC was read ON by us, and no heartbeat has belied an OFF of it since.
+    """
+
+    host: str
+    seen: Mapping[Channel, Seen] = field(default_factory=dict)
+    life_at: float = 0.0
+    bmc_trusted: bool = False
+
+    def reading(self, channel: Channel, now: float, stale_s: float) -> Reading:
+        """The channel's reading; UNKNOWN where it was never read, or not for stale_s."""
+        seen = self.seen.get(channel)
+        if seen is None or now - seen.at > stale_s:
+            return Reading.UNKNOWN
+        return seen.reading
+
+    def is_repeated(self, channel: Channel, apart_s: float) -> bool:
+        """The newest run holds two readings at least apart_s apart."""
+        seen = self.seen.get(channel)
+        return seen is not None and seen.at - seen.first_at >= apart_s
+
+    def detail(self, channel: Channel) -> str:
+        seen = self.seen.get(channel)
+        return seen.detail if seen else "never read"
+
+
+def weigh(evidence: Evidence, signal: Signal) -> Evidence:
+    """The evidence after one signal. A late signal changes no reading, but a sign of life counts whenever it comes.
+
+    A sign of life breaks the run of OFF readings that began before it: what is read after it must stand on its own.
+    """
+    seen = dict(evidence.seen)
+    old = seen.get(signal.channel)
+    trusted = (evidence.bmc_trusted or signal.reading is Reading.ON) and not _belies(evidence, signal)
+    if old is None or signal.at >= old.at:
+        first_at = old.first_at if old is not None and old.reading is signal.reading else signal.at
+        seen[signal.channel] = Seen(signal.reading, first_at, signal.at, signal.detail)
+    life_at = max(evidence.life_at, signal.at) if signal.life else evidence.life_at
+    power = seen.get(Channel.POWER)
+    if power is not None and power.reading is Reading.OFF and power.first_at <= life_at:
+        seen[Channel.POWER] = replace(power, first_at=power.at)
+    return Evidence(evidence.host, seen, life_at, trusted)
+
+
+def _belies(evidence: Evidence, signal: Signal) -> bool:
+    """A heartbeat sent after its BMC said OFF: already the read before this one was later than that OFF."""
+    power, nova = evidence.seen.get(Channel.POWER), evidence.seen.get(Channel.NOVA)
+    return (
+        signal.life
+        and signal.channel is Channel.NOVA
+        and power is not None
+        and power.reading is Reading.OFF
+        and nova is not None
+        and nova.at > power.first_at
+    )

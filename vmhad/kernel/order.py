@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator asked for: a value in the journal that the segment's owner reads, never a call into an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class OrderKind(StrEnum):
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
+    CLOSE = "close"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order. host '': the whole segment. until: Unix seconds, when a pause ends by itself; 0 for the other kinds.
+
+    by: who asked; why: their words. Both are shown wherever the order holds something back.
+    """
+
+    id: str
+    kind: OrderKind
+    segment: str
+    host: str = ""
+    until: float = 0.0
+    by: str = ""
+    why: str = ""

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The heart: one incident and what is known -> what to write and do next. A function of values.
+
+Reconciling twice with the same input changes nothing the second time. Every guard is asked through the same questions;
+the rule that nothing is recovered without a held proof is kept here, once, for all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from vmhad.kernel import incident as life
+from vmhad.kernel.case import Case, Decision, Move
+from vmhad.kernel.incident import Event, State
+from vmhad.kernel.proof import holds
+from vmhad.kernel.step import Step
+
+# The longest way through the table in one go is SUSPECTED, FENCING, RECOVERING, RECOVERED.
+MOVES_MAX = 4
+LOOK_AGAIN_S = 60.0
+
+
+class Guard(Protocol):
+    """judge lives beside it; these four answer for one state each. All pure."""
+
+    def suspect(self, case: Case, now: float) -> Move: ...
+
+    def fence(self, case: Case, now: float) -> Move: ...
+
+    def recover(self, case: Case, now: float) -> Move: ...
+
+    def rest(self, case: Case, now: float) -> Move:
+        """STUCK and RECOVERED: is there a reason to go on?"""
+
+    def lift(self, case: Case, now: float) -> Move: ...
+
+
+def reconcile(case: Case, guard: Guard, now: float) -> Decision:
+    """Runs the incident as far as it goes without new knowledge."""
+    changed: dict[str, Step] = {}
+    move = Move(case.incident.because)
+    for _ in range(MOVES_MAX):
+        if not case.incident.is_open:
+            break
+        move = _ask(case, guard, now)
+        changed.update((step.id, step) for step in move.steps)
+        case = _after(case, move, now)
+        if move.event is None:
+            break
+    wake_at = move.wake_at or now + LOOK_AGAIN_S
+    incident = replace(case.incident, wake_at=wake_at if case.incident.is_open else 0.0)
+    return Decision(incident, tuple(changed.values()), move.because, wake_at, move.needs_inventory)
+
+
+def _ask(case: Case, guard: Guard, now: float) -> Move:
+    state = case.incident.state
+    if state is State.SUSPECTED:
+        return guard.suspect(case, now)
+    if state is State.FENCING:
+        return guard.fence(case, now)
+    if state is State.RECOVERING:
+        if not holds(case.incident.proof, case.incident.round, case.evidence.life_at):
+            return Move("a sign of life came after its proof: it is proven again first", Event.PROOF_LOST)
+        return guard.recover(case, now)
+    if state is State.LIFTING:
+        return guard.lift(case, now)
+    return guard.rest(case, now)
+
+
+def _after(case: Case, move: Move, now: float) -> Case:
+    incident = case.incident
+    if move.proof is not None:
+        incident = replace(incident, proof=move.proof)
+    if move.event is not None:
+        incident = life.turn(incident, move.event, now, move.because)
+    if move.held != incident.held:
+        incident = replace(incident, held=move.held)
+    steps = {step.id: step for step in case.steps}
+    steps.update((step.id, step) for step in move.steps)
+    proofs = dict(case.proofs)
+    if move.proof is not None:
+        proofs[move.proof.host] = move.proof
+    return replace(case, incident=incident, steps=tuple(steps.values()), proofs=proofs)

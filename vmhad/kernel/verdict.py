@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the evidence means, with the row of the table that said so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Judgement(StrEnum):
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    SUSPECT = "suspect"
+    FAILED = "failed"
+    BLIND = "blind"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """row: the table's row, by its number from 1. positive: death was seen (OFF), not inferred from silence."""
+
+    judgement: Judgement
+    because: str
+    row: int
+    positive: bool = False
