@@ -62,7 +62,7 @@ def verdict_at(now: float, *signals: Signal) -> Judgement:
 def test_off_counts_when_read_twice_apart() -> None:
     assert verdict_at(102, power(Reading.OFF, 102)) is Judgement.SUSPECT
     assert verdict_at(102.7, power(Reading.OFF, 102), power(Reading.OFF, 102.7)) is Judgement.SUSPECT
-    assert verdict_at(102.8, power(Reading.OFF, 102), power(Reading.OFF, 102.8)) is Judgement.FAILED
+    assert verdict_at(102.9, power(Reading.OFF, 102), power(Reading.OFF, 102.9)) is Judgement.FAILED
 
 
 def test_a_heartbeat_after_off_vetoes_it() -> None:
@@ -74,8 +74,8 @@ def test_a_bmc_that_was_caught_lying_needs_a_long_quiet() -> None:
     signals = [power(Reading.OFF, 102), nova(Reading.UP, 103), nova(Reading.UP, 105, life=True)]
     signals += [power(Reading.OFF, 106), power(Reading.OFF, 108), nova(Reading.UP, 108)]
     assert verdict_at(108, *signals) is Judgement.SUSPECT
-    later = [power(Reading.OFF, at) for at in range(110, 132, 2)]
-    assert verdict_at(130, *signals, *later) is Judgement.FAILED
+    later = [power(Reading.OFF, at) for at in range(110, 134, 2)]
+    assert verdict_at(132, *signals, *later) is Judgement.FAILED
 
 
 def test_stale_channels_are_unknown_not_their_last_value() -> None:

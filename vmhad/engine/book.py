@@ -15,7 +15,7 @@ from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 
 @dataclass
 class Book:
-    """incidents, steps: as committed, by id, plus observations that need no commit. epoch: the one it was loaded under."""
+    """incidents, steps: as committed, by id, plus soft observations. epoch: the one it was loaded under."""
 
     epoch: int
     incidents: dict[str, Incident]

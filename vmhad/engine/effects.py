@@ -102,9 +102,8 @@ def _probe_evacuated(step: Step, level: tuple[tuple[Server, ...], tuple[Migratio
     """Done = the newest evacuation is done *and* the server has left the host. The reading is that migration's id."""
     servers, migrations = level
     server = next((one for one in servers if one.id == step.subject), None)
-    after = int(step.args.get("after") or 0)
-    newer = [one for one in migrations if one.server == step.subject and int(one.id) > after]
-    newest = max(newer, key=lambda one: int(one.id), default=None)
+    known = step.args.get("known", "").split(",")
+    newest = next((one for one in migrations if one.server == step.subject and one.id not in known), None)
     if newest is None:
         if server is None:
             return Answer.SO, "", "gone: it left the host without an evacuation"

@@ -33,6 +33,7 @@ LOG = logging.getLogger(__name__)
 
 TICK_MAX_S = 1.0
 TICK_MIN_S = 0.02
+RENEW_SHARE = 1 / 6
 ORDERS_EVERY_S = 2.0
 KEEP_ENDED_S = 30 * 86400.0
 KEEP_ENDED_COUNT = 1000
@@ -74,13 +75,12 @@ class Engine:
         self._orders_at: dict[str, float] = {}
         self._pruned_at: dict[str, float] = {}
         self._frozen = ""
+        self._renew_at = 0.0
+        self._renew_every_s = lease_s * RENEW_SHARE
 
     def tick(self) -> float:
         """One round over every held segment; returns in how many seconds to come again at the latest."""
-        try:
-            self.ownership.renew()
-        except Unanswered as error:
-            self._freeze(str(error))
+        self._renew()
         self.evidence.gather()
         self._collect()
         held = dict(self.ownership.held())
@@ -103,6 +103,16 @@ class Engine:
                 self.books.pop(name, None)
                 self._freeze(str(error))
         return max(TICK_MIN_S, wake_at - self.clock.now())
+
+    def _renew(self) -> None:
+        now = self.clock.now()
+        if now < self._renew_at:
+            return
+        self._renew_at = now + self._renew_every_s
+        try:
+            self.ownership.renew()
+        except Unanswered as error:
+            self._freeze(str(error))
 
     def close(self) -> None:
         """Lets the segments go, so that another engine takes them at once."""
@@ -163,7 +173,9 @@ class Engine:
             book.orders = tuple(self.journal.orders(name))
             self._orders_at[name] = now
         if now >= self._pruned_at.get(name, 0.0) + PRUNE_EVERY_S:
-            self.journal.prune(name, now, KEEP_ENDED_S, KEEP_ENDED_COUNT)
+            self.workers.submit(
+                f"prune {name}", lambda: self.journal.prune(name, now, KEEP_ENDED_S, KEEP_ENDED_COUNT)
+            )
             self._pruned_at[name] = now
         return book
 

@@ -21,6 +21,7 @@ from vmhad.journal.codec import JournalUnreadable
 from vmhad.ports import Clock, Compare, Conflict, Membership, Store
 
 ACTING_SHARE = 2 / 3
+RENEW_SHARE = 1 / 6
 _SENT_MAX = 64
 
 
@@ -73,6 +74,7 @@ class Ownership:
         self._unchanged: dict[str, tuple[_Title, float]] = {}
         self._state = threading.Lock()
         self._held: dict[str, _Hold] = {}
+        self._renewed_at = -inf
 
     def held(self) -> Mapping[str, int]:
         """Segment -> epoch, of all not known to be lost. Whether there is time left to act is remaining_s()."""
@@ -90,15 +92,20 @@ class Ownership:
         """A commit found another epoch. Should the record still be ours, the next renewal says so."""
         with self._state:
             self._held.pop(segment, None)
+            self._renewed_at = -inf
 
     def renew(self) -> None:
-        """Renews what is held and takes what may be taken; to be called about every sixth of the lease.
+        """Renews what is held and takes what may be taken; may be called as often as one likes.
 
-        One listing, then one commit a held segment. Raises Unanswered at the first answer that does not come (what
+        It does something every sixth of the lease, sooner after lost() or a failure: one listing, then one commit a
+        held segment. Raises Unanswered at the first answer that does not come (what
         was not reached is not confirmed, and the next call copes); JournalUnreadable after all others had their turn.
         """
         with self._renewing:
-            if self._stopped:
+            started = self._clock.now()
+            with self._state:
+                early = started < self._renewed_at + self._lease_s * RENEW_SHARE
+            if self._stopped or early:
                 return
             found = self._store.list(keys.SEGMENTS)
             unreadable: JournalUnreadable | None = None
@@ -107,6 +114,8 @@ class Ownership:
                     self._settle(segment, _title(segment, found))
                 except JournalUnreadable as error:
                     unreadable = error
+            with self._state:
+                self._renewed_at = started
             if unreadable is not None:
                 raise unreadable
 
@@ -136,7 +145,7 @@ class Ownership:
                 return
             except Conflict:
                 title = _title(segment, self._store.list(keys.segment(segment)))
-        self.lost(segment)
+        self._drop(segment)
 
     def _keep(self, segment: str, title: _Title) -> None:
         self._unchanged.pop(segment, None)
@@ -147,7 +156,7 @@ class Ownership:
 
     def _contend(self, segment: str, title: _Title) -> None:
         # The end of the reading, not its start: the record may have been written while we read.
-        self.lost(segment)
+        self._drop(segment)
         now = self._clock.now()
         known, since = self._unchanged.get(segment, (None, now))
         if known != title:
@@ -182,6 +191,10 @@ class Ownership:
         self._sent[segment] = {counter: started}
         if owner:
             self._confirm(segment, epoch, started)
+
+    def _drop(self, segment: str) -> None:
+        with self._state:
+            self._held.pop(segment, None)
 
     def _confirm(self, segment: str, epoch: int, at: float) -> None:
         with self._state:

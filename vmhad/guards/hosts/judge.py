@@ -57,7 +57,7 @@ def _row(power: str, nova: str, silent: str, judgement: Judgement, because: str,
 TABLE: tuple[Row, ...] = (
     _row("OFF", "", "", Judgement.FAILED, "its power was read OFF twice and nothing of it lives since", True),
     _row(
-        "OFF_ONCE", "", "", Judgement.SUSPECT, "its power was read OFF, but not yet twice and borne out"
+        "OFF_ONCE", "", "", Judgement.SUSPECT, "its power was read OFF, but not twice and borne out yet"
     ),
     _row("ON", "DOWN", "fence", Judgement.FAILED, "nova-compute is silent, power is on, and silent_means = fence"),
     _row(
@@ -88,7 +88,7 @@ TABLE: tuple[Row, ...] = (
         "UP",
         "",
         Judgement.DEGRADED,
-        "nova-compute reports, but no BMC answer: its death could not be proven",
+        "nova-compute reports, but its BMC does not: a death could not be proven",
     ),
     _row("ON UNKNOWN", "UNKNOWN", "", Judgement.BLIND, "Nova's view of it cannot be read"),
 )

@@ -104,7 +104,7 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
         target=found.target,
         force="yes" if found.force else "",
         proof_hosts=",".join(sorted({case.incident.host, *others})),
-        after=settle.newest_migration(server.id, at.inventory.migrations, step),
+        known=settle.known_migrations(server.id, at.inventory.migrations, step),
     )
     return start(step, now, args)
 

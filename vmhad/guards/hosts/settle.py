@@ -46,10 +46,14 @@ def later(case: Case, step: Step, because: str, now: float) -> Step:
     )
 
 
-def newest_migration(server_id: str, migrations: tuple[Migration, ...], step: Step) -> str:
-    """The id of the server's newest evacuation known before this attempt: only a newer one tells of the attempt."""
-    known = [int(one.id) for one in migrations if one.server == server_id and one.kind == "evacuation"]
-    return str(max([*known, int(step.args.get("after") or 0), int(step.args.get("seen") or 0)]))
+def known_migrations(server_id: str, migrations: tuple[Migration, ...], step: Step) -> str:
+    """The server's evacuations from before this attempt: only one that is not among them tells of the attempt."""
+    known = {one.id for one in migrations if one.server == server_id and one.kind == "evacuation"}
+    return _joined(step, "known", *known)
+
+
+def _joined(step: Step, key: str, *more: str) -> str:
+    return ",".join(sorted({*step.args.get(key, "").split(","), *more} - {""}))
 
 
 def _is_refused(step: Step) -> bool:
@@ -74,8 +78,8 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
     target = step.args["target"]
     if newest.answer is Answer.FAILED:
         args = dict(step.args)
-        args["failed_on"] = ",".join(sorted({*args.get("failed_on", "").split(","), target} - {""}))
-        args["seen"] = newest.reading or args.get("after", "0")
+        args["failed_on"] = _joined(step, "failed_on", target)
+        args["known"] = _joined(step, "known", newest.reading)
         return later(case, replace(step, args=args), newest.text, now)
     if newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S:
         # Nova never made a record of it: the call was lost on its way. The same target again.
@@ -83,8 +87,8 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
     if target in case.proofs and newest.answer is Answer.NOT_YET and case.proofs[target].at > step.started_at:
         # The target died while receiving, and is proven off: it cannot finish, and it cannot run the VM.
         args = dict(step.args)
-        args["unclean_on"] = ",".join(sorted({*args.get("unclean_on", "").split(","), target} - {""}))
-        args["seen"] = newest.reading or args.get("after", "0")
+        args["unclean_on"] = _joined(step, "unclean_on", target)
+        args["known"] = _joined(step, "known", newest.reading)
         return replace(
             step, state=StepState.PLANNED, args=args, observed=(), because=f"{target} died while receiving it"
         )

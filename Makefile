@@ -1,0 +1,35 @@
+# Every target is one line that calls what does the work.
+.PHONY: dev packages demo test lint unit cloud bench bench-peer clean
+PYTHON := .venv/bin/python
+
+dev: .venv/ready ## .venv with vmhad editable and its tools
+
+.venv/ready: setup.cfg requirements.txt test-requirements.txt .ci/dev
+	.ci/dev
+
+packages: dev ## the Debian packages of bindep.txt, profile test
+	.ci/packages
+
+demo: dev packages ## a real small cloud, a dying host, and its VMs back
+	$(PYTHON) lab/demo.py
+
+test: ## all checks: lint, unit tests, then the tests on a real small cloud
+	.ci/test
+
+lint: dev ## ruff, mypy --strict on the core, the layers
+	.ci/lint
+
+unit: dev ## the fast tests
+	$(PYTHON) -m pytest
+
+cloud: dev packages ## the tests on a real small cloud
+	.ci/cloud-tests
+
+bench: dev packages ## measures recovery on the lab
+	$(PYTHON) tests/bench/run.py
+
+bench-peer: dev packages ## measures masakari on the same lab
+	$(PYTHON) lab/peer/masakari bench
+
+clean: ## forgets .venv, caches and everything the lab left
+	.ci/clean

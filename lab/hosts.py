@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The misfortunes a host can meet, and the way back; each is one verb of `lab/cloud`, and none of them asks Nova."""
+import os
+import signal
+import time
+
+from lab import bmc, bringup, hostpower, processes, rest, services
+from lab.layout import LabError
+
+
+def cut(lab, host):
+    hostpower.off(lab.state_dir(host))
+    return "has no power; its guests are gone and its BMC says off"
+
+
+def crash(lab, host):
+    hostpower.order(powered(lab, host), "crash")
+    return "has crashed: nova-compute and guests are gone, the power is on"
+
+
+def hang(lab, host):
+    pid, state = hostpower.compute(powered(lab, host))
+    if state == "dead":
+        raise LabError("nova-compute of %s does not run, so it cannot hang." % host)
+    os.kill(pid, signal.SIGSTOP)
+    return "hangs: nova-compute is stopped, its guests run on"
+
+
+def unplug(lab, host):
+    processes.end([services.pid_file(lab, bmc.name(host))], at_once=True)
+    hostpower.off(lab.state_dir(host))
+    return "is unplugged: no power, and its BMC does not answer"
+
+
+def stop_compute(lab, host):
+    hostpower.order(powered(lab, host), "stop")
+    return "has lost nova-compute; its guests run on"
+
+
+def reboot(lab, host, boot_s):
+    hostpower.order(powered(lab, host), "reboot %g" % boot_s)
+    return "reboots: guests gone, nova-compute back in %g s, power stays on" % boot_s
+
+
+def powered(lab, host):
+    folder = lab.state_dir(host)
+    if not hostpower.chassis(folder):
+        raise LabError("%s has no power; `restore %s` switches it on." % (host, host))
+    return folder
+
+
+def restore(lab, host, say, enable=False):
+    """Whatever was done to the host is undone; Nova's flags stay as they are unless `enable` is asked for."""
+    folder = lab.state_dir(host)
+    services.bring(lab, "zygote", bmc.name(host))
+    began = time.time()
+    pid, state = hostpower.compute(folder)
+    if not hostpower.chassis(folder):
+        hostpower.on(folder)
+        say("%s has power again" % host)
+    elif state == "hung":
+        os.kill(pid, signal.SIGCONT)
+        say("%s goes on" % host)
+    elif state == "dead":
+        hostpower.order(folder, "start")
+        say("nova-compute of %s started" % host)
+    else:
+        began = hostpower.compute_born(folder)
+    services.record(lab)
+    forced = bringup.wait_hosts(lab, {host: began})
+    say("%s reports to nova%s" % (host, ", but is forced down there" if forced else " and is up"))
+    if enable:
+        let_in(lab, host, say)
+        enable_service(lab, host)
+        say("%s may be given guests again" % host)
+
+
+def let_in(lab, host, say, seconds=120.0):
+    """Lift forced_down as soon as nova lets us: not before the host has cleaned up what was evacuated from it."""
+    api = rest.Api(lab)
+    until = time.monotonic() + seconds
+    while True:
+        row = api.computes().get(host)
+        if row and not row["forced_down"]:
+            return
+        rows = api.get("compute", "/os-migrations?source_compute=%s&migration_type=evacuation" % host)["migrations"]
+        if row and all(item["status"] != "done" for item in rows if item["source_compute"] == host):
+            try:
+                api.call("PUT", "compute", "/os-services/%s" % row["id"], {"forced_down": False})
+                say("forced_down of %s lifted" % host)
+                return
+            except rest.RestError as error:
+                if error.status != 400:
+                    raise
+        if time.monotonic() > until:
+            raise LabError("%s has not cleaned up its evacuated guests after %d s." % (host, seconds))
+        time.sleep(0.3)
+
+
+def enable_service(lab, host):
+    """Only after the service is up: enabled earlier, placement would keep it barred for up to a minute."""
+    api = rest.Api(lab)
+    row = api.computes()[host]
+    if row["status"] != "enabled":
+        api.call("PUT", "compute", "/os-services/%s" % row["id"], {"status": "enabled"})

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""[engine]: how this engine decides, and where its memory is."""
+
+from __future__ import annotations
+
+import socket
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("engine", title="The deciding loop, its journal and its peers")
+
+OPTS = [
+    cfg.StrOpt(
+        "name",
+        default=socket.gethostname(),
+        sample_default="controller-1",
+        help="The name of this engine. No two engines of one cloud may have the same one.",
+    ),
+    cfg.StrOpt(
+        "segments_file",
+        default="/etc/vmhad/segments.yaml",
+        help="The file that says which hosts take over for each other and how their power is reached.",
+    ),
+    cfg.FloatOpt(
+        "tick_s", default=0.5, min=0.05, max=10.0, help="Seconds between two looks at everything; news come earlier."
+    ),
+    cfg.FloatOpt(
+        "lease_s",
+        default=15.0,
+        min=3.0,
+        max=300.0,
+        help="Seconds without a renewal after which another engine may take over a segment. The owner itself stops "
+        "acting at two thirds of it, so two thirds must exceed the longest call timeout.",
+    ),
+    cfg.FloatOpt("call_timeout_s", default=5.0, min=0.5, max=60.0, help="Time limit of one call to the journal."),
+    cfg.IntOpt("workers", default=32, min=2, max=256, help="How many slow calls may be under way at the same time."),
+    cfg.StrOpt(
+        "journal",
+        default="etcd",
+        choices=[
+            ("etcd", "several engines, one memory; what a cloud wants"),
+            ("sqlite", "a file on this machine; needs standalone = true"),
+        ],
+        help="Where the engine remembers what it began.",
+    ),
+    cfg.StrOpt("sqlite_path", default="/var/lib/vmhad/journal.sqlite", help="The file of the sqlite journal."),
+    cfg.ListOpt(
+        "etcd_endpoints",
+        default=[],
+        sample_default="http://192.0.2.1:2379,http://192.0.2.2:2379,http://192.0.2.3:2379",
+        help="The etcd members that hold the journal; the engine goes through them by itself.",
+    ),
+    cfg.BoolOpt(
+        "standalone",
+        default=False,
+        help="Says: there is no other engine in this cloud. Only then may the journal be a file of this machine.",
+    ),
+    cfg.StrOpt(
+        "membership_url",
+        default="",
+        help="The tooz URL by which engines see each other; several hosts may be given, with commas. Empty: the "
+        "journal's etcd, or for sqlite a directory beside its file.",
+    ),
+    cfg.StrOpt(
+        "membership_group", default="vmhad", help="The tooz group of all engines that look after the same segments."
+    ),
+]

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a command line to Settings. What cannot be right ends the start, in one sentence; nothing is guessed."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from oslo_config import cfg
+from oslo_log import log
+
+from vmhad.conf.opts import list_opts
+from vmhad.conf.segments_file import POLICY_ENUMS, checked, load_segments
+from vmhad.conf.settings import (
+    ConfigError,
+    EngineSettings,
+    NotificationSettings,
+    NovaSettings,
+    PowerSettings,
+    Settings,
+)
+from vmhad.conf.yaml_file import read_secret_text
+from vmhad.kernel.policy import Policy
+
+Kind = TypeVar("Kind")
+
+# Between a call's end and the next renewal of the lease the engine still has to tick.
+LEASE_MARGIN_S = 1.0
+LEASE_MARGIN_TICKS = 2
+
+
+def load(args: Sequence[str]) -> Settings:
+    """args: the command line without the program. Raises ConfigError."""
+    return settings(parse(args))
+
+
+def parse(args: Sequence[str]) -> cfg.ConfigOpts:
+    """The raw options, with those of oslo.log; for what needs them as they are. Raises ConfigError."""
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    for group, options in list_opts():
+        conf.register_group(group)
+        conf.register_opts(options, group=group)
+    try:
+        conf(list(args), project="vmhad", prog="vmhad")
+    except cfg.ConfigFilesNotFoundError as error:
+        raise ConfigError(f"--config-file: there is no file {', '.join(error.config_files)}.") from None
+    except cfg.ConfigDirNotFoundError as error:
+        raise ConfigError(f"--config-dir: there is no directory {error.config_dir}.") from None
+    except cfg.ConfigFileParseError as error:
+        raise ConfigError(f"{error.config_file}: this is not an ini file.") from None
+    except cfg.Error as error:
+        raise ConfigError(f"{error}".rstrip(".") + ".") from None
+    _refuse_unknown_options(conf)
+    return conf
+
+
+def settings(conf: cfg.ConfigOpts) -> Settings:
+    """Raises ConfigError."""
+    engine = _engine(conf)
+    nova = _nova(conf)
+    notifications = _notifications(conf)
+    defaults = checked(_policy(conf), "[policy]")
+    told = load_segments(engine.segments_file, _value(conf, "power", "credentials_file"), defaults)
+    power = _filled(PowerSettings, conf, "power", bmcs=told.bmcs)
+    result = Settings(engine.kept, nova, notifications, power, told.segments, told.policies)
+    _check_lease(result)
+    _check_intervals(result)
+    return result
+
+
+class _Engine:
+    """The engine's settings and the one option that ends here."""
+
+    def __init__(self, segments_file: str, kept: EngineSettings) -> None:
+        self.segments_file = segments_file
+        self.kept = kept
+
+
+def _engine(conf: cfg.ConfigOpts) -> _Engine:
+    journal = _value(conf, "engine", "journal")
+    endpoints = tuple(_value(conf, "engine", "etcd_endpoints"))
+    if journal == "sqlite" and not _value(conf, "engine", "standalone"):
+        raise ConfigError("[engine] journal = sqlite needs standalone = true, which says that no other engine exists.")
+    if journal == "etcd" and not endpoints:
+        raise ConfigError("[engine] journal = etcd needs etcd_endpoints.")
+    for endpoint in endpoints:
+        scheme, _, place = endpoint.partition("://")
+        if scheme not in ("http", "https") or not place.strip("/") or scheme != endpoints[0].partition("://")[0]:
+            raise ConfigError(f"[engine] etcd_endpoints: {endpoint!r} must be http://host:port, or all of them https.")
+    kept = _filled(
+        EngineSettings, conf, "engine", etcd_endpoints=endpoints, membership_url=_membership_url(conf, endpoints)
+    )
+    if not kept.name:
+        raise ConfigError("[engine] name must not be empty.")
+    return _Engine(_value(conf, "engine", "segments_file"), kept)
+
+
+def _membership_url(conf: cfg.ConfigOpts, endpoints: Sequence[str]) -> str:
+    url = _value(conf, "engine", "membership_url")
+    if url:
+        if "://" not in url:
+            raise ConfigError("[engine] membership_url must be a URL that tooz knows, such as etcd3+http://host:port.")
+        return str(url)
+    if _value(conf, "engine", "journal") == "etcd":
+        scheme = endpoints[0].partition("://")[0]
+        return f"etcd3+{scheme}://" + ",".join(endpoint.partition("://")[2].rstrip("/") for endpoint in endpoints)
+    return "file://" + os.path.join(os.path.dirname(_value(conf, "engine", "sqlite_path")), "members")
+
+
+def _nova(conf: cfg.ConfigOpts) -> NovaSettings:
+    if not _value(conf, "nova", "auth_url"):
+        raise ConfigError("[nova] auth_url is not set.")
+    password, path = _value(conf, "nova", "password"), _value(conf, "nova", "password_file")
+    if bool(password) == bool(path):
+        raise ConfigError("[nova] needs either password or password_file, and not both.")
+    if path:
+        password = read_secret_text(path, "[nova] password_file").strip("\n")
+        if not password:
+            raise ConfigError(f"[nova] password_file: {path} is empty.")
+    return _filled(NovaSettings, conf, "nova", password=password)
+
+
+def _notifications(conf: cfg.ConfigOpts) -> NotificationSettings:
+    urls = tuple(_value(conf, "nova_notifications", "transport_urls"))
+    for number, url in enumerate(urls, 1):
+        if "://" not in url:
+            raise ConfigError(f"[nova_notifications] transport_urls: number {number} is not a transport URL.")
+    return _filled(NotificationSettings, conf, "nova_notifications", transport_urls=urls)
+
+
+def _policy(conf: cfg.ConfigOpts) -> Policy:
+    enums = {name: enum(_value(conf, "policy", name)) for name, enum in POLICY_ENUMS.items()}
+    return _filled(Policy, conf, "policy", **enums)
+
+
+def _filled(kind: type[Kind], conf: cfg.ConfigOpts, group: str, **given: Any) -> Kind:
+    """A frozen value of kind: what is given, the rest from the options of the same names."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    rest = {name: _value(conf, group, name) for name in names if name not in given}
+    return kind(**given, **rest)
+
+
+def _value(conf: cfg.ConfigOpts, group: str, name: str) -> Any:
+    try:
+        return conf[group][name]
+    except cfg.ConfigFileValueError as error:
+        # The library's text shows the value; a secret has no limits to be wrong about, so none can be in it.
+        reason = str(error).rpartition("is not valid: ")[2] or str(error)
+        raise ConfigError(f"[{group}] {name}: {reason.rstrip('.')}.") from None
+
+
+def _check_lease(told: Settings) -> None:
+    """An act may begin only while the lease outlives it; a lease too short would never let one begin."""
+    longest_s, name = max(
+        (told.engine.call_timeout_s, "[engine] call_timeout_s"),
+        (told.nova.timeout_s, "[nova] timeout_s"),
+        (told.power.timeout_s, "[power] timeout_s"),
+    )
+    needed_s = longest_s + LEASE_MARGIN_S + LEASE_MARGIN_TICKS * told.engine.tick_s
+    if told.engine.lease_s * 2 / 3 < needed_s:
+        raise ConfigError(
+            f"[engine] lease_s = {told.engine.lease_s:g} is too short: two thirds of it must be at least "
+            f"{needed_s:g} s, for {name} = {longest_s:g} and its margin."
+        )
+
+
+def _check_intervals(told: Settings) -> None:
+    """A channel that is read more seldom than it goes stale would be UNKNOWN for ever."""
+    hosts = sum(len(segment.hosts) for segment in told.segments)
+    power_s = max(told.power.poll_interval_s, hosts / told.power.reads_per_s_max) + told.power.poll_timeout_s
+    nova_s = told.nova.poll_interval_s + told.nova.timeout_s
+    for name, policy in told.policies.items():
+        for pace_s, option in ((power_s, "[power] poll_interval_s"), (nova_s, "[nova] poll_interval_s")):
+            if policy.channel_stale_s <= pace_s:
+                raise ConfigError(
+                    f"segment {name!r}: channel_stale_s = {policy.channel_stale_s:g} must exceed {pace_s:g} s, "
+                    f"which one round of {option} may take."
+                )
+
+
+def _refuse_unknown_options(conf: cfg.ConfigOpts) -> None:
+    """oslo.config overlooks a misspelt option; here that could be a limit that somebody relies on."""
+    known = {group.name: {option.dest for option in options} for group, options in list_opts()}
+    paths = list(conf.config_file or [])
+    for directory in conf.config_dir or []:
+        paths.extend(sorted(glob.glob(os.path.join(directory, "*.conf"))))
+    for path in paths:
+        sections: dict[str, dict[str, list[str]]] = {}
+        cfg.ConfigParser(path, sections).parse()
+        for section, values in sections.items():
+            for name in values:
+                if section in known and name.replace("-", "_") not in known[section]:
+                    raise ConfigError(f"{path}: [{section}] has an unknown option {name!r}.")

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All options of vmhad, for oslo-config-generator and for load."""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+from vmhad.conf import engine, notifications, nova, policy, power
+
+GROUPS = (engine, nova, notifications, power, policy)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """The entry point oslo.config.opts."""
+    return [(module.GROUP, list(module.OPTS)) for module in GROUPS]

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""[policy]: the defaults of every segment's policy; a segment overrides single fields in the segments file.
+
+Written out field by field: what an operator reads here is the documentation of kernel.policy.
+"""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+from vmhad.kernel.policy import AfterFence, Policy, SilentMeans
+
+GROUP = cfg.OptGroup("policy", title="What is done when; per segment in the segments file")
+
+_D = Policy()
+
+EVIDENCE = [
+    cfg.StrOpt(
+        "silent_means",
+        default=_D.silent_means.value,
+        choices=[
+            (SilentMeans.HOLD.value, "wait for an operator: a hung host and a dead nova-compute look the same"),
+            (SilentMeans.FENCE.value, "power it off and recover its VMs"),
+        ],
+        help="What to do with a host whose nova-compute is silent while its power is not read OFF.",
+    ),
+    cfg.StrOpt(
+        "after_fence",
+        default=_D.after_fence.value,
+        choices=[
+            (AfterFence.STAY_OFF.value, "an operator looks first"),
+            (AfterFence.POWER_ON.value, "it is powered on once its VMs run elsewhere"),
+        ],
+        help="What becomes of a fenced host.",
+    ),
+    cfg.FloatOpt(
+        "readings_apart_s",
+        default=_D.readings_apart_s,
+        min=0.1,
+        max=60.0,
+        help="Two bad readings count only when they are this many seconds apart.",
+    ),
+    cfg.FloatOpt(
+        "channel_stale_s",
+        default=_D.channel_stale_s,
+        min=1.0,
+        max=600.0,
+        help="A channel unread for this many seconds is UNKNOWN.",
+    ),
+    cfg.FloatOpt(
+        "untrusted_off_quiet_s",
+        default=_D.untrusted_off_quiet_s,
+        min=0.0,
+        max=3600.0,
+        help="An OFF from a BMC that was never read ON, or that was caught lying, counts after this many seconds "
+        "without a heartbeat of nova-compute. More than two report intervals of Nova.",
+    ),
+]
+
+FENCING = [
+    cfg.FloatOpt(
+        "power_off_deadline_s",
+        default=_D.power_off_deadline_s,
+        min=1.0,
+        max=600.0,
+        help="Seconds in which a host must be read OFF after power_off was sent.",
+    ),
+    cfg.IntOpt("fence_attempts_max", default=_D.fence_attempts_max, min=1, max=100, help="Tries of one fence."),
+    cfg.FloatOpt(
+        "fence_retry_s", default=_D.fence_retry_s, min=1.0, max=3600.0, help="Seconds between two tries of one fence."
+    ),
+]
+
+BRAKE = [
+    cfg.FloatOpt(
+        "failed_share_max",
+        default=_D.failed_share_max,
+        min=0.0,
+        max=1.0,
+        help="Hold when more than this share of a segment has failed.",
+    ),
+    cfg.FloatOpt(
+        "blind_share_max",
+        default=_D.blind_share_max,
+        min=0.0,
+        max=1.0,
+        help="Hold when more than this share of a segment cannot be seen: then it is vmhad that is blind.",
+    ),
+    cfg.IntOpt(
+        "recoveries_max", default=_D.recoveries_max, min=1, max=1000, help="Hosts of a segment in recovery at a time."
+    ),
+    cfg.IntOpt(
+        "fences_in_flight_max", default=_D.fences_in_flight_max, min=1, max=1000, help="Fences under way at a time."
+    ),
+    cfg.IntOpt(
+        "canary_from_hosts",
+        default=_D.canary_from_hosts,
+        min=1,
+        max=1000,
+        help="From this many failed hosts on, one is fenced first and the others wait for its proof.",
+    ),
+    cfg.StrOpt(
+        "domain_kind",
+        default=_D.domain_kind,
+        help="Which kind of domain, as named in the segments file, fails together.",
+    ),
+    cfg.IntOpt(
+        "domain_silent_min",
+        default=_D.domain_silent_min,
+        min=1,
+        max=1000,
+        help="From this many hosts of one domain silent with power ON on, it is taken for a dead switch: hold.",
+    ),
+]
+
+RECOVERY = [
+    cfg.IntOpt(
+        "evacuations_max", default=_D.evacuations_max, min=1, max=1000, help="Evacuations of a segment at a time."
+    ),
+    cfg.IntOpt(
+        "evacuations_per_target_max",
+        default=_D.evacuations_per_target_max,
+        min=1,
+        max=1000,
+        help="Evacuations to one target at a time.",
+    ),
+    cfg.FloatOpt(
+        "evacuate_deadline_s",
+        default=_D.evacuate_deadline_s,
+        min=10.0,
+        max=86400.0,
+        help="Seconds an evacuation may take before it counts as stuck.",
+    ),
+    cfg.IntOpt(
+        "evacuate_attempts_max", default=_D.evacuate_attempts_max, min=1, max=100, help="Tries of one evacuation."
+    ),
+    cfg.FloatOpt(
+        "retry_backoff_s",
+        default=_D.retry_backoff_s,
+        min=0.1,
+        max=3600.0,
+        help="Seconds before the second try of an evacuation; doubled for each further one.",
+    ),
+    cfg.FloatOpt(
+        "retry_backoff_max_s",
+        default=_D.retry_backoff_max_s,
+        min=0.1,
+        max=86400.0,
+        help="The longest wait between two tries.",
+    ),
+    cfg.BoolOpt(
+        "rebuild_local_disks",
+        default=_D.rebuild_local_disks,
+        help="Rebuild from its image a VM whose disk was local to the dead host. What was on the disk is lost.",
+    ),
+    cfg.BoolOpt(
+        "shared_ephemeral",
+        default=_D.shared_ephemeral,
+        help="Says: the computes keep ephemeral disks on storage that all of the segment reach (e.g. RBD, NFS).",
+    ),
+    cfg.BoolOpt(
+        "affinity_groups_movable",
+        default=_D.affinity_groups_movable,
+        help="Says: the computes run with [workarounds] disable_group_policy_check_upcall, so that a hard-affinity "
+        "group can be moved as one.",
+    ),
+    cfg.StrOpt(
+        "opt_out_key",
+        default=_D.opt_out_key,
+        help="The server metadata key that, set to false, says: do not recover this VM.",
+    ),
+]
+
+OPTS = [*EVIDENCE, *FENCING, *BRAKE, *RECOVERY]

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""[power]: how the power of hosts is read and switched."""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("power", title="The power of hosts, through their BMCs")
+
+OPTS = [
+    cfg.StrOpt("driver", default="ipmi", choices=[("ipmi", "IPMI 2.0 over LAN (RMCP+)")], help="What BMCs speak."),
+    cfg.StrOpt(
+        "credentials_file",
+        default="/etc/vmhad/bmc-credentials.yaml",
+        help="A YAML file of mode 0600 with one line a host, «name: password», or «default: password» for the rest.",
+    ),
+    cfg.FloatOpt("timeout_s", default=5.0, min=0.5, max=60.0, help="Time limit of one fencing call to a BMC."),
+    cfg.FloatOpt("poll_interval_s", default=2.0, min=0.2, max=60.0, help="Seconds between two readings of one host."),
+    cfg.FloatOpt("poll_timeout_s", default=2.0, min=0.5, max=30.0, help="Time limit of one reading while polling."),
+    cfg.IntOpt("poll_workers", default=16, min=1, max=128, help="How many hosts are read at the same time."),
+    cfg.FloatOpt(
+        "reads_per_s_max",
+        default=500.0,
+        min=1.0,
+        max=10000.0,
+        help="Readings a second over all hosts; with more hosts than that allows, the interval is stretched.",
+    ),
+    cfg.BoolOpt(
+        "asf_ping",
+        default=False,
+        help="Ask for the RMCP presence pong before a session. Many BMCs and firewalls drop it.",
+    ),
+]

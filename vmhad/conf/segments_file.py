@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The segments file: which hosts take over for each other, and whose BMC is whose.
+
+Rule kept: one host has one BMC and one BMC has one host. Two names for one power switch end the start, because a fence
+would turn off a host that lives.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from oslo_config import cfg
+
+from vmhad.conf import policy as policy_options
+from vmhad.conf.settings import BmcAccess, ConfigError
+from vmhad.conf.yaml_file import Field, parse, read_secret_text, read_text
+from vmhad.kernel.policy import AfterFence, Policy, SilentMeans
+from vmhad.kernel.topology import Host, Segment
+
+SEGMENTS_OPTION = "[engine] segments_file"
+CREDENTIALS_OPTION = "[power] credentials_file"
+# Names become parts of journal keys.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
+GUID = re.compile(r"[0-9a-f]{32}")
+PRIVILEGES = ("user", "operator", "administrator")
+PASSWORD_BYTES_MAX = 20
+USER_BYTES_MAX = 16
+YAML_TYPES = {cfg.BoolOpt: (bool,), cfg.StrOpt: (str,), cfg.IntOpt: (int,), cfg.FloatOpt: (int, float)}
+POLICY_ENUMS = {"silent_means": SilentMeans, "after_fence": AfterFence}
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentsFile:
+    segments: tuple[Segment, ...]
+    policies: Mapping[str, Policy]
+    bmcs: Mapping[str, BmcAccess]
+
+
+def load_segments(path: str, credentials_path: str, defaults: Policy) -> SegmentsFile:
+    """Raises ConfigError."""
+    top = Field(path, "", parse(read_text(path, SEGMENTS_OPTION), path, SEGMENTS_OPTION)).mapping(["segments"])
+    passwords = _passwords(credentials_path)
+    segments: dict[str, Segment] = {}
+    policies: dict[str, Policy] = {}
+    bmcs: dict[str, BmcAccess] = {}
+    at_home: dict[str, str] = {}
+    for entry in top["segments"].items():
+        fields = entry.mapping(["name", "hosts"], ["policy"])
+        name = _name(fields["name"])
+        if name in segments:
+            raise fields["name"].wrong(f"repeats the segment {name!r}")
+        hosts = []
+        for host_entry in fields["hosts"].items():
+            host, bmc = _host(host_entry, passwords, credentials_path)
+            if host.name in at_home:
+                raise host_entry.wrong(f"repeats the host {host.name!r}, which is in segment {at_home[host.name]!r}")
+            _refuse_shared_bmc(host_entry, bmc, bmcs)
+            at_home[host.name], bmcs[host.name] = name, bmc
+            hosts.append(host)
+        segments[name] = Segment(name, tuple(hosts))
+        policies[name] = overridden(defaults, fields["policy"]) if "policy" in fields else defaults
+    return SegmentsFile(tuple(segments.values()), policies, bmcs)
+
+
+def overridden(defaults: Policy, entry: Field) -> Policy:
+    """defaults with the fields of entry, each held to the type and the limits of its option."""
+    options = {option.name: option for option in policy_options.OPTS}
+    changes: dict[str, Any] = {}
+    for name, field in entry.entries().items():
+        option = options.get(name)
+        if option is None:
+            raise entry.wrong(f"has an unknown key {name!r}")
+        changes[name] = _policy_value(option, field)
+    return checked(replace(defaults, **changes), f"{entry.file}: {entry.where}")
+
+
+def checked(policy: Policy, where: str) -> Policy:
+    """What one option alone cannot say. Raises ConfigError."""
+    if policy.retry_backoff_s > policy.retry_backoff_max_s:
+        raise ConfigError(f"{where}: retry_backoff_s is greater than retry_backoff_max_s.")
+    if policy.readings_apart_s >= policy.channel_stale_s:
+        raise ConfigError(f"{where}: readings_apart_s must be less than channel_stale_s.")
+    return policy
+
+
+def _policy_value(option: cfg.Opt, field: Field) -> Any:
+    if type(field.value) not in YAML_TYPES[type(option)]:
+        raise field.wrong(f"is not a value of [policy] {option.name}, which is a {option.type}")
+    try:
+        value = option.type(field.value)
+    except ValueError as error:
+        raise field.wrong(f"is not a value of [policy] {option.name}: {error}") from None
+    return POLICY_ENUMS[option.name](value) if option.name in POLICY_ENUMS else value
+
+
+def _host(entry: Field, passwords: Mapping[str, str], credentials_path: str) -> tuple[Host, BmcAccess]:
+    fields = entry.mapping(["name", "bmc"], ["domains"])
+    name = _name(fields["name"])
+    domains = {}
+    if "domains" in fields:
+        domains = {kind: domain.text() for kind, domain in fields["domains"].entries().items()}
+    password = passwords.get(name, passwords.get("default"))
+    if password is None:
+        raise ConfigError(f"{CREDENTIALS_OPTION}: {credentials_path} has no password for {name!r} and no default.")
+    return Host(name, domains), _bmc(fields["bmc"], password)
+
+
+def _bmc(entry: Field, password: str) -> BmcAccess:
+    fields = entry.mapping(["address", "user"], ["port", "privilege", "guid"])
+    address = fields["address"].text()
+    try:
+        address = str(ipaddress.ip_address(address))
+    except ValueError:
+        raise fields["address"].wrong("must be an IP address: a fence waits for no name service") from None
+    user = fields["user"].text()
+    if len(user.encode()) > USER_BYTES_MAX:
+        raise fields["user"].wrong(f"is longer than the {USER_BYTES_MAX} bytes of an IPMI user name")
+    privilege = fields["privilege"].text() if "privilege" in fields else "operator"
+    if privilege not in PRIVILEGES:
+        raise fields["privilege"].wrong(f"must be one of {', '.join(PRIVILEGES)}")
+    guid = fields["guid"].text().replace("-", "").lower() if "guid" in fields else ""
+    if guid and not GUID.fullmatch(guid):
+        raise fields["guid"].wrong("must be 32 hex digits, with or without dashes")
+    port = fields["port"].number(1, 65535) if "port" in fields else 623
+    return BmcAccess(address, port, user, password, privilege, guid)
+
+
+def _refuse_shared_bmc(entry: Field, bmc: BmcAccess, others: Mapping[str, BmcAccess]) -> None:
+    for host, other in others.items():
+        if (bmc.address, bmc.port) == (other.address, other.port):
+            raise entry.wrong(f"has the BMC {bmc.address} port {bmc.port}, which is the BMC of {host!r}")
+        if bmc.guid and bmc.guid == other.guid:
+            raise entry.wrong(f"has a BMC with the guid {bmc.guid}, which is that of {host!r}")
+
+
+def _name(field: Field) -> str:
+    name = field.text()
+    if not NAME.fullmatch(name):
+        raise field.wrong("may have letters, digits, '.', '_' and '-' only")
+    return name
+
+
+def _passwords(path: str) -> Mapping[str, str]:
+    document = parse(read_secret_text(path, CREDENTIALS_OPTION), path, CREDENTIALS_OPTION)
+    passwords = {}
+    for host, field in Field(path, "", document).entries().items():
+        passwords[host] = field.text()
+        if len(passwords[host].encode()) > PASSWORD_BYTES_MAX:
+            raise field.wrong(f"is longer than the {PASSWORD_BYTES_MAX} bytes of an IPMI password")
+    return passwords

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine was told, as frozen values. Below wiring nothing else of the configuration is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vmhad.kernel.policy import Policy
+from vmhad.kernel.topology import Segment
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; one sentence that names the option, or the file and the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class BmcAccess:
+    """How one host's BMC is reached. The fields of drivers.power.ipmi.Bmc."""
+
+    address: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    privilege: str
+    guid: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    name: str
+    tick_s: float
+    lease_s: float
+    call_timeout_s: float
+    workers: int
+    journal: str
+    sqlite_path: str
+    etcd_endpoints: tuple[str, ...]
+    standalone: bool
+    membership_url: str
+    membership_group: str
+
+
+@dataclass(frozen=True, slots=True)
+class NovaSettings:
+    auth_url: str
+    username: str
+    password: str = field(repr=False)
+    project_name: str
+    user_domain_name: str
+    project_domain_name: str
+    region_name: str | None
+    interface: str
+    cafile: str | None
+    timeout_s: float
+    poll_interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationSettings:
+    """transport_urls is empty where vmhad only polls; the URLs hold passwords."""
+
+    transport_urls: tuple[str, ...] = field(repr=False)
+    topic: str
+    exchange: str
+    durable_queues: bool
+    quorum_queues: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PowerSettings:
+    """bmcs: by host name."""
+
+    driver: str
+    timeout_s: float
+    poll_interval_s: float
+    poll_timeout_s: float
+    poll_workers: int
+    reads_per_s_max: float
+    asf_ping: bool
+    bmcs: Mapping[str, BmcAccess]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """policies: by segment name, one for every segment."""
+
+    engine: EngineSettings
+    nova: NovaSettings
+    notifications: NotificationSettings
+    power: PowerSettings
+    segments: tuple[Segment, ...]
+    policies: Mapping[str, Policy]

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's clock. It counts the time a suspended machine slept, and no administrator can set it back.
+
+An NTP step or a changed date must not make a lease look fresh or a reading look new, so the wall clock is asked once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class SystemClock:
+    """ports.Clock over CLOCK_BOOTTIME."""
+
+    def __init__(self) -> None:
+        self._offset_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._changed = threading.Condition()
+        self._woken = False
+
+    def now(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME) + self._offset_s
+
+    def wait(self, timeout_s: float) -> None:
+        """A wake that came since the last wait ended is not lost: then this returns at once."""
+        with self._changed:
+            if timeout_s > 0:
+                self._changed.wait_for(lambda: self._woken, min(timeout_s, threading.TIMEOUT_MAX))
+            self._woken = False
+
+    def wake(self) -> None:
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's eye: the list of compute services, polled, because no notification is ever sent for a missed heartbeat.
+
+A sign of life is a heartbeat seen to move. Nova's updated_at moves with it, but also whenever anybody forces the
+service down, enables or disables it; such a change is nobody's heartbeat, and our own fencing must not look like life.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from vmhad.kernel.cloud import ComputeService
+from vmhad.kernel.signal import Channel, Reading, Signal
+from vmhad.ports import Clock, Compute, Refused, Unanswered
+
+LOG = logging.getLogger(__name__)
+KEPT_PER_HOST = 16
+STOP_WITHIN_S = 2.0
+MOVED_LATELY_S = 60.0
+
+
+class NovaServicesWatch:
+    """ports.Watch over Compute.services(). interval_s: from one poll's begin to the next; look() polls at once."""
+
+    def __init__(self, compute: Compute, hosts: Iterable[str], clock: Clock, interval_s: float = 2.0) -> None:
+        self._compute = compute
+        self._hosts = tuple(sorted(set(hosts)))
+        self._clock = clock
+        self._interval_s = interval_s
+        self._lock = threading.Lock()
+        self._gathered: dict[str, deque[Signal]] = {host: deque(maxlen=KEPT_PER_HOST) for host in self._hosts}
+        self._last: dict[str, ComputeService] = {}
+        self._moved_at: dict[str, float] = {}
+        self._said: dict[str, Reading] = {}
+        self._trouble = ""
+        self._look = threading.Event()
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """The first poll begins at once, in the watch's own thread."""
+        if self._thread is None:
+            self._ending = threading.Event()
+            self._thread = threading.Thread(target=self._run, name="watch-nova", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Returns soon; a poll that is under way ends by itself and says nothing more."""
+        self._ending.set()
+        self._look.set()
+        if self._thread is not None:
+            self._thread.join(STOP_WITHIN_S)
+            self._thread = None
+
+    def read(self) -> Iterable[Signal]:
+        with self._lock:
+            gathered = [signal for kept in self._gathered.values() for signal in kept]
+            for kept in self._gathered.values():
+                kept.clear()
+        return sorted(gathered, key=lambda signal: signal.at)
+
+    def look(self, hosts: Iterable[str]) -> None:
+        """One list answers for every host, so any host asked for brings them all."""
+        if any(True for _ in hosts):
+            self._look.set()
+
+    def poll(self) -> None:
+        """One look at Nova, in the caller's thread; wakes the clock if a reading changed."""
+        at = self._clock.now()
+        try:
+            services = {service.host: service for service in self._compute.services()}
+        except (Unanswered, Refused) as exc:
+            self._keep([Signal(host, Channel.NOVA, Reading.UNKNOWN, at, f"Nova: {exc}") for host in self._hosts])
+            self._tell(f"Nova's services cannot be read: {exc}")
+            return
+        self._keep([self._signal(host, services.get(host), at) for host in self._hosts])
+        self._last = {**self._last, **services}
+        self._tell("")
+
+    def _run(self) -> None:
+        ending = self._ending
+        while not ending.is_set():
+            began = self._clock.now()
+            self._look.clear()
+            try:
+                self.poll()
+            except Exception:
+                LOG.exception("A poll of Nova's services failed for a reason of our own; the next one follows.")
+            self._look.wait(max(0.0, self._interval_s - (self._clock.now() - began)))
+
+    def _signal(self, host: str, service: ComputeService | None, at: float) -> Signal:
+        if service is None:
+            return Signal(host, Channel.NOVA, Reading.UNKNOWN, at, "Nova does not know a nova-compute on this host")
+        life = _heartbeat_moved(self._last.get(host), service)
+        if life:
+            self._moved_at[host] = at
+        moved_lately = at - self._moved_at.get(host, float("-inf")) <= MOVED_LATELY_S
+        up = moved_lately if service.forced_down else service.up
+        return Signal(host, Channel.NOVA, Reading.UP if up else Reading.DOWN, at, _detail(service), life)
+
+    def _keep(self, signals: Iterable[Signal]) -> None:
+        changed = False
+        with self._lock:
+            if self._ending.is_set():
+                return
+            for signal in signals:
+                self._gathered[signal.host].append(signal)
+                changed = changed or self._said.get(signal.host) is not signal.reading
+                self._said[signal.host] = signal.reading
+        if changed:
+            self._clock.wake()
+
+    def _tell(self, trouble: str) -> None:
+        """Logs when reading Nova begins to fail and when it works again, not every time."""
+        if trouble and not self._trouble:
+            LOG.warning("%s", trouble)
+        elif self._trouble and not trouble:
+            LOG.info("Nova's services can be read again.")
+        self._trouble = trouble
+
+
+def _heartbeat_moved(before: ComputeService | None, now: ComputeService) -> bool:
+    if before is None or before.updated_at == now.updated_at:
+        return False
+    return _set_by_people(before) == _set_by_people(now)
+
+
+def _set_by_people(service: ComputeService) -> Mapping[str, object]:
+    return {"forced": service.forced_down, "enabled": service.enabled, "reason": service.disabled_reason}
+
+
+def _detail(service: ComputeService) -> str:
+    words = ["up" if service.up else "down"]
+    if service.forced_down:
+        words.append("forced down")
+    if not service.enabled:
+        words.append(f"disabled ({service.disabled_reason})" if service.disabled_reason else "disabled")
+    return ", ".join([*words, f"last update {service.updated_at or 'never'}"])

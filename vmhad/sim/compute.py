@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ports.Compute of one engine over the simulated Nova: what network and API process add to Nova itself.
+
+Every call takes its time, counts for the crash sweep, and may fail before or after its effect as a story says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from vmhad.kernel.cloud import ComputeService, Inventory, Migration, Server
+from vmhad.ports import Unanswered
+from vmhad.sim.clock import SimClock
+from vmhad.sim.life import Life
+from vmhad.sim.nova import SimNova
+from vmhad.sim.rebuild import Rebuilds
+
+READ_S = 0.08
+WRITE_S = 0.12
+BLOCKED_DISABLE_S = 60.0
+
+
+@dataclass
+class NovaFaults:
+    """What is wrong with nova-api, for all engines alike. errors: verb -> how many calls still fail."""
+
+    down_until: float = 0.0
+    errors_before_effect: dict[str, int] = field(default_factory=dict)
+    errors_after_effect: dict[str, int] = field(default_factory=dict)
+
+    @staticmethod
+    def take(errors: dict[str, int], verb: str) -> bool:
+        left = errors.get(verb, 0)
+        errors[verb] = max(0, left - 1)
+        return left > 0
+
+
+@dataclass
+class Post:
+    """One evacuate request as it reached nova-api; kept for the checkers."""
+
+    at: float
+    engine: str
+    server: str
+    target: str
+    force: bool
+
+
+class SimCompute:
+    """One engine's way to Nova. on_evacuate is told of every request before Nova sees it."""
+
+    def __init__(
+        self,
+        nova: SimNova,
+        rebuilds: Rebuilds,
+        faults: NovaFaults,
+        life: Life,
+        clock: SimClock,
+        timeout_s: float,
+        on_evacuate: Callable[[Post], None],
+    ) -> None:
+        self._nova, self._rebuilds, self._faults = nova, rebuilds, faults
+        self._life, self._clock, self._timeout_s = life, clock, timeout_s
+        self._on_evacuate = on_evacuate
+
+    def services(self) -> tuple[ComputeService, ...]:
+        self._read()
+        found = (self._nova.service(host) for host in sorted(self._nova.services))
+        return tuple(service for service in found if service is not None)
+
+    def service(self, host: str) -> ComputeService | None:
+        self._read()
+        return self._nova.service(host)
+
+    def inventory(self, host: str, hosts: Sequence[str], at: float) -> Inventory:
+        self._read(calls=4)
+        return self._nova.inventory(host, hosts, at)
+
+    def departures(self, host: str) -> tuple[tuple[Server, ...], tuple[Migration, ...]]:
+        self._read(calls=2)
+        return self._nova.on_host(host), self._nova.evacuations_from(host)
+
+    def server(self, server_id: str) -> Server | None:
+        self._read()
+        return self._nova.server(server_id)
+
+    def set_forced_down(self, host: str, forced: bool) -> None:
+        self._write("force_down", lambda: self._nova.set_forced_down(host, forced))
+
+    def set_enabled(self, host: str, enabled: bool, reason: str) -> None:
+        """Blocks a minute on a host that is dead and still counts as up; the effect is there before it blocks."""
+        blocks = self._nova.is_up(host) and not self._nova.datacentre.hosts[host].serves
+        self._write("disable", lambda: self._nova.set_enabled(host, enabled, reason))
+        if blocks:
+            self._clock.spend(min(self._timeout_s, BLOCKED_DISABLE_S))
+            raise Unanswered("nova-api did not answer in time")
+
+    def evacuate(self, server_id: str, target: str, force: bool) -> None:
+        def act() -> None:
+            self._on_evacuate(Post(self._nova.agenda.now, self._life.name, server_id, target, force))
+            self._rebuilds.begin(server_id, target, force)
+
+        self._write("evacuate", act)
+
+    def start(self, server_id: str) -> None:
+        self._write("start", lambda: self._nova.start(server_id))
+
+    def stop(self, server_id: str) -> None:
+        self._write("stop", lambda: self._nova.stop(server_id))
+
+    def _read(self, calls: int = 1) -> None:
+        self._life.count_call()
+        self._answers()
+        self._clock.spend(calls * READ_S)
+
+    def _write(self, verb: str, act: Callable[[], None]) -> None:
+        self._life.count_call()
+        self._answers()
+        self._clock.spend(WRITE_S)
+        if NovaFaults.take(self._faults.errors_before_effect, verb):
+            raise Unanswered("nova-api answered 500")
+        self._life.send(verb, act)
+        if NovaFaults.take(self._faults.errors_after_effect, verb):
+            raise Unanswered("nova-api answered 500")
+
+    def _answers(self) -> None:
+        if self._nova.agenda.now < self._faults.down_until:
+            self._clock.spend(self._timeout_s)
+            raise Unanswered("nova-api did not answer in time")

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A datacentre on paper: what a story declares before the first event, and the world that is built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+
+from vmhad.kernel.cloud import ServerState
+from vmhad.kernel.policy import AfterFence, Policy, SilentMeans
+from vmhad.kernel.topology import Host, Segment
+from vmhad.sim.datacentre import SimHost
+from vmhad.sim.nova import GroupRow, ServerRow
+from vmhad.sim.world import Pace, World
+
+CHOICES: dict[str, type[StrEnum]] = {"silent_means": SilentMeans, "after_fence": AfterFence}
+
+
+class StoryError(Exception):
+    """The story's text is wrong: says what and where."""
+
+
+@dataclass
+class Draft:
+    """Hosts belong to the segment declared last before them; groups name their members' group in the vm line."""
+
+    policies: dict[str, Policy] = field(default_factory=dict)
+    hosts: dict[str, list[Host]] = field(default_factory=dict)
+    truths: list[SimHost] = field(default_factory=list)
+    vms: list[ServerRow] = field(default_factory=list)
+    groups: dict[str, GroupRow] = field(default_factory=dict)
+    engines: list[str] = field(default_factory=list)
+    pace: Pace = Pace()
+    seed: int = 0
+
+    def add_segment(self, name: str, options: Mapping[str, str]) -> None:
+        self.policies[name] = with_options(Policy(), options)
+        self.hosts[name] = []
+
+    def add_host(self, name: str, options: Mapping[str, str]) -> None:
+        if not self.hosts:
+            raise StoryError(f"host {name} comes before any segment")
+        places = {kind: place for kind, place in options.items() if kind not in ("room", "zone")}
+        self.hosts[next(reversed(self.hosts))].append(Host(name, places))
+        room = options.get("room", "64vcpu").removesuffix("vcpu")
+        self.truths.append(SimHost(name, places, vcpus=int(room), zone=options.get("zone", "nova")))
+
+    def add_vm(self, name: str, host: str, words: set[str], options: Mapping[str, str]) -> None:
+        if host not in {truth.name for truth in self.truths}:
+            raise StoryError(f"vm {name} is on {host}, which is no host")
+        metadata = {key: value for key, value in options.items() if key not in ("state", "group", "vcpus", "refused")}
+        vm = ServerRow(
+            id=name,
+            name=name,
+            host=host,
+            state=ServerState(options.get("state", "active")),
+            locked="locked" in words,
+            local_disk="local-disk" in words,
+            zone_pinned="zone-pinned" in words,
+            vcpus=int(options.get("vcpus", "1")),
+            refused=options.get("refused", ""),
+            metadata=metadata,
+        )
+        self.vms.append(vm)
+        if "group" in options:
+            self.groups[options["group"]].members.append(vm.id)
+
+    def build(self) -> World:
+        segments = tuple(Segment(name, tuple(hosts)) for name, hosts in self.hosts.items())
+        world = World(segments, self.policies, self.pace, self.seed)
+        for truth in self.truths:
+            world.nova.add_host(truth)
+        for vm in self.vms:
+            world.nova.add_server(vm)
+        world.nova.groups.update(self.groups)
+        for name in self.engines or ["e1"]:
+            world.add_engine(name)
+        return world
+
+
+def with_options(policy: Policy, options: Mapping[str, str]) -> Policy:
+    """The policy with options set, each by the type of the value it replaces. Raises StoryError for an unknown one."""
+    known = {one.name for one in fields(policy)}
+    changes: dict[str, object] = {}
+    for key, text in options.items():
+        if key not in known:
+            raise StoryError(f"policy has no {key}")
+        changes[key] = _read(key, text, getattr(policy, key))
+    return replace(policy, **changes)  # type: ignore[arg-type]
+
+
+def with_pace(pace: Pace, options: Mapping[str, str]) -> Pace:
+    unknown = set(options) - {one.name for one in fields(pace)}
+    if unknown:
+        raise StoryError(f"pace has no {', '.join(sorted(unknown))}")
+    return replace(pace, **{key: seconds(text) for key, text in options.items()})
+
+
+def seconds(text: str) -> float:
+    """20s, 2m, 0.5s, or a plain number of seconds."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise StoryError(f"{text} is no time") from None
+
+
+def _read(key: str, text: str, old: object) -> object:
+    if key in CHOICES:
+        return CHOICES[key](text)
+    if isinstance(old, bool):
+        return {"yes": True, "true": True, "no": False, "false": False}[text]
+    if isinstance(old, int):
+        return int(text)
+    return seconds(text) if isinstance(old, float) else text

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an engine's process runs, is stopped for a while, or is dead.
+
+All that belongs to one process (threads, eyes, calls) hangs on one Life: a process dies and freezes as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vmhad.sim.clock import Agenda
+
+
+class Killed(BaseException):
+    """The process died inside this call. Not an Exception: no code of the engine may catch it."""
+
+
+class Life:
+    """One engine's process."""
+
+    def __init__(self, agenda: Agenda, name: str) -> None:
+        self._agenda = agenda
+        self.name = name
+        self.dead = False
+        self.thaw_at = 0.0
+        self.calls = 0
+        self.kill_at_call: int | None = None
+        self.freeze_in_act: tuple[str, float] | None = None
+
+    @property
+    def frozen(self) -> bool:
+        return self._agenda.now < self.thaw_at
+
+    @property
+    def runs(self) -> bool:
+        return not self.dead and not self.frozen
+
+    def kill(self) -> None:
+        self.dead = True
+
+    def freeze(self, seconds: float) -> None:
+        self.thaw_at = max(self.thaw_at, self._agenda.now + seconds)
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        """Runs call then, or when the process goes on, or never if it is dead."""
+
+        def due() -> None:
+            if self.frozen:
+                self._agenda.at(self.thaw_at, due)
+            elif not self.dead:
+                call()
+
+        self._agenda.at(when, due)
+
+    def after(self, delay_s: float, call: Callable[[], None]) -> None:
+        self.at(self._agenda.now + delay_s, call)
+
+    def count_call(self) -> None:
+        """Every port call passes here: the crash sweep kills the engine at the n-th. Raises Killed."""
+        if self.dead:
+            raise Killed(self.name)
+        self.calls += 1
+        if self.kill_at_call is not None and self.calls >= self.kill_at_call:
+            self.kill()
+            raise Killed(self.name)
+
+    def send(self, verb: str, act: Callable[[], None]) -> None:
+        """Makes a change to the world, or lets it leave only after the freeze a story put between check and send."""
+        if self.freeze_in_act is not None and self.freeze_in_act[0] == verb:
+            seconds = self.freeze_in_act[1]
+            self.freeze_in_act = None
+            self.freeze(seconds)
+            self._agenda.at(self.thaw_at, lambda: _late(act))
+        else:
+            act()
+
+
+def _late(act: Callable[[], None]) -> None:
+    """A request that arrives when its sender has long looked away: whatever the peer answers, nobody reads it."""
+    try:
+        act()
+    except Exception:  # noqa: BLE001 - the peer's answer goes nowhere
+        return

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ports.Workers in virtual time: a call runs when its thread starts; its result is there when its time is spent.
+
+The call runs in one piece, its port calls add what they took to the clock (SimClock.spend), and the result comes that
+much later: an effect may thus land up to one call's length early, never late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from vmhad.sim.clock import SimClock
+from vmhad.sim.life import Killed, Life
+
+THREAD_START_S = 0.002
+
+
+class SimWorkers:
+    """One engine's workers."""
+
+    def __init__(self, life: Life, clock: SimClock) -> None:
+        self._life = life
+        self._clock = clock
+        self._running: set[str] = set()
+        self._finished: list[tuple[str, object]] = []
+
+    def submit(self, name: str, call: Callable[[], object]) -> bool:
+        if name in self._running:
+            return False
+        self._running.add(name)
+        self._life.after(THREAD_START_S, lambda: self._run(name, call))
+        return True
+
+    def finished(self) -> Sequence[tuple[str, object]]:
+        finished, self._finished = self._finished, []
+        return finished
+
+    def _run(self, name: str, call: Callable[[], object]) -> None:
+        self._clock.spent_s = 0.0
+        try:
+            result: object = call()
+        except Killed:
+            return
+        except Exception as failure:  # noqa: BLE001 - as the port says: the result is the exception
+            result = failure
+        finally:
+            took_s, self._clock.spent_s = self._clock.spent_s, 0.0
+        self._life.after(took_s, lambda: self._end(name, result))
+
+    def _end(self, name: str, result: object) -> None:
+        self._running.discard(name)
+        self._finished.append((name, result))
+        self._clock.wake()

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated world put together: a datacentre, its Nova, a store, and any number of engines running the shipped core.
+
+One event at a time, on one thread: an engine ticks when its clock is woken or its wait is over, and the checkers look
+at the truth after every event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from vmhad.engine.loop import Engine
+from vmhad.engine.timeline import Line
+from vmhad.kernel.policy import Policy
+from vmhad.kernel.topology import Segment
+from vmhad.ports import Nudge
+from vmhad.sim.checkers import Checkers
+from vmhad.sim.clock import Agenda, SimClock, Ticket
+from vmhad.sim.compute import NovaFaults, SimCompute
+from vmhad.sim.datacentre import Datacentre
+from vmhad.sim.life import Killed, Life
+from vmhad.sim.membership import Ring, SimMembership
+from vmhad.sim.nova import ServerRow, SimNova
+from vmhad.sim.nudges import NudgeQueue, SimNudges
+from vmhad.sim.power import SimPower
+from vmhad.sim.reach import ReachedStore, StoreFaults
+from vmhad.sim.rebuild import Rebuilds
+from vmhad.sim.store import MemoryStore
+from vmhad.sim.watch import SimNovaWatch, SimPowerWatch
+from vmhad.sim.workers import SimWorkers
+
+TICKS_APART_S = 0.005
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast eyes and calls are. All in seconds."""
+
+    nova_poll_s: float = 1.0
+    power_poll_s: float = 2.0
+    call_timeout_s: float = 5.0
+    bmc_timeout_s: float = 3.0
+    lease_s: float = 15.0
+
+
+@dataclass
+class Node:
+    """One controller with its engine's process."""
+
+    name: str
+    life: Life
+    clock: SimClock
+    engine: Engine
+    next_tick: Ticket | None = None
+    ticked_at: float = 0.0
+
+
+@dataclass
+class Said:
+    """One line of the timeline. at: the world's time, seconds since the start."""
+
+    at: float
+    engine: str
+    subject: str
+    word: str
+    text: str
+
+
+@dataclass
+class World:
+    """Build it, add hosts, VMs and engines, then run it. seed: draws how long each spawn takes."""
+
+    segments: tuple[Segment, ...]
+    policies: Mapping[str, Policy]
+    pace: Pace = Pace()
+    seed: int = 0
+    said: list[Said] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.agenda = Agenda()
+        self.datacentre = Datacentre(self.agenda)
+        self.nova = SimNova(self.datacentre)
+        self.rebuilds = Rebuilds(self.nova, self.seed)
+        self.nova_faults = NovaFaults()
+        self.store = MemoryStore()
+        self.store_faults = StoreFaults()
+        self.ring = Ring(self.agenda)
+        self.nudges = NudgeQueue()
+        self.nodes: dict[str, Node] = {}
+        self.checkers = Checkers(self.datacentre, self.nova, self._breach)
+        self.rebuilds.ended.append(self._rebuild_ended)
+
+    # Engines.
+
+    def add_engine(self, name: str, offset_s: float = 0.0) -> Node:
+        """Starts an engine's process; its eyes begin to read."""
+        life = Life(self.agenda, name)
+        clock = SimClock(self.agenda, offset_s)
+        node = Node(name, life, clock, self._engine(life, clock))
+        self.nodes[name] = node
+        clock.on_wake = lambda: self._tick_at(node, self.agenda.now)
+        self._tick_at(node, self.agenda.now)
+        return node
+
+    def _engine(self, life: Life, clock: SimClock) -> Engine:
+        pace, checkers = self.pace, self.checkers
+        hosts = sorted(self.datacentre.hosts)
+        return Engine(
+            segments=self.segments,
+            policies=self.policies,
+            store=ReachedStore(self.store, self.store_faults, self.agenda, life),
+            clock=clock,
+            workers=SimWorkers(life, clock),
+            watches=[
+                SimNovaWatch(life, clock, self.nova, self.nova_faults, pace.nova_poll_s, pace.call_timeout_s),
+                SimPowerWatch(life, clock, self.datacentre, hosts, pace.power_poll_s, pace.bmc_timeout_s),
+            ],
+            nudges=[SimNudges(self.nudges, clock)],
+            compute=SimCompute(
+                self.nova, self.rebuilds, self.nova_faults, life, clock, pace.call_timeout_s, checkers.on_evacuate
+            ),
+            power=SimPower(self.datacentre, life, clock, pace.bmc_timeout_s, checkers.on_power),
+            membership=SimMembership(self.ring, life),
+            me=life.name,
+            lease_s=pace.lease_s,
+            timeline=lambda line: self._line(life, clock, line),
+            call_timeout_s=pace.call_timeout_s,
+        )
+
+    def kill_engine(self, name: str) -> None:
+        self.nodes[name].life.kill()
+
+    def freeze_engine(self, name: str, seconds: float) -> None:
+        self.nodes[name].life.freeze(seconds)
+
+    def _tick_at(self, node: Node, when: float) -> None:
+        when = max(when, node.ticked_at + TICKS_APART_S)
+        if node.next_tick is not None and not node.next_tick.cancelled:
+            if node.next_tick.at <= when:
+                return
+            node.next_tick.cancel()
+        node.next_tick = self.agenda.at(when, lambda: self._tick(node))
+
+    def _tick(self, node: Node) -> None:
+        if node.next_tick is not None:
+            node.next_tick.cancel()
+        if node.life.dead:
+            return
+        if node.life.frozen:
+            node.next_tick = self.agenda.at(node.life.thaw_at, lambda: self._tick(node))
+            return
+        node.ticked_at = self.agenda.now
+        node.clock.spent_s = 0.0
+        try:
+            wait_s = node.engine.tick()
+        except Killed:
+            return
+        finally:
+            node.clock.spent_s = 0.0
+        self._tick_at(node, self.agenda.now + max(wait_s, 0.0))
+
+    # Time.
+
+    def run(self, seconds: float) -> None:
+        self.run_until(self.agenda.now + seconds)
+
+    def run_until(self, when: float) -> None:
+        while self.agenda.step(when):
+            self.checkers.after_event()
+
+    def run_while(self, holds: Callable[[], bool], at_most_s: float) -> bool:
+        """Steps while holds() is true; False if it still was when the time had passed."""
+        until = self.agenda.now + at_most_s
+        while holds():
+            if not self.agenda.step(until):
+                return not holds()
+            self.checkers.after_event()
+        return True
+
+    # What is said.
+
+    def _line(self, life: Life, clock: SimClock, line: Line) -> None:
+        at = line.at - clock.offset_s - self.agenda.start_s
+        self.said.append(Said(at, life.name, line.subject, line.word, line.text))
+
+    def _breach(self, subject: str, sentence: str) -> None:
+        self.said.append(Said(self.agenda.elapsed_s, "", subject, "BREACH", sentence))
+
+    def _rebuild_ended(self, server: ServerRow) -> None:
+        self.nudges.put(Nudge(server.host, server.id, "instance.rebuild.end"))
