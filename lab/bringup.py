@@ -5,7 +5,7 @@ import shutil
 import time
 
 from lab import bmc, hostpower, packages, ports, processes, rest, schemas, seed, services, settings, settings_openstack
-from lab.layout import REGION, LabError
+from lab.layout import REGION, SHARED, LabError, locked
 
 HOSTS_WITHIN = 120.0
 
@@ -24,10 +24,12 @@ def plan(lab, computes, etcd_members, affinity_workaround):
         for path in lab.var.glob("etcd-*"):
             shutil.rmtree(path)
     lab.make_folders()
-    base = ports.allot(lab)
+    with locked(SHARED / "ports.lock"):
+        base = lab.facts["port_block"] = ports.allot(lab)
+        lab.save()
     hosts = ["host%02d" % number for number in range(1, options["computes"] + 1)]
     lab.facts.update({
-        "name": lab.name, "region": REGION, "port_block": base, "options": options,
+        "name": lab.name, "region": REGION, "options": options,
         "ports": ports.table(base, options["etcd"], hosts)})
     for host in set(lab.host_names()) - set(hosts):
         processes.end([services.pid_file(lab, bmc.name(host))], at_once=True)

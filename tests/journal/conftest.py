@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real stores for the journal's tests: etcd processes of our own on loopback ports, SQLite files, the simulator's dict."""
+"""Real stores for the journal's tests: etcd processes of our own on loopback, SQLite files, the simulator's dict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_LIMIT_S = 30.0
 
 
 class EtcdMember:
-    """One etcd process. Its ports are chosen when it is made, so that a cluster can be written down before it starts."""
+    """One etcd process. Its ports are chosen when it is made, so that a cluster is known before it starts."""
 
     def __init__(self, binary: str, name: str, folder: Path) -> None:
         self.binary, self.name, self.folder = binary, name, folder
@@ -64,7 +64,7 @@ class EtcdMember:
 
     def healthy(self) -> bool:
         try:
-            return requests.get(f"{self.client}/health", timeout=1.0).json().get("health") == "true"
+            return bool(requests.get(f"{self.client}/health", timeout=1.0).json().get("health") == "true")
         except (requests.RequestException, ValueError):
             return False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One contract for every store, then what only a driver can get wrong: files, lost answers, dead and hanging members."""
+"""One contract for every store, then what only a driver can get wrong: files, lost answers, dead or hanging members."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def test_a_commit_is_all_or_nothing(store: Store) -> None:
     store.commit([], {K + "a/1": b"old", K + "a/2": b"stays"})
     with pytest.raises(Conflict):
         store.commit(
-            [Compare(K + "a/1", b"old"), Compare(K + "a/2", b"other")], {K + "a/1": b"new", K + "a/3": b"new"}, [K + "a/2"]
+            [Compare(K + "a/1", b"old"), Compare(K + "a/2", b"other")],
+            {K + "a/1": b"new", K + "a/3": b"new"},
+            [K + "a/2"],
         )
     assert store.list(K) == {K + "a/1": b"old", K + "a/2": b"stays"}
     store.commit([Compare(K + "a/1", b"old"), Compare(K + "a/3", None)], {K + "a/3": b"new"}, [K + "a/2", K + "a/9"])

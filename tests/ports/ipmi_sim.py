@@ -65,6 +65,7 @@ class IpmiSim:
     """One BMC process. where: a directory of its own."""
 
     def __init__(self, where: Path, name: str = "bmc", port: int = 0) -> None:
+        where.mkdir(parents=True, exist_ok=True)
         self.where = where
         self.port = port or free_udp_port()
         self.state = where / "power"

@@ -64,4 +64,9 @@ OPTS = [
     cfg.StrOpt(
         "membership_group", default="vmhad", help="The tooz group of all engines that look after the same segments."
     ),
+    cfg.StrOpt(
+        "timeline_file",
+        default="",
+        help="A file to which every line of the timeline is appended, one JSON object a line. Empty: the log only.",
+    ),
 ]

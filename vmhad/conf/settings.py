@@ -39,6 +39,7 @@ class EngineSettings:
     standalone: bool
     membership_url: str
     membership_group: str
+    timeline_file: str
 
 
 @dataclass(frozen=True, slots=True)

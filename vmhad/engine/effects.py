@@ -24,14 +24,14 @@ BROKEN = ("error", "failed", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """always_act: the act is made even where the probe says that it is so already.
-    every_s: how often a STARTED step is looked at."""
+    """every_s: how often a STARTED step is looked at. insists: the act is made even where the probe says that it is so
+    already, and what came of it is looked at right away."""
 
     look: Callable[[World, Step], Any]
     probe: Callable[[Step, Any], Probed]
     act: Callable[[World, Step], None]
     every_s: float = 1.0
-    always_act: bool = False
+    insists: bool = False
 
 
 def _look_power(world: World, step: Step) -> tuple[Reading, str]:

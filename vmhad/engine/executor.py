@@ -55,21 +55,25 @@ class Executor:
                 self._acted.discard((ended.id, attempt))
 
     def _round(self, segment: str, step: Step, effect: Effect) -> tuple[Outcome, ...]:
+        seen = self._look(step, effect)
+        if not self._must_act(step, effect, seen.observation.answer):
+            return (seen,)
+        acted = self._act(segment, step, effect)
+        return (seen, acted, self._look(step, effect)) if effect.insists and acted.acted else (seen, acted)
+
+    def _look(self, step: Step, effect: Effect) -> Outcome:
         at = self.world.clock.now()
         try:
             answer, reading, text = effect.probe(step, effect.look(self.world, step))
         except Unanswered as error:
             answer, reading, text = Answer.UNKNOWN, "", str(error)
-        seen = Outcome(step.id, step.attempt, Observation(at, answer, reading, text))
-        if not self._must_act(step, effect, answer):
-            return (seen,)
-        return (seen, self._act(segment, step, effect))
+        return Outcome(step.id, step.attempt, Observation(at, answer, reading, text))
 
     def _must_act(self, step: Step, effect: Effect, answer: Answer) -> bool:
         with self._lock:
             if (step.id, step.attempt) in self._acted:
                 return False
-        if effect.always_act:
+        if effect.insists:
             return True
         return answer is Answer.NOT_SO
 

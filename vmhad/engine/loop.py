@@ -7,11 +7,11 @@ The process around it calls tick() and sleeps until the time it answers, or unti
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from vmhad.engine.book import Book, steps_worth_writing, worth_writing
 from vmhad.engine.evidence_store import EvidenceStore
-from vmhad.engine.executor import Executor
+from vmhad.engine.executor import Executor, nothing_before_send
 from vmhad.engine.ownership import Ownership
 from vmhad.engine.timeline import Timeline, of_incident, of_step
 from vmhad.engine.world import World
@@ -60,17 +60,19 @@ class Engine:
         lease_s: float,
         call_timeout_s: float,
         timeline: Timeline,
+        before_send: Callable[[Step], None] = nothing_before_send,
     ) -> None:
         self.segments = {segment.name: segment for segment in segments}
         self.policies = policies
         self.clock = clock
         self.workers = workers
         self.compute = compute
+        self.membership = membership
         self.timeline = timeline
         self.journal = Journal(store)
         self.evidence = EvidenceStore(watches, nudges)
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
-        self.executor = Executor(World(compute, power, clock), workers, self.ownership.remaining_s, call_timeout_s)
+        self.executor = Executor(World(compute, power, clock), workers, self.ownership.remaining_s, call_timeout_s, before_send)
         self.books: dict[str, Book] = {}
         self._orders_at: dict[str, float] = {}
         self._pruned_at: dict[str, float] = {}
@@ -109,6 +111,7 @@ class Engine:
         if now < self._renew_at:
             return
         self._renew_at = now + self._renew_every_s
+        self.membership.beat()
         try:
             self.ownership.renew()
         except Unanswered as error:

@@ -120,9 +120,7 @@ def _steps(segment: str, steps: Iterable[Step]) -> Iterator[Operation]:
         yield Operation(keys.step(segment, step.incident, step.id), codec.encode(step))
 
 
-def _budget(
-    change: Change, found: Mapping[str, bytes | None], split: bool
-) -> tuple[list[Operation], list[Operation]]:
+def _budget(change: Change, found: Mapping[str, bytes | None], split: bool) -> tuple[list[Operation], list[Operation]]:
     """What goes first and what goes last; in a split commit entries are added first and removed last."""
     if change.fences is None:
         return [], []

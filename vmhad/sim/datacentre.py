@@ -40,6 +40,7 @@ class SimHost:
     vcpus: int = 64
     ram_mib: int = 262_144
     zone: str = "nova"
+    traits: frozenset[str] = frozenset()
     powered: bool = True
     alive: bool = True
     hung: bool = False

@@ -93,26 +93,27 @@ class Stage:
         self.draft.groups[words[0]] = GroupRow(words[0], options["policy"], [], int(options.get("max_per_host", "1")))
 
     def _host(self, words: list[str]) -> None:
-        """host h1 h2 h3 rack=r1 room=64vcpu zone=az1"""
+        """host h1 h2 h3 rack=r1 room=64vcpu zone=az1 has=gpu,ssd"""
         self._declaring("host")
         for name in _plain(words):
             self.draft.add_host(name, _options(words))
 
     def _vm(self, words: list[str]) -> None:
         """vm web-1 web-2 on h1 state=stopped locked group=g1 vcpus=4 local-disk zone-pinned key=value
-        refused='400: vTPM'"""
+        refused='400: vTPM' needs=gpu"""
         self._declaring("vm")
         at = words.index("on")
         for name in words[:at]:
             self.draft.add_vm(name, words[at + 1], set(_plain(words[at + 2 :])), _options(words[at + 2 :]))
 
     def _engine(self, words: list[str]) -> None:
-        """engine e1 e2 -- without one there is e1; one named later starts then"""
-        if self._world is None:
-            self.draft.engines.extend(words)
-        else:
-            for name in words:
-                self._world.add_engine(name)
+        """engine e1 e2 | engine e3 offset=100s -- without one there is e1; one named later starts then; offset: its clock's"""
+        offset_s = seconds(_options(words).get("offset", "0"))
+        for name in _plain(words):
+            if self._world is None:
+                self.draft.engines.append((name, offset_s))
+            else:
+                self._world.add_engine(name, offset_s)
 
     def _declaring(self, what: str) -> None:
         if self._world is not None:

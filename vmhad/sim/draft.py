@@ -14,6 +14,7 @@ from vmhad.sim.datacentre import SimHost
 from vmhad.sim.nova import GroupRow, ServerRow
 from vmhad.sim.world import Pace, World
 
+VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs")
 CHOICES: dict[str, type[StrEnum]] = {"silent_means": SilentMeans, "after_fence": AfterFence}
 
 
@@ -30,7 +31,7 @@ class Draft:
     truths: list[SimHost] = field(default_factory=list)
     vms: list[ServerRow] = field(default_factory=list)
     groups: dict[str, GroupRow] = field(default_factory=dict)
-    engines: list[str] = field(default_factory=list)
+    engines: list[tuple[str, float]] = field(default_factory=list)
     pace: Pace = Pace()
     seed: int = 0
 
@@ -41,15 +42,16 @@ class Draft:
     def add_host(self, name: str, options: Mapping[str, str]) -> None:
         if not self.hosts:
             raise StoryError(f"host {name} comes before any segment")
-        places = {kind: place for kind, place in options.items() if kind not in ("room", "zone")}
+        places = {kind: place for kind, place in options.items() if kind not in ("room", "zone", "has")}
         self.hosts[next(reversed(self.hosts))].append(Host(name, places))
         room = options.get("room", "64vcpu").removesuffix("vcpu")
-        self.truths.append(SimHost(name, places, vcpus=int(room), zone=options.get("zone", "nova")))
+        traits = frozenset(options.get("has", "").split(",")) - {""}
+        self.truths.append(SimHost(name, places, vcpus=int(room), zone=options.get("zone", "nova"), traits=traits))
 
     def add_vm(self, name: str, host: str, words: set[str], options: Mapping[str, str]) -> None:
         if host not in {truth.name for truth in self.truths}:
             raise StoryError(f"vm {name} is on {host}, which is no host")
-        metadata = {key: value for key, value in options.items() if key not in ("state", "group", "vcpus", "refused")}
+        metadata = {key: value for key, value in options.items() if key not in VM_OPTIONS}
         vm = ServerRow(
             id=name,
             name=name,
@@ -60,6 +62,7 @@ class Draft:
             zone_pinned="zone-pinned" in words,
             vcpus=int(options.get("vcpus", "1")),
             refused=options.get("refused", ""),
+            needs=options.get("needs", ""),
             metadata=metadata,
         )
         self.vms.append(vm)
@@ -74,8 +77,8 @@ class Draft:
         for vm in self.vms:
             world.nova.add_server(vm)
         world.nova.groups.update(self.groups)
-        for name in self.engines or ["e1"]:
-            world.add_engine(name)
+        for name, offset_s in self.engines or [("e1", 0.0)]:
+            world.add_engine(name, offset_s)
         return world
 
 

@@ -36,7 +36,7 @@ class ServiceRow:
 
 @dataclass
 class ServerRow:
-    """A row of the instances table."""
+    """A row of the instances table. refused: what the API answers to its evacuation. needs: a trait of its host."""
 
     id: str
     name: str
@@ -51,6 +51,7 @@ class ServerRow:
     metadata: dict[str, str] = field(default_factory=dict)
     fault: str = ""
     refused: str = ""
+    needs: str = ""
 
 
 @dataclass
@@ -293,5 +294,5 @@ class SimNova:
 
 def _shown(row: MigrationRow) -> Migration:
     return Migration(
-        str(row.number), row.server, row.kind, row.status, row.source, row.target, row.created_at, row.updated_at
+        f"migration-{row.number}", row.server, row.kind, row.status, row.source, row.target, row.created_at, row.updated_at
     )

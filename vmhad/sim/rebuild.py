@@ -72,6 +72,8 @@ class Rebuilds:
             return False
         if room.vcpus < server.vcpus or room.ram_mib < server.ram_mib:
             return False
+        if server.needs and server.needs not in truth.traits:
+            return False
         if server.zone_pinned and truth.zone != self.datacentre.hosts[server.host].zone:
             return False
         return all(self._group_passes(group, host, server) for group in self._groups(server))

@@ -26,7 +26,7 @@ class MemoryStore:
 
     def list(self, prefix: str) -> Mapping[str, bytes]:
         with self._lock:
-            return {key: self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)}
+            return {key: self._entries[key] for key in sorted(k for k in self._entries if k.startswith(prefix))}
 
     def commit(self, compares: Sequence[Compare], puts: Mapping[str, bytes], deletes: Sequence[str] = ()) -> int:
         written = [*puts, *deletes]

@@ -21,6 +21,7 @@ from vmhad.sim.power import look
 
 OFF_AGAIN_S = 1.0
 LOOKS_APART_S = 0.2
+MOVED_LATELY_S = 60.0
 
 
 class _Rounds:
@@ -67,6 +68,7 @@ class SimWatch:
         self._interval_s = interval_s
         self._signals: list[Signal] = []
         self._rounds: dict[str, _Rounds] = {}
+        self._said: dict[str, Reading] = {}
 
     def read(self) -> Iterable[Signal]:
         signals, self._signals = self._signals, []
@@ -80,8 +82,12 @@ class SimWatch:
         raise NotImplementedError
 
     def deliver(self, signals: Sequence[Signal]) -> None:
+        """Wakes the engine for news only, as the real eyes do: another reading than before, or an OFF."""
         self._signals.extend(signals)
-        self._clock.wake()
+        news = [one for one in signals if one.reading is Reading.OFF or self._said.get(one.host) is not one.reading]
+        self._said.update((one.host, one.reading) for one in signals)
+        if news:
+            self._clock.wake()
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,8 @@ class _Row:
 
 class SimNovaWatch(SimWatch):
     """One read shows all hosts. A heartbeat counts as life only if nothing else can have moved updated_at meanwhile:
-    Nova moves it for every change of the row, our own forced_down and disable too."""
+    Nova moves it for every change of the row, our own forced_down and disable too. A service that is forced down always
+    reads down; whether it is alive is told by its heartbeats."""
 
     def __init__(
         self, life: Life, clock: SimClock, nova: SimNova, faults: NovaFaults, interval_s: float, timeout_s: float
@@ -102,6 +109,7 @@ class SimNovaWatch(SimWatch):
         super().__init__(life, clock, nova.datacentre, interval_s)
         self._nova, self._faults, self._timeout_s = nova, faults, timeout_s
         self._rows: dict[str, _Row] = {}
+        self._moved_at: dict[str, float] = {}
         self._rounds[""] = _Rounds(self, "", 0.05)
 
     def look(self, hosts: Iterable[str]) -> None:
@@ -124,8 +132,11 @@ class SimNovaWatch(SimWatch):
         old = self._rows.get(service.host)
         self._rows[service.host] = row
         moved = old is not None and old.updated_at != row.updated_at and old.set_by_api == row.set_by_api
-        detail = "nova-compute is forced down" if service.forced_down else f"nova-compute is {_word(service)}"
-        return Signal(service.host, Channel.NOVA, Reading.UP if service.up else Reading.DOWN, at, detail, moved)
+        if moved:
+            self._moved_at[service.host] = at
+        up = at - self._moved_at.get(service.host, 0.0) <= MOVED_LATELY_S if service.forced_down else service.up
+        detail = ("up" if service.up else "down") + (", forced down" if service.forced_down else "")
+        return Signal(service.host, Channel.NOVA, Reading.UP if up else Reading.DOWN, at, detail, moved)
 
 
 class SimPowerWatch(SimWatch):
@@ -158,7 +169,3 @@ class SimPowerWatch(SimWatch):
         self._last[name] = reading
         signal = Signal(name, Channel.POWER, reading, at, text, reading is Reading.ON)
         return [signal], took_s, OFF_AGAIN_S if first_off else self._interval_s
-
-
-def _word(service: ComputeService) -> str:
-    return "up" if service.up else "down"

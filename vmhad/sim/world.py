@@ -37,7 +37,7 @@ TICKS_APART_S = 0.005
 class Pace:
     """How fast eyes and calls are. All in seconds."""
 
-    nova_poll_s: float = 1.0
+    nova_poll_s: float = 2.0
     power_poll_s: float = 2.0
     call_timeout_s: float = 5.0
     bmc_timeout_s: float = 3.0

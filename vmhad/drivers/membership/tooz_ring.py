@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which engines live, seen through tooz; and the ring that says which of them should own a segment.
 
-A hint and no more: tooz never says that a membership was lost, so what is seen is read back after every heartbeat, and a
-view that has grown old counts as none. Only beat() keeps the membership alive: an engine whose deciding thread hangs
+A hint and no more: tooz never says that a membership was lost, so what is seen is read back after every heartbeat, and
+a view that has grown old counts as none. Only beat() keeps the membership alive: an engine whose deciding thread hangs
 must drop out of the ring, even while its other threads run.
 """
 
@@ -94,6 +94,7 @@ class ToozMembership:
         """Heartbeat, read back, re-join if missing; then the view is what was read."""
         if self._coordinator is None:
             self._dial()
+            self._join()
         self._coordinator.heartbeat()
         began = time.monotonic()
         members = self._members()

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From settings to a running engine: the only file that knows both the core and the drivers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stevedore import driver as stevedore_driver
+from stevedore.exception import NoMatches
+
+from vmhad.conf.settings import ConfigError, Settings
+from vmhad.drivers.clock import SystemClock
+from vmhad.drivers.compute.nova import NovaCompute
+from vmhad.drivers.membership.tooz_ring import ToozMembership
+from vmhad.drivers.nudges.nova_notifications import NovaNotifications
+from vmhad.drivers.power.ipmi import PollSession
+from vmhad.drivers.power.ipmi_session import Bmc
+from vmhad.drivers.watch.bmc_power import BmcPowerWatch
+from vmhad.drivers.watch.nova_services import NovaServicesWatch
+from vmhad.drivers.workers import ThreadWorkers
+from vmhad.engine.executor import nothing_before_send
+from vmhad.engine.loop import Engine
+from vmhad.engine.timeline import Line
+from vmhad.kernel.step import Step
+from vmhad.ports import Power, Store, Unanswered
+
+LOG = logging.getLogger(__name__)
+TIMELINE = logging.getLogger("vmhad.timeline")
+
+
+@dataclass
+class Service:
+    """A wired engine with the clock that its loop waits on; stop() ends every thread that was started for it."""
+
+    engine: Engine
+    clock: SystemClock
+    compute: NovaCompute
+    closing: ExitStack
+
+    def stop(self) -> None:
+        """Lets the segments go and ends every thread and connection. A journal that is away changes nothing in that."""
+        try:
+            self.engine.close()
+        except Unanswered as error:
+            LOG.warning("the segments could not be let go: another engine takes them when the lease is over: %s", error)
+        self.closing.close()
+
+
+def open_store(settings: Settings) -> Store:
+    """The journal's store. Raises ConfigError where it cannot be reached or opened."""
+    engine = settings.engine
+    if engine.journal == "etcd":
+        store = _driver("vmhad.store", "etcd", list(engine.etcd_endpoints), engine.call_timeout_s)
+        place = "[engine] etcd_endpoints"
+    else:
+        try:
+            store = _driver("vmhad.store", "sqlite", engine.sqlite_path)
+        except Exception as error:
+            raise ConfigError(f"[engine] sqlite_path = {engine.sqlite_path} cannot be opened: {error}.") from None
+        place = "[engine] sqlite_path"
+    try:
+        store.get("/vmhad/v1/hello")
+    except Unanswered as error:
+        raise ConfigError(f"{place}: the journal does not answer: {error}.") from None
+    return store  # type: ignore[no-any-return]
+
+
+def open_power(settings: Settings) -> Power:
+    bmcs = {host: Bmc(**_fields(access)) for host, access in settings.power.bmcs.items()}
+    power = _driver("vmhad.power", settings.power.driver, bmcs, settings.power.timeout_s, settings.power.asf_ping)
+    return power  # type: ignore[no-any-return]
+
+
+def _fields(access: Any) -> dict[str, Any]:
+    return {name: getattr(access, name) for name in type(access).__slots__}
+
+
+def open_compute(settings: Settings) -> NovaCompute:
+    nova = settings.nova
+    auth = {
+        "auth_url": nova.auth_url,
+        "username": nova.username,
+        "password": nova.password,
+        "project_name": nova.project_name,
+        "user_domain_name": nova.user_domain_name,
+        "project_domain_name": nova.project_domain_name,
+    }
+    verify: bool | str = nova.cafile or True
+    return NovaCompute(
+        auth, region=nova.region_name or "", interface=nova.interface, timeout_s=nova.timeout_s, verify=verify
+    )
+
+
+def wire(settings: Settings, before_send: Callable[[Step], None] = nothing_before_send) -> Service:
+    """Opens everything and starts the watches; raises ConfigError with nothing left running."""
+    with ExitStack() as opened:
+        store = open_store(settings)
+        clock = SystemClock()
+        power = open_power(settings)
+        compute = open_compute(settings)
+        opened.callback(compute.close)
+        workers = ThreadWorkers(settings.engine.workers, clock)
+        opened.callback(workers.stop)
+        me = f"{settings.engine.name}-{uuid.uuid4().hex[:8]}"
+        membership = ToozMembership(
+            settings.engine.membership_url, me.encode(), settings.engine.membership_group, settings.engine.lease_s
+        )
+        opened.callback(membership.stop)
+        watches = _watches(settings, compute, clock, opened)
+        nudges = _nudges(settings, clock, opened)
+        engine = Engine(
+            segments=settings.segments,
+            policies=settings.policies,
+            store=store,
+            clock=clock,
+            workers=workers,
+            watches=watches,
+            nudges=nudges,
+            compute=compute,
+            power=power,
+            membership=membership,
+            me=me,
+            lease_s=settings.engine.lease_s,
+            call_timeout_s=_longest_call_s(settings),
+            timeline=_timeline(settings.engine.timeline_file, compute),
+            before_send=before_send,
+        )
+        return Service(engine, clock, compute, opened.pop_all())
+    raise AssertionError("unreachable: an ExitStack without exits swallows nothing")
+
+
+def _longest_call_s(settings: Settings) -> float:
+    return max(settings.engine.call_timeout_s, settings.nova.timeout_s, settings.power.timeout_s)
+
+
+def _watches(
+    settings: Settings, compute: NovaCompute, clock: SystemClock, opened: ExitStack
+) -> tuple[NovaServicesWatch | BmcPowerWatch, ...]:
+    hosts = sorted(host for segment in settings.segments for host in segment.names)
+    power = settings.power
+
+    def session(host: str) -> PollSession:
+        return PollSession(Bmc(**_fields(power.bmcs[host])), power.poll_timeout_s, power.asf_ping)
+
+    nova_watch = NovaServicesWatch(compute, hosts, clock, settings.nova.poll_interval_s)
+    with_bmc = [host for host in hosts if host in power.bmcs]
+    power_watch = BmcPowerWatch(
+        session, with_bmc, clock, power.poll_interval_s, power.poll_workers, power.reads_per_s_max
+    )
+    for watch in (nova_watch, power_watch):
+        watch.start()
+        opened.callback(watch.stop)
+    return nova_watch, power_watch
+
+
+def _nudges(settings: Settings, clock: SystemClock, opened: ExitStack) -> tuple[NovaNotifications, ...]:
+    told = settings.notifications
+    sources = []
+    for url in told.transport_urls:
+        source = NovaNotifications(
+            url,
+            topic=told.topic,
+            exchange=told.exchange,
+            durable=told.durable_queues,
+            quorum=told.quorum_queues,
+            wake=clock.wake,
+        )
+        source.start()
+        opened.callback(source.stop)
+        sources.append(source)
+    return tuple(sources)
+
+
+def _timeline(path: str, compute: NovaCompute) -> Callable[[Line], None]:
+    """To the log, and to a file that has with each line how many requests went to Nova so far."""
+
+    def write(line: Line) -> None:
+        TIMELINE.info("%s %s %s", line.subject, line.word, line.text)
+        if path:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(line) | {"nova_calls": compute.calls_made}) + "\n")
+
+    if path:
+        try:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            open(path, "a", encoding="utf-8").close()
+        except OSError as error:
+            raise ConfigError(f"[engine] timeline_file = {path} cannot be written: {error.strerror}.") from None
+    return write
+
+
+def _driver(namespace: str, name: str, *args: Any) -> Any:
+    """Raises ConfigError for a name that no installed package offers."""
+    try:
+        found: Any = stevedore_driver.DriverManager(namespace, name, invoke_on_load=False)
+    except NoMatches:
+        raise ConfigError(f"no driver named {name!r} is installed for {namespace}.") from None
+    return found.driver(*args)
