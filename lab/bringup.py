@@ -181,7 +181,8 @@ def down(lab, say, wipe=False):
         processes.end([services.pid_file(lab, name) for name in (*services.WSGI, *services.NOVA)], patience=3.0)
         say("hosts and OpenStack services stopped")
         members = ["etcd-%d" % number for number in range(1, lab.facts["options"]["etcd"] + 1)]
-        processes.end([services.pid_file(lab, name) for name in ("rabbitmq", "mariadb", "memcached", *members)])
+        processes.end([services.pid_file(lab, name) for name in ("rabbitmq", "mariadb", "memcached", *members)],
+                      at_once=wipe)
         processes.end([services.pid_file(lab, "epmd")], at_once=True)
     left = processes.sweep(lab)
     if left:

@@ -48,6 +48,8 @@ def write_etcd(lab, members):
     for number in range(1, members + 1):
         name = "etcd-%d" % number
         write_private(lab.etc / "etcd" / (name + ".json"), json.dumps({
+            # Without a configuration file etcd serves its JSON gateway; with one only where the file says so.
+            "enable-grpc-gateway": True,
             "name": name, "data-dir": str(lab.var / name), "logger": "zap", "log-level": "warn",
             "listen-client-urls": lab.url(name), "advertise-client-urls": lab.url(name),
             "listen-peer-urls": lab.url(name + "-peer"), "initial-advertise-peer-urls": lab.url(name + "-peer"),

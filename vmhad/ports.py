@@ -29,7 +29,7 @@ class Refused(Exception):
 
 class Clock(Protocol):
     def now(self) -> float:
-        """Unix seconds that never jump within a process (boot clock plus an offset taken once); two engines' may differ"""
+        """Unix seconds that never jump within a process (boot clock plus an offset); two engines' may differ."""
 
     def wait(self, timeout_s: float) -> None:
         """Returns after timeout_s, or earlier when woken."""

@@ -155,8 +155,8 @@ class CloudLab:
         limit_s: float = 180.0,
     ) -> list[str]:
         """The ids of count new servers, once all are ACTIVE. host: there and nowhere else. group: an id."""
-        image = self.nova.image.find_image("tiny", ignore_missing=False).id
-        flavor_id = self.nova.compute.find_flavor(flavor, ignore_missing=False).id
+        image = self.nova.image.get("/images?name=tiny").json()["images"][0]["id"]
+        flavor_id = next(row["id"] for row in self.api("GET", "/flavors")["flavors"] if row["name"] == flavor)
         server = {"imageRef": image, "flavorRef": flavor_id, "networks": "none", "metadata": dict(metadata or {})}
         server |= ({"host": host} if host else {}) | ({"availability_zone": zone} if zone else {})
         hints = {"os:scheduler_hints": {"group": group}} if group else {}
@@ -206,7 +206,22 @@ class CloudLab:
         for host in tuple(hosts) or self.hosts:
             for name in SWITCHES:
                 self.switch(host, name, None)
+            self.command("restore", host)
+            self._clean_up_after_evacuations(host)
             self.command("restore", host, "--enable")
+
+    def _clean_up_after_evacuations(self, host: str) -> None:
+        """A starting nova-compute ends one evacuation a server; a server that was sent twice needs a second start."""
+        for _ in range(3):
+            if not self._waits_for_clean_up(host):
+                return
+            self.command("stop-compute", host)
+            self.command("restore", host)
+        self.wait(f"{host} has cleaned up", lambda: not self._waits_for_clean_up(host), 30)
+
+    def _waits_for_clean_up(self, host: str) -> bool:
+        rows = self.api("GET", f"/os-migrations?migration_type=evacuation&source_compute={host}")["migrations"]
+        return any(row["status"] == "done" for row in rows)
 
     def reset(self) -> None:
         """As after `up`: every host there, nothing on them."""

@@ -231,6 +231,7 @@ BAD: list[tuple[str, Change, str]] = [
     ("two passwords", option("nova", password_file="/x"), r"\[nova\] needs either password or password_file, and not both"),
     ("transport", option("nova_notifications", transport_urls="host"), r"\[nova_notifications\] transport_urls: number 1 is not .*"),
     ("misspelt option", option("policy", failed_share="0.2"), r".*vmhad\.conf: \[policy\] has an unknown option 'failed_share'"),
+    ("misspelt section", lines("[polcy]\nevacuations_max = 1\n"), r".*vmhad\.conf: there is no section \[polcy\]"),
     ("not an ini file", lines("what is this"), r".*vmhad\.conf: this is not an ini file"),
     ("policy value", option("policy", silent_means="shoot"), r"\[policy\] silent_means: .*"),
     ("policy limit", option("policy", failed_share_max="1.5"), r"\[policy\] failed_share_max: .*"),

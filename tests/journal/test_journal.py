@@ -144,6 +144,25 @@ def test_an_epoch_stolen_in_the_middle_of_250_steps(store: Store) -> None:
         journal.commit(S, 1, Change((incident("h2.1"),)))
 
 
+def check_a_cut(stored: Mapping[str, bytes]) -> frozenset[str]:
+    """What any reader may find in between; returns the budget."""
+    known = {
+        codec.decode(Incident, k, v).id: codec.decode(Incident, k, v) for k, v in stored.items() if "/incident/" in k
+    }
+    fences = codec.decode_names(keys.FENCES, stored[keys.FENCES])
+    for key, raw in stored.items():
+        if key.startswith(keys.steps(S)):
+            step = codec.decode(Step, key, raw)
+            assert step.incident in known
+            assert step.verb is not Verb.POWER_OFF or "h1.1" in fences
+    if not known["h0.1"].is_open:
+        assert "h0.1" not in fences and b"h0.1" not in {v for k, v in stored.items() if "/open/" in k}
+    if b"h0.1" in {v for k, v in stored.items() if "/open/" in k}:
+        assert "h0.1" in fences, "the budget lets go last"
+    assert "x" in fences and ("h0.1" in fences or "h1.1" in fences)
+    return fences
+
+
 def test_every_cut_of_a_split_commit_says_rather_too_much() -> None:
     """At no cut is a step without its incident, a power-off outside the budget, or an ended incident still holding."""
     over, fresh = ended("h0.1", 9.0), fencing("h1.1")
@@ -186,20 +205,7 @@ def test_every_cut_of_a_split_commit_says_rather_too_much() -> None:
         else:
             reached = cut
         stored = tap.store.list("/vmhad/v1/")
-        known = {
-            codec.decode(Incident, k, v).id: codec.decode(Incident, k, v)
-            for k, v in stored.items()
-            if "/incident/" in k
-        }
-        fences = codec.decode_names(keys.FENCES, stored[keys.FENCES])
-        for key, raw in stored.items():
-            if key.startswith(keys.steps(S)):
-                step = codec.decode(Step, key, raw)
-                assert step.incident in known
-                assert step.verb is not Verb.POWER_OFF or "h1.1" in fences
-        if not known["h0.1"].is_open:
-            assert "h0.1" not in fences and b"h0.1" not in {v for k, v in stored.items() if "/open/" in k}
-        assert "x" in fences and ("h0.1" in fences or "h1.1" in fences)
+        fences = check_a_cut(stored)
         if reached >= 0:
             assert fences == {"h1.1", "x"} and keys.order(S, "o1") not in stored
             assert len([k for k in stored if k.startswith(keys.steps(S))]) == 211
@@ -382,3 +388,12 @@ def test_prune_by_age_and_count_with_their_steps(store: Store) -> None:
     assert journal.prune(S, 1e6, keep_s=0.0, keep_count=0) == 2
     assert {one.id for one in journal.load(S).incidents} == {"h1.5", "h2.1", "h3.1"}, "the newest of a host stays"
     journal.commit(S, 1, Change((incident("h4.1"),)))
+
+
+def test_prune_leaves_what_changed_since_it_was_read(tap: Tap) -> None:
+    loaded(tap).commit(S, 1, Change((ended("h1.1", 1.0), ended("h1.2", 2.0)), steps("h1.1", 2)))
+    again = incident("h1.1")
+    tap.before_commit = lambda number: tap.store.commit([], {keys.incident(S, "h1.1"): codec.encode(again)})
+    assert Journal(tap).prune(S, 1e6, keep_s=0.0, keep_count=0) == 0
+    record = Journal(tap).load(S)
+    assert again in record.incidents and len(record.steps) == 2

@@ -111,11 +111,16 @@ def test_a_long_list_is_whole(store: Store) -> None:
 
 
 def test_eight_threads_lose_no_update(store: Store) -> None:
-    key, each = K + "count/1", 25
-    store.commit([], {key: b"0"})
+    increment_by_threads([store] * 8)
+
+
+def increment_by_threads(stores: list[Any], each: int = 25) -> None:
+    """One thread a store (which may be the same one)."""
+    key = K + "count/1"
+    stores[0].commit([], {key: b"0"})
     troubles: list[Exception] = []
 
-    def increment() -> None:
+    def increment(store: Store) -> None:
         try:
             for _ in range(each):
                 while True:
@@ -129,13 +134,13 @@ def test_eight_threads_lose_no_update(store: Store) -> None:
         except Exception as error:
             troubles.append(error)
 
-    threads = [threading.Thread(target=increment) for _ in range(8)]
+    threads = [threading.Thread(target=increment, args=(store,)) for store in stores]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert not troubles
-    assert store.get(key) == b"%d" % (8 * each)
+    assert stores[0].get(key) == b"%d" % (len(stores) * each)
 
 
 # SQLite only
@@ -161,6 +166,13 @@ def test_sqlite_survives_and_is_shared_by_two_connections(tmp_path: Path) -> Non
     again = SqliteStore(path)
     assert again.get(K + "a/1") == b"2" and again.revision(K + "a/") == revision
     again.close()
+
+
+def test_sqlite_processes_wait_for_each_other_and_lose_no_update(tmp_path: Path) -> None:
+    stores = [SqliteStore(str(tmp_path / "j.sqlite")) for _ in range(4)]
+    increment_by_threads(stores, each=50)
+    for store in stores:
+        store.close()
 
 
 def test_sqlite_that_cannot_answer_says_so(tmp_path: Path) -> None:
@@ -263,6 +275,32 @@ def test_etcd_that_hangs_is_unanswered_in_time_and_the_commit_may_still_land(
         etcd.send(signal.SIGCONT)
     wait_until(etcd.healthy, 10.0, "etcd is back")
     assert store.get(K + "a/1") in (b"1", b"2")
+
+
+def test_etcd_lists_one_revision_over_all_pages(etcd_store: EtcdStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for start in range(0, 1100, 50):
+        etcd_store.commit([], {f"{K}many/{number:05}": b"old" for number in range(start, start + 50)})
+    read, pages = etcd_store._read, 0
+
+    def read_slowly(body: Any) -> Any:
+        nonlocal pages
+        pages += 1
+        answer = read(body)
+        etcd_store.commit([], {K + "many/01098": b"new", K + "many/99999": b"new"}, [K + "many/01099"])
+        return answer
+
+    monkeypatch.setattr(etcd_store, "_read", read_slowly)
+    found = etcd_store.list(K + "many/")
+    assert pages == 2 and len(found) == 1100 and set(found.values()) == {b"old"}
+
+
+def test_etcd_is_not_asked_through_a_proxy(etcd_store: EtcdStore, etcd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with dead_endpoint() as dead:
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", dead)
+        EtcdStore([etcd.client], 2.0).commit([], {K + "a/1": b"1"})
+    assert etcd_store.get(K + "a/1") == b"1"
 
 
 def test_etcd_needs_endpoints_and_takes_no_password_in_them() -> None:

@@ -192,6 +192,8 @@ def _refuse_unknown_options(conf: cfg.ConfigOpts) -> None:
         sections: dict[str, dict[str, list[str]]] = {}
         cfg.ConfigParser(path, sections).parse()
         for section, values in sections.items():
+            if section not in known and section != "DEFAULT" and not section.startswith("oslo_"):
+                raise ConfigError(f"{path}: there is no section [{section}].")
             for name in values:
                 if section in known and name.replace("-", "_") not in known[section]:
                     raise ConfigError(f"{path}: [{section}] has an unknown option {name!r}.")

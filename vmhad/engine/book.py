@@ -10,7 +10,7 @@ from vmhad.kernel.cloud import Inventory
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order
 from vmhad.kernel.proof import Proof, holds
-from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
+from vmhad.kernel.step import Outcome, Step, Verb, record
 
 
 @dataclass
@@ -36,12 +36,12 @@ class Book:
             self.steps[step.id] = record(step, outcome)
 
     def claimed(self) -> Mapping[str, str]:
-        """Server id -> the open incident that evacuates it."""
+        """Server id -> the open incident that is evacuating it. Where it has arrived, its new host's incident may have it."""
         open_ids = {incident.id for incident in self.open_incidents()}
         return {
             step.subject: step.incident
             for step in self.steps.values()
-            if step.verb is Verb.EVACUATE and step.incident in open_ids and step.state is not StepState.FAILED
+            if step.verb is Verb.EVACUATE and step.incident in open_ids and step.is_open
         }
 
     def proofs(self, life: Mapping[str, float]) -> Mapping[str, Proof]:

@@ -72,7 +72,8 @@ class Engine:
         self.journal = Journal(store)
         self.evidence = EvidenceStore(watches, nudges)
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
-        self.executor = Executor(World(compute, power, clock), workers, self.ownership.remaining_s, call_timeout_s, before_send)
+        world = World(compute, power, clock)
+        self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
         self.books: dict[str, Book] = {}
         self._orders_at: dict[str, float] = {}
         self._pruned_at: dict[str, float] = {}
@@ -287,13 +288,13 @@ class Engine:
 
 
 def _claims(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) -> dict[str, str | None]:
-    """One VM, one incident; one host, one incident: taken with the first step, let go with the end."""
+    """One VM, one incident; one host, one incident: taken with the first step, let go when it has arrived or at the end."""
     claims: dict[str, str | None] = {}
     for incident in incidents:
         claims[keys.open_host(incident.host)] = incident.id if incident.is_open else None
     for step in steps:
-        if step.verb is Verb.EVACUATE and step.state is StepState.STARTED:
-            claims[keys.open_vm(step.subject)] = step.incident
+        if step.verb is Verb.EVACUATE and step.state is not StepState.PLANNED:
+            claims[keys.open_vm(step.subject)] = step.incident if step.is_open else None
     for incident in incidents:
         if not incident.is_open:
             for step in book.steps_of(incident):

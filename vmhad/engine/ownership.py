@@ -21,6 +21,7 @@ from vmhad.journal.codec import JournalUnreadable
 from vmhad.ports import Clock, Compare, Conflict, Membership, Store
 
 ACTING_SHARE = 2 / 3
+# How often to renew. Half of it is the least time between two, so that a caller's own pace is never cut to every other.
 RENEW_SHARE = 1 / 6
 _SENT_MAX = 64
 
@@ -97,14 +98,14 @@ class Ownership:
     def renew(self) -> None:
         """Renews what is held and takes what may be taken; may be called as often as one likes.
 
-        It does something every sixth of the lease, sooner after lost() or a failure: one listing, then one commit a
-        held segment. Raises Unanswered at the first answer that does not come (what
+        Meant for every sixth of the lease. Within a twelfth it does nothing, unless after lost() or a failure: so one
+        listing, then one commit a held segment. Raises Unanswered at the first answer that does not come (what
         was not reached is not confirmed, and the next call copes); JournalUnreadable after all others had their turn.
         """
         with self._renewing:
             started = self._clock.now()
             with self._state:
-                early = started < self._renewed_at + self._lease_s * RENEW_SHARE
+                early = started < self._renewed_at + self._lease_s * RENEW_SHARE / 2
             if self._stopped or early:
                 return
             found = self._store.list(keys.SEGMENTS)

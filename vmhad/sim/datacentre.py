@@ -49,6 +49,7 @@ class SimHost:
     feed: bool = True
     bmc: Bmc = Bmc.OK
     bmc_of: str = ""
+    boot_s: float = BOOT_S
     life: int = 0
 
     @property
@@ -166,7 +167,7 @@ class Datacentre:
         host = self.hosts[name]
         host.life += 1
         life = host.life
-        self.agenda.after(BOOT_S, lambda: self._booted(name, life))
+        self.agenda.after(host.boot_s, lambda: self._booted(name, life))
 
     def _booted(self, name: str, life: int) -> None:
         host = self.hosts[name]

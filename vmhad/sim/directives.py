@@ -57,6 +57,10 @@ class Stage:
             self._world = self.draft.build()
         return self._world
 
+    @property
+    def is_built(self) -> bool:
+        return self._world is not None
+
     def perform(self, line: str) -> Sequence[str]:
         """Raises StoryError, or a KeyError, ValueError or IndexError of what the line says wrongly."""
         name, *words = shlex.split(line, comments=True)
@@ -93,7 +97,7 @@ class Stage:
         self.draft.groups[words[0]] = GroupRow(words[0], options["policy"], [], int(options.get("max_per_host", "1")))
 
     def _host(self, words: list[str]) -> None:
-        """host h1 h2 h3 rack=r1 room=64vcpu zone=az1 has=gpu,ssd"""
+        """host h1 h2 h3 rack=r1 room=64vcpu zone=az1 has=gpu,ssd boot=40s"""
         self._declaring("host")
         for name in _plain(words):
             self.draft.add_host(name, _options(words))
@@ -107,7 +111,7 @@ class Stage:
             self.draft.add_vm(name, words[at + 1], set(_plain(words[at + 2 :])), _options(words[at + 2 :]))
 
     def _engine(self, words: list[str]) -> None:
-        """engine e1 e2 | engine e3 offset=100s -- without one there is e1; one named later starts then; offset: its clock's"""
+        """engine e1 e2 | engine e3 offset=100s -- without one there is e1; one named later starts then"""
         offset_s = seconds(_options(words).get("offset", "0"))
         for name in _plain(words):
             if self._world is None:
@@ -122,10 +126,12 @@ class Stage:
     # Time and looking.
 
     def _run(self, words: list[str]) -> list[str]:
-        """run 60s"""
+        """run 60s | run 60s silently -- the latter says nothing of what happened meanwhile"""
         self.world.run(seconds(words[0]))
         new = self.world.said[self._spoken :]
         self._spoken = len(self.world.said)
+        if "silently" in words:
+            return []
         return spoken(new, with_engine=len(self.world.nodes) > 1)
 
     def _show(self, words: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from vmhad.sim.datacentre import SimHost
 from vmhad.sim.nova import GroupRow, ServerRow
 from vmhad.sim.world import Pace, World
 
+HOST_OPTIONS = ("room", "zone", "has", "boot")
 VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs")
 CHOICES: dict[str, type[StrEnum]] = {"silent_means": SilentMeans, "after_fence": AfterFence}
 
@@ -42,11 +43,12 @@ class Draft:
     def add_host(self, name: str, options: Mapping[str, str]) -> None:
         if not self.hosts:
             raise StoryError(f"host {name} comes before any segment")
-        places = {kind: place for kind, place in options.items() if kind not in ("room", "zone", "has")}
+        places = {kind: place for kind, place in options.items() if kind not in HOST_OPTIONS}
         self.hosts[next(reversed(self.hosts))].append(Host(name, places))
         room = options.get("room", "64vcpu").removesuffix("vcpu")
         traits = frozenset(options.get("has", "").split(",")) - {""}
-        self.truths.append(SimHost(name, places, vcpus=int(room), zone=options.get("zone", "nova"), traits=traits))
+        zone, boot_s = options.get("zone", "nova"), seconds(options.get("boot", "40s"))
+        self.truths.append(SimHost(name, places, vcpus=int(room), zone=zone, traits=traits, boot_s=boot_s))
 
     def add_vm(self, name: str, host: str, words: set[str], options: Mapping[str, str]) -> None:
         if host not in {truth.name for truth in self.truths}:

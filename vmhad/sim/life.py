@@ -26,6 +26,7 @@ class Life:
         self.calls = 0
         self.kill_at_call: int | None = None
         self.freeze_in_act: tuple[str, float] | None = None
+        self.on_kill: Callable[[], None] = lambda: None
 
     @property
     def frozen(self) -> bool:
@@ -36,7 +37,9 @@ class Life:
         return not self.dead and not self.frozen
 
     def kill(self) -> None:
-        self.dead = True
+        if not self.dead:
+            self.dead = True
+            self.on_kill()
 
     def freeze(self, seconds: float) -> None:
         self.thaw_at = max(self.thaw_at, self._agenda.now + seconds)

@@ -293,6 +293,7 @@ class SimNova:
 
 
 def _shown(row: MigrationRow) -> Migration:
+    number = f"migration-{row.number}"
     return Migration(
-        f"migration-{row.number}", row.server, row.kind, row.status, row.source, row.target, row.created_at, row.updated_at
+        number, row.server, row.kind, row.status, row.source, row.target, row.created_at, row.updated_at
     )

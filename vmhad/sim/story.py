@@ -85,6 +85,10 @@ def parse(text: str) -> list[Block]:
     return blocks
 
 
+def directives_of(blocks: list[Block]) -> list[str]:
+    return [line for block in blocks for line in block.head if _is_directive(line)]
+
+
 def _perform(stage: Stage, block: Block, path: Path) -> list[str]:
     output: list[str] = []
     for number, line in enumerate(block.head, start=block.line):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated world put together: a datacentre, its Nova, a store, and any number of engines running the shipped core.
+"""The simulated world put together: a datacentre, its Nova, a store, and engines that run the shipped core.
 
 One event at a time, on one thread: an engine ticks when its clock is woken or its wait is over, and the checkers look
 at the truth after every event.

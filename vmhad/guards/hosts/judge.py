@@ -65,7 +65,7 @@ TABLE: tuple[Row, ...] = (
         "DOWN",
         "hold",
         Judgement.SUSPECT,
-        "nova-compute is silent but power is on: dead service or hung host, these eyes cannot tell; silent_means = hold",
+        "nova-compute is silent, power is on: dead service or hung host, these eyes cannot tell; silent_means = hold",
     ),
     _row(
         "UNKNOWN",
