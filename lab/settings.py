@@ -50,6 +50,8 @@ def write_etcd(lab, members):
         write_private(lab.etc / "etcd" / (name + ".json"), json.dumps({
             # Without a configuration file etcd serves its JSON gateway; with one only where the file says so.
             "enable-grpc-gateway": True,
+            # Old revisions are kept for ever unless it is told otherwise, until its quota freezes it.
+            "auto-compaction-mode": "periodic", "auto-compaction-retention": "1h",
             "name": name, "data-dir": str(lab.var / name), "logger": "zap", "log-level": "warn",
             "listen-client-urls": lab.url(name), "advertise-client-urls": lab.url(name),
             "listen-peer-urls": lab.url(name + "-peer"), "initial-advertise-peer-urls": lab.url(name + "-peer"),

@@ -16,6 +16,10 @@ from oslo_service import backend
 # Before anything imports oslo.messaging, which would choose eventlet.
 backend.init_backend(backend.BackendType.THREADING)
 
+from trial import Trial  # noqa: E402
+
+from lab.engine import forget_journal  # noqa: E402
+
 COMPUTES = 4
 
 
@@ -37,3 +41,14 @@ def lab(clean_cloud: CloudLab) -> Iterator[CloudLab]:
     """The lab with every host running and no server on it; made so again afterwards, also when the test failed."""
     yield clean_cloud
     clean_cloud.reset()
+
+
+@pytest.fixture
+def trial(lab: CloudLab) -> Iterator[Trial]:
+    """A clean lab, an empty journal and a watcher that runs. At the end no guest may have run on two hosts."""
+    forget_journal(lab.facts)
+    begun = Trial(lab)
+    try:
+        yield begun
+    finally:
+        begun.end()

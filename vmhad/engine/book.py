@@ -36,7 +36,7 @@ class Book:
             self.steps[step.id] = record(step, outcome)
 
     def claimed(self) -> Mapping[str, str]:
-        """Server id -> the open incident that is evacuating it. Where it has arrived, its new host's incident may have it."""
+        """Server id -> the open incident that is evacuating it; once it has arrived it is free for its new host's."""
         open_ids = {incident.id for incident in self.open_incidents()}
         return {
             step.subject: step.incident

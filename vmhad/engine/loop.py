@@ -17,6 +17,7 @@ from vmhad.engine.timeline import Timeline, of_incident, of_step
 from vmhad.engine.world import World
 from vmhad.guards import hosts as hosts_guard
 from vmhad.journal import keys
+from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.journal import Change, EpochLost, Journal
 from vmhad.kernel.brake import Scene, brake
 from vmhad.kernel.case import Case, Decision
@@ -78,6 +79,7 @@ class Engine:
         self._orders_at: dict[str, float] = {}
         self._pruned_at: dict[str, float] = {}
         self._frozen = ""
+        self._contested: set[str] = set()
         self._renew_at = 0.0
         self._renew_every_s = lease_s * RENEW_SHARE
 
@@ -101,7 +103,8 @@ class Engine:
             except Conflict as error:
                 LOG.info("segment %s is read again: %s", name, error)
                 self.books.pop(name, None)
-            except Unanswered as error:
+                self._contested.update(getattr(error, "subjects", ()))
+            except (Unanswered, JournalUnreadable) as error:
                 # The commit may have landed: nothing in memory may be believed until the journal was read again.
                 self.books.pop(name, None)
                 self._freeze(str(error))
@@ -115,7 +118,9 @@ class Engine:
         self.membership.beat()
         try:
             self.ownership.renew()
-        except Unanswered as error:
+            # Whether another segment still has what it had is asked anew with every renewal.
+            self._contested.clear()
+        except (Unanswered, JournalUnreadable) as error:
             self._freeze(str(error))
 
     def close(self) -> None:
@@ -220,11 +225,17 @@ class Engine:
             verdicts=verdicts,
             proofs=book.proofs({name: self.evidence.of(name).life_at for name in segment.names}),
             busy_hosts=frozenset(one.host for one in others if one.is_open and one.state is not State.SUSPECTED),
-            claimed=book.claimed(),
+            claimed=self._claimed(book, book.inventories.get(incident.host)),
             inventory=book.inventories.get(incident.host),
             hold=brake(incident, scene),
             orders=book.orders_for(incident),
         )
+
+    def _claimed(self, book: Book, inventory: Inventory | None) -> Mapping[str, str]:
+        """What this segment's incidents have, and what the journal said another segment's has."""
+        servers = inventory.servers if inventory else ()
+        elsewhere = {one.id: "of another segment" for one in servers if keys.open_vm(one.id) in self._contested}
+        return elsewhere | dict(book.claimed())
 
     def _read_inventory(self, book: Book, decision: Decision, segment: str) -> None:
         host = decision.incident.host
@@ -288,7 +299,7 @@ class Engine:
 
 
 def _claims(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) -> dict[str, str | None]:
-    """One VM, one incident; one host, one incident: taken with the first step, let go when it has arrived or at the end."""
+    """One VM, one incident; one host, one incident: taken with the first step, let go on arrival or at the end."""
     claims: dict[str, str | None] = {}
     for incident in incidents:
         claims[keys.open_host(incident.host)] = incident.id if incident.is_open else None

@@ -65,6 +65,9 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.CLOSED: {},
 }
 
+# The first turn and the newest are kept: an incident that is tried again for weeks must still fit its journal.
+TURNS_MAX = 60
+
 ENDED = frozenset(state for state, edges in TRANSITIONS.items() if not edges)
 
 
@@ -121,6 +124,6 @@ def turn(incident: Incident, event: Event, now: float, because: str) -> Incident
         state=state,
         because=because,
         held="",
-        turns=(*incident.turns, Turn(now, state, because)),
+        turns=(*incident.turns[:1], *(*incident.turns[1:], Turn(now, state, because))[-TURNS_MAX:]),
         round=incident.round + (state is State.FENCING),
     )

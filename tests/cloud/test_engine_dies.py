@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine itself dies or freezes in the middle of a recovery, and another one finishes it: nobody is evacuated twice.
+
+How often a VM was sent is counted in Nova's own migration records.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from trial import Trial
+
+from lab.engine import EngineProcess
+
+pytestmark = pytest.mark.cloud
+
+PAUSED = str(Path(__file__).with_name("paused_engine.py"))
+# Take-over by the one whom the ring would not have chosen: two leases, and the recovery after it.
+TAKE_OVER_S = 90.0
+
+
+def two_engines(trial: Trial, command: tuple[str, ...] = ()) -> tuple[EngineProcess, EngineProcess]:
+    """The first owns the segment, the second watches."""
+    first = trial.engine("first", command=command)
+    first.wait_log("segment lab is ours", 60.0)
+    second = trial.engine("second")
+    return first, second
+
+
+def slow_spawns(trial: Trial, seconds: float) -> None:
+    for host in trial.lab.hosts[1:]:
+        trial.lab.switch(host, "spawn_delay", str(seconds))
+
+
+def wait_stopped(trial: Trial, engine: EngineProcess) -> None:
+    assert engine.process is not None
+    stat = Path(f"/proc/{engine.process.pid}/stat")
+    trial.lab.wait("the engine stopped", lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", 90.0)
+
+
+@pytest.mark.parametrize("seed", [1, 2, *(pytest.param(n, marks=pytest.mark.chaos) for n in range(3, 11))])
+def test_killed_during_recovery(trial: Trial, seed: int) -> None:
+    """kill -9 at a random moment between the first suspicion and the last VM."""
+    after_s = random.Random(seed).uniform(0.0, 9.0)
+    first, second = two_engines(trial)
+    ids = trial.lab.boot(6, host="host01")
+    slow_spawns(trial, 2.0)
+    trial.ready()
+    trial.hurt("cut", "host01")
+    trial.wait_line(first, "host01", "SUSPECTED", 40.0)
+    time.sleep(after_s)
+    ended = trial.lines(first, "host01", "RECOVERED")
+    first.kill()
+    print(f"killed {after_s:.2f} s after the first suspicion")
+    if not ended:
+        trial.recovered(second, "host01", TAKE_OVER_S)
+    trial.assert_moved(ids)
+
+
+def test_both_die_in_turn(trial: Trial) -> None:
+    """The second dies as well, and the first one, started again, finishes."""
+    first, second = two_engines(trial)
+    ids = trial.lab.boot(6, host="host01")
+    slow_spawns(trial, 15.0)
+    trial.ready()
+    trial.hurt("cut", "host01")
+    trial.wait_line(first, "vm", "EVACUATE STARTED", 40.0)
+    first.kill()
+    second.wait_log("segment lab is ours", TAKE_OVER_S)
+    second.kill()
+    trial.engine("first")
+    trial.recovered(first, "host01", TAKE_OVER_S)
+    trial.assert_moved(ids)
+
+
+def test_stopped_past_its_lease(trial: Trial) -> None:
+    """SIGSTOP in the middle, another one finishes, SIGCONT: the sleeper finds its epoch gone and sends nothing more."""
+    first, second = two_engines(trial)
+    ids = trial.lab.boot(5, host="host01")
+    slow_spawns(trial, 3.0)
+    trial.ready()
+    trial.hurt("cut", "host01")
+    trial.wait_line(first, "vm", "EVACUATE STARTED", 40.0)
+    first.signal(signal.SIGSTOP)
+    trial.recovered(second, "host01", TAKE_OVER_S)
+    told_before = len(first.lines())
+    first.signal(signal.SIGCONT)
+    trial.stays("the sleeper wrote on", lambda: len(first.lines()) == told_before, 8.0)
+    trial.assert_moved(ids)
+
+
+@pytest.mark.parametrize("wakes", ["after", pytest.param("during", marks=pytest.mark.chaos)])
+def test_stopped_between_check_and_send(trial: Trial, wakes: str) -> None:
+    """One evacuation leaves under a lease that is long over: after another engine finished the recovery, or while that
+    very VM is being received. It names the same target, so it can fail there and do no harm."""
+    first, second = two_engines(trial, (sys.executable, PAUSED, "evacuate"))
+    ids = trial.lab.boot(4, host="host01")
+    if wakes == "during":
+        slow_spawns(trial, 20.0)
+    trial.ready()
+    trial.hurt("cut", "host01")
+    wait_stopped(trial, first)
+    if wakes == "after":
+        trial.recovered(second, "host01", TAKE_OVER_S)
+    else:
+        second.wait_log("segment lab is ours", TAKE_OVER_S)
+        trial.lab.wait("all are sent", lambda: all(trial.lab.evacuations(one) for one in ids), 30.0)
+    first.signal(signal.SIGCONT)
+    first.wait_log("goes on", 20.0)
+    if wakes == "during":
+        trial.recovered(second, "host01", TAKE_OVER_S)
+    trial.stays("a VM left its place", lambda: "host01" not in trial.hosts_of(ids), 8.0)
+    for one in ids:
+        trial.lab.wait_settled(one)
+    trial.assert_moved(ids, once=False)
