@@ -73,7 +73,9 @@ class Trial:
     @staticmethod
     def story(engine: EngineProcess) -> str:
         rows = engine.lines()
-        return "\n".join(f"{row['at'] - rows[0]['at']:7.2f} {row['subject']} {row['word']} {row['text']}" for row in rows)
+        return "\n".join(
+            f"{row['at'] - rows[0]['at']:7.2f} {row['subject']} {row['word']} {row['text']}" for row in rows
+        )
 
     def wait_line(
         self, engine: EngineProcess, subject: str, word: str, limit_s: float, text: str = "", count: int = 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the Nova driver makes of answers that a healthy Nova does not give: a stand-in server says them over real HTTP."""
+"""What the Nova driver makes of answers that no healthy Nova gives: a stand-in server says them over real HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from vmhad.drivers.compute.rows import server_of, service_of
 from vmhad.kernel.cloud import Room, ServerState
 from vmhad.ports import Refused, Unanswered
 
-ROOT = {"version": {"id": "v2.1", "status": "CURRENT", "version": "2.104", "min_version": "2.1", "links": []}}
 ROW = {"id": "a", "OS-EXT-SRV-ATTR:host": "host01", "OS-EXT-STS:vm_state": "active"}
 Answer = tuple[int, bytes]
 
@@ -36,6 +35,16 @@ class StandIn(ThreadingHTTPServer):
         self.delay_s = 0.0
         self.released = threading.Event()
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v2.1"
+
+    def versions(self) -> bytes:
+        """Nova's version document."""
+        link = {"rel": "self", "href": self.url}
+        version = {"id": "v2.1", "status": "CURRENT", "version": "2.104", "min_version": "2.1", "links": [link]}
+        return json.dumps({"version": version}).encode()
+
 
 class Talk(BaseHTTPRequestHandler):
     """One connection to the stand-in; kept alive."""
@@ -46,7 +55,7 @@ class Talk(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path in ("", "/", "/v2.1", "/v2.1/"):
-            status, body = 200, json.dumps(ROOT).encode()
+            status, body = 200, self.server.versions()
         else:
             self.server.asked.append((self.command, self.path))
             if self.server.delay_s:
@@ -80,7 +89,12 @@ def peer() -> Iterator[StandIn]:
 
 @pytest.fixture
 def nova(peer: StandIn) -> Iterator[NovaCompute]:
-    driver = NovaCompute(NoAuth(endpoint=f"http://127.0.0.1:{peer.server_port}/v2.1"), timeout_s=2.0)
+    """Connected already, so that what a test sees is its own answer and not a failed discovery."""
+    driver = NovaCompute(NoAuth(endpoint=peer.url), timeout_s=2.0)
+    peer.answer = lambda method, path: (200, b'{"services": []}')
+    assert driver.services() == ()
+    peer.asked.clear()
+    driver.calls.clear()
     yield driver
     driver.close()
 

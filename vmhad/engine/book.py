@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from vmhad.kernel.cloud import Inventory
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order
 from vmhad.kernel.proof import Proof, holds
-from vmhad.kernel.step import Outcome, Step, Verb, record
+from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
+
+# No step that is planned for later waits longer than this (policy.retry_backoff_max_s and a margin).
+WAIT_MAX_S = 600.0
 
 
 @dataclass
@@ -35,6 +39,19 @@ class Book:
         if step is not None:
             self.steps[step.id] = record(step, outcome)
 
+    def carry_over(self, old: Book) -> None:
+        """What this very process did and saw in steps that the journal still has as it knew them."""
+        for step in old.steps.values():
+            mine = self.steps.get(step.id)
+            if mine is not None and (mine.state, mine.attempt) == (StepState.STARTED, step.attempt):
+                self.steps[step.id] = replace(mine, acts=step.acts, acted_at=step.acted_at, observed=step.observed)
+        self.inventories = dict(old.inventories)
+
+    def elsewhere(self, incident: Incident) -> tuple[Step, ...]:
+        """The evacuations of all other open incidents."""
+        others = {one.id for one in self.open_incidents() if one.id != incident.id}
+        return tuple(step for step in self.steps.values() if step.incident in others and step.verb is Verb.EVACUATE)
+
     def claimed(self) -> Mapping[str, str]:
         """Server id -> the open incident that is evacuating it; once it has arrived it is free for its new host's."""
         open_ids = {incident.id for incident in self.open_incidents()}
@@ -56,13 +73,30 @@ class Book:
         """'' or the sentence of the pause that covers this host."""
         for order in self.orders:
             if order.kind == "pause" and order.host in ("", host) and now < order.until:
-                return f"paused by {order.by} for {order.until - now:.0f} s more: {order.why}"
+                until = datetime.fromtimestamp(order.until, UTC).isoformat(timespec="seconds")
+                return f"paused by {order.by} until {until}: {order.why}"
         return ""
 
     def orders_for(self, incident: Incident) -> frozenset[str]:
         return frozenset(
             one.kind for one in self.orders if one.host == incident.host and one.kind in ("retry", "close")
         )
+
+
+def inherited(incident: Incident) -> Incident:
+    """An incident of another engine's time. Any life that we see came after its proof, whatever its clock said."""
+    return replace(incident, proof=replace(incident.proof, at=0.0)) if incident.proof else incident
+
+
+def not_from_the_future(step: Step, now: float) -> Step:
+    """Times stamped by a clock that runs ahead of ours would let us wait for ever."""
+    return replace(
+        step,
+        started_at=min(step.started_at, now),
+        acted_at=min(step.acted_at, now),
+        ended_at=min(step.ended_at, now),
+        not_before=min(step.not_before, now + WAIT_MAX_S),
+    )
 
 
 def worth_writing(old: Incident | None, new: Incident) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vmhad.guards.hosts.judge import judge
-from vmhad.kernel.evidence import Evidence, weigh
+from vmhad.kernel.evidence import Evidence, Seen, weigh
 from vmhad.kernel.policy import Policy
+from vmhad.kernel.signal import Channel
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement, Verdict
 from vmhad.ports import Nudges, Watch
@@ -45,6 +46,25 @@ class EvidenceStore:
             self._looked_at.update(dict.fromkeys(due, now))
             self.look(due)
         return verdicts
+
+    def quiet(self, segment: Segment, policy: Policy, now: float) -> frozenset[str]:
+        """The hosts whose nova-compute was not heard for a while, whatever Nova calls them yet."""
+        return frozenset(name for name in segment.names if self.of(name).quiet_s(now) > policy.heartbeat_quiet_s)
+
+    def back(self, segment: Segment, policy: Policy, now: float) -> frozenset[str]:
+        """The hosts that were silent and were heard again a short while ago."""
+        return frozenset(name for name in segment.names if now - self.of(name).back_at < policy.back_grace_s)
+
+    def powers(self, segment: Segment) -> Mapping[str, Seen]:
+        """Host -> what its BMC said last, and since when."""
+        seen = {name: self.of(name).seen.get(Channel.POWER) for name in segment.names}
+        return {name: power for name, power in seen.items() if power is not None}
+
+    def look_at_all(self, segment: Segment, now: float) -> None:
+        """While a fence is under way: does another host go with it?"""
+        due = [name for name in segment.names if now >= self._looked_at.get(name, 0.0) + LOOK_EVERY_S]
+        self._looked_at.update(dict.fromkeys(due, now))
+        self.look(due)
 
     def look(self, hosts: Iterable[str]) -> None:
         names = tuple(hosts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from vmhad.engine.book import Book, steps_worth_writing, worth_writing
+from vmhad.engine.book import Book, inherited, not_from_the_future, steps_worth_writing, worth_writing
 from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.engine.executor import Executor, nothing_before_send
 from vmhad.engine.ownership import Ownership
@@ -36,6 +36,15 @@ TICK_MAX_S = 1.0
 TICK_MIN_S = 0.02
 RENEW_SHARE = 1 / 6
 ORDERS_EVERY_S = 2.0
+# What may be acted on in which state: during a fence only the fence itself, after a return nothing of a recovery.
+PURSUED: dict[State, tuple[Verb, ...]] = {
+    State.SUSPECTED: (),
+    State.FENCING: (Verb.POWER_OFF,),
+    State.RECOVERING: (Verb.FORCE_DOWN, Verb.DISABLE, Verb.EVACUATE, Verb.RESTORE_STATE),
+    State.STUCK: (),
+    State.RECOVERED: (Verb.POWER_ON,),
+    State.LIFTING: (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE),
+}
 KEEP_ENDED_S = 30 * 86400.0
 KEEP_ENDED_COUNT = 1000
 PRUNE_EVERY_S = 3600.0
@@ -80,6 +89,7 @@ class Engine:
         self._pruned_at: dict[str, float] = {}
         self._frozen = ""
         self._contested: set[str] = set()
+        self._dropped: dict[str, Book] = {}
         self._renew_at = 0.0
         self._renew_every_s = lease_s * RENEW_SHARE
 
@@ -102,11 +112,11 @@ class Engine:
                 self.books.pop(name, None)
             except Conflict as error:
                 LOG.info("segment %s is read again: %s", name, error)
-                self.books.pop(name, None)
+                self._drop(name)
                 self._contested.update(getattr(error, "subjects", ()))
             except (Unanswered, JournalUnreadable) as error:
                 # The commit may have landed: nothing in memory may be believed until the journal was read again.
-                self.books.pop(name, None)
+                self._drop(name)
                 self._freeze(str(error))
         return max(TICK_MIN_S, wake_at - self.clock.now())
 
@@ -126,6 +136,12 @@ class Engine:
     def close(self) -> None:
         """Lets the segments go, so that another engine takes them at once."""
         self.ownership.release()
+
+    def _drop(self, name: str) -> None:
+        """The segment is read from the journal again; what was seen of steps meanwhile is not lost with it."""
+        book = self.books.pop(name, None)
+        if book is not None:
+            self._dropped[name] = book
 
     def _collect(self) -> None:
         for name, result in self.workers.finished():
@@ -173,7 +189,13 @@ class Engine:
         book = self.books.get(name)
         if book is None or book.epoch != epoch:
             record = self.journal.load(name)
-            book = Book(epoch, {one.id: one for one in record.incidents}, {one.id: one for one in record.steps})
+            ours = self._dropped.pop(name, None)
+            is_ours = ours is not None and ours.epoch == epoch
+            incidents = [one if is_ours else inherited(one) for one in record.incidents]
+            steps = [not_from_the_future(one, now) for one in record.steps]
+            book = Book(epoch, {one.id: one for one in incidents}, {one.id: one for one in steps})
+            if ours is not None and is_ours:
+                book.carry_over(ours)
             self.books[name] = book
             LOG.info(
                 "segment %s is ours under epoch %d, with %d open incidents", name, epoch, len(book.open_incidents())
@@ -212,7 +234,10 @@ class Engine:
         segment, policy = self.segments[incident.segment], self.policies[incident.segment]
         others = tuple(current[key] for key in sorted(current))
         pause = book.pause(incident.host, self.clock.now())
-        scene = Scene(segment, policy, verdicts, others, pause, fences)
+        now = self.clock.now()
+        quiet = self.evidence.quiet(segment, policy, now)
+        back = self.evidence.back(segment, policy, now)
+        scene = Scene(segment, policy, verdicts, quiet, back, others, pause, fences, now)
         steps = {step.id: step for step in book.steps_of(incident)}
         steps.update((step.id, step) for step in changed.values() if step.incident == incident.id)
         return Case(
@@ -224,6 +249,9 @@ class Engine:
             verdict=verdicts[incident.host],
             verdicts=verdicts,
             proofs=book.proofs({name: self.evidence.of(name).life_at for name in segment.names}),
+            powers=self.evidence.powers(segment),
+            elsewhere=book.elsewhere(incident),
+            suspected_at={one.host: one.opened_at for one in others},
             busy_hosts=frozenset(one.host for one in others if one.is_open and one.state is not State.SUSPECTED),
             claimed=self._claimed(book, book.inventories.get(incident.host)),
             inventory=book.inventories.get(incident.host),
@@ -276,13 +304,15 @@ class Engine:
         book.steps.update(changed)
 
     def _pursue(self, name: str, book: Book, now: float) -> float:
-        """Hands STARTED steps to the executor: during a fence only the fence itself."""
+        """Hands STARTED steps to the executor: only those that belong to the state the incident is in."""
         wake_at = now + TICK_MAX_S
         for incident in book.open_incidents():
+            if incident.state is State.FENCING:
+                self.evidence.look_at_all(self.segments[name], now)
             for step in book.steps_of(incident):
                 if step.state is not StepState.STARTED:
                     continue
-                if incident.state is State.FENCING and step.verb is not Verb.POWER_OFF:
+                if step.verb not in PURSUED[incident.state]:
                     continue
                 wake_at = min(wake_at, self.executor.pursue(name, step, now))
         return wake_at

@@ -27,13 +27,15 @@ def of_incident(old: Incident | None, new: Incident, now: float) -> Iterator[Lin
     """One line for each turn it took, one when a hold begins or changes."""
     for turn in new.turns[len(old.turns) if old else 0 :]:
         yield Line(turn.at, f"host {new.host}", turn.state.value.upper(), turn.because)
-    if new.held and new.held != (old.held if old else ""):
+    if new.held not in ("", old.held if old else "", new.turns[-1].because):
         yield Line(now, f"host {new.host}", "HELD", new.held)
 
 
 def of_step(old: Step | None, new: Step, now: float) -> Iterator[Line]:
     """One line for each change of a step that an operator would ask about."""
     if old is not None and (old.state, old.attempt, old.because) == (new.state, new.attempt, new.because):
+        return
+    if new.state is StepState.PLANNED and not new.because:
         return
     of_vm = new.verb in (Verb.EVACUATE, Verb.RESTORE_STATE)
     subject = f"vm {new.args.get('name', new.subject)}" if of_vm else f"host {new.subject}"

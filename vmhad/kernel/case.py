@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vmhad.kernel.cloud import Inventory
-from vmhad.kernel.evidence import Evidence
+from vmhad.kernel.evidence import Evidence, Seen
 from vmhad.kernel.incident import Event, Incident
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof
@@ -21,8 +21,11 @@ class Case:
     """One incident with what is known about it.
 
     verdicts: of every host of the segment. proofs: of every host of the segment that has one which holds.
-    busy_hosts: hosts with an open incident. claimed: server id -> the incident that has it. hold: '' or why the brake
-    holds the first act of this incident's fence. orders: kinds of the operator's orders for it ("retry", "close").
+    busy_hosts: hosts with an open incident past suspicion. suspected_at: host with an open incident -> when it was
+    opened. powers: host -> what its BMC said last.
+    elsewhere: the evacuations of the segment's other open incidents. claimed: server id -> the incident that has it.
+    hold: '' or why the brake holds the first act of this incident's fence. orders: kinds of the operator's orders for
+    it ("retry", "close").
     """
 
     incident: Incident
@@ -34,6 +37,9 @@ class Case:
     verdicts: Mapping[str, Verdict]
     proofs: Mapping[str, Proof]
     busy_hosts: frozenset[str]
+    suspected_at: Mapping[str, float]
+    powers: Mapping[str, Seen]
+    elsewhere: tuple[Step, ...]
     claimed: Mapping[str, str]
     inventory: Inventory | None
     hold: str = ""

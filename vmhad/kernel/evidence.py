@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from vmhad.kernel.signal import Channel, Reading, Signal
 
+# Two heartbeats of a nova-compute are 10 s apart by default; this long without one is a silence.
+SILENCE_S = 25.0
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -23,13 +26,23 @@ class Seen:
 class Evidence:
     """life_at: the newest sign of life on any channel, 0.0 if none was seen yet.
 
-    bmc_trusted: its BMC was read ON by us, and no heartbeat has belied an OFF of it since.
+    bmc_trusted: its BMC was read ON by us, and no heartbeat has belied an OFF of it since. heard_at: the newest
+    heartbeat of its nova-compute that we saw move, 0.0 if none yet; listened_from: when we began to listen. back_at: the
+    newest heartbeat that ended a silence of SILENCE_S or more, 0.0 if none did.
     """
 
     host: str
     seen: Mapping[Channel, Seen] = field(default_factory=dict)
     life_at: float = 0.0
     bmc_trusted: bool = False
+    heard_at: float = 0.0
+    listened_from: float = 0.0
+    back_at: float = 0.0
+
+    def quiet_s(self, now: float) -> float:
+        """How long its nova-compute was not heard, as far as we listened; 0.0 where we never did."""
+        since = max(self.heard_at, self.listened_from)
+        return now - since if since else 0.0
 
     def reading(self, channel: Channel, now: float, stale_s: float) -> Reading:
         """The channel's reading; UNKNOWN where it was never read, or not for stale_s."""
@@ -63,7 +76,13 @@ def weigh(evidence: Evidence, signal: Signal) -> Evidence:
     power = seen.get(Channel.POWER)
     if power is not None and power.reading is Reading.OFF and power.first_at <= life_at:
         seen[Channel.POWER] = replace(power, first_at=power.at)
-    return Evidence(evidence.host, seen, life_at, trusted)
+    heard_at, listened_from = evidence.heard_at, evidence.listened_from
+    if signal.channel is Channel.NOVA:
+        listened_from = listened_from or signal.at
+        heard_at = max(heard_at, signal.at) if signal.life else heard_at
+    was_silent = evidence.heard_at > 0.0 and heard_at - evidence.heard_at >= SILENCE_S
+    back_at = heard_at if was_silent else evidence.back_at
+    return Evidence(evidence.host, seen, life_at, trusted, heard_at, listened_from, back_at)
 
 
 def _belies(evidence: Evidence, signal: Signal) -> bool:

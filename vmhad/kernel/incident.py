@@ -59,8 +59,12 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.WITHDRAWN: State.DISMISSED,
         Event.CLOSED: State.CLOSED,
     },
-    State.RECOVERED: {Event.RETURNED: State.LIFTING, Event.CLOSED: State.CLOSED},
-    State.LIFTING: {Event.LIFTED: State.CLOSED, Event.FELL_AGAIN: State.FENCING, Event.CLOSED: State.CLOSED},
+    State.RECOVERED: {
+        Event.RETURNED: State.LIFTING,
+        Event.PROOF_LOST: State.FENCING,
+        Event.CLOSED: State.CLOSED,
+    },
+    State.LIFTING: {Event.LIFTED: State.CLOSED, Event.FELL_AGAIN: State.CLOSED, Event.CLOSED: State.CLOSED},
     State.DISMISSED: {},
     State.CLOSED: {},
 }

@@ -39,6 +39,12 @@ class Policy:
     fence_retry_s: float = 30.0
     # Brake.
     failed_share_max: float = 0.5
+    # A host that was not heard for this long counts as silent long before Nova calls it down (60 s by default).
+    heartbeat_quiet_s: float = 25.0
+    # When a silent host is heard again, the other silent ones get this long to follow.
+    back_grace_s: float = 60.0
+    # Failures no further apart than this are one storm.
+    storm_window_s: float = 600.0
     blind_share_max: float = 0.5
     recoveries_max: int = 8
     fences_in_flight_max: int = 8

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vmhad.guards.hosts.judge import is_borne_out
 from vmhad.kernel.case import Case, Move
+from vmhad.kernel.evidence import Seen
 from vmhad.kernel.incident import Event
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.signal import Reading
@@ -17,6 +19,8 @@ from vmhad.kernel.step import Observation, Step, StepState, Verb, start
 from vmhad.kernel.verdict import Judgement
 
 LOOK_AGAIN_S = 5.0
+FALLS_WITH_S = 5.0
+FELL_WITH_IT = "went off with it"
 
 
 def suspect(case: Case, now: float) -> Move:
@@ -40,7 +44,13 @@ def fence(case: Case, now: float) -> Move:
     if step is None:
         step = start(Step(step_id, case.incident.id, Verb.POWER_OFF, case.incident.host), now)
         return Move("power_off is sent", steps=(step,), wake_at=now + 1.0)
-    proof = _proof(case, step)
+    proof = _proof(case, step, now)
+    if proof is not None and proof.by_us and not _all_read_since(case, step, now):
+        return Move("read OFF; the other hosts are read before it is believed", wake_at=now + 0.2)
+    if proof is not None and proof.by_us and (other := _fell_with_it(case, step)):
+        failed = replace(step, state=StepState.FAILED, ended_at=now, because=f"{other} {FELL_WITH_IT}")
+        missing = f"no proof: {other} went off right after power_off of {case.incident.host}: whose BMC is this?"
+        return Move(missing, Event.EXHAUSTED, (failed,))
     if proof is not None:
         how = "by us" if proof.by_us else "already off"
         done = replace(step, state=StepState.DONE, ended_at=now, because=how)
@@ -54,6 +64,8 @@ def fence(case: Case, now: float) -> Move:
         return Move(f"power_off is sent again: {_last(step)}", steps=(start(step, now),), wake_at=now + 1.0)
     failed = replace(step, state=StepState.FAILED, ended_at=now, because=_last(step))
     missing = f"no proof that {case.incident.host} is off: power_off, tried {step.attempt} times: {_last(step)}"
+    if step.observed and step.observed[-1].reading == Reading.OFF.value:
+        missing += ", but its nova-compute was heard since, so this BMC is not believed"
     return Move(missing, Event.EXHAUSTED, (failed,))
 
 
@@ -62,8 +74,28 @@ def off_before(step: Step) -> bool:
     return bool(step.observed) and step.observed[0].reading == Reading.OFF.value
 
 
-def _proof(case: Case, step: Step) -> Proof | None:
-    if not step.acts or step.state is not StepState.STARTED:
+def _fell_with_it(case: Case, step: Step) -> str:
+    """Another host whose power went in the moment of our act: the BMC may be wired to that one. '' if none did."""
+    for name, power in sorted(_bystanders(case, step).items()):
+        if power.reading is Reading.OFF and step.acted_at < power.first_at <= step.acted_at + FALLS_WITH_S:
+            return name
+    return ""
+
+
+def _all_read_since(case: Case, step: Step, now: float) -> bool:
+    """Every other host that can be read was read after the act."""
+    fresh = [power for power in _bystanders(case, step).values() if now - power.at <= case.policy.channel_stale_s]
+    return all(power.at > step.acted_at for power in fresh if power.reading is not Reading.UNKNOWN)
+
+
+def _bystanders(case: Case, step: Step) -> dict[str, Seen]:
+    """The hosts that nobody suspected when we acted."""
+    suspects = {name for name, since in case.suspected_at.items() if since <= step.acted_at}
+    return {name: power for name, power in case.powers.items() if name not in suspects}
+
+
+def _proof(case: Case, step: Step, now: float) -> Proof | None:
+    if not step.acts or step.state is not StepState.STARTED or not is_borne_out(case.evidence, case.policy, now):
         return None
     newest_run: list[Observation] = []
     for seen in reversed(step.observed):

@@ -135,11 +135,17 @@ def _off_counts(evidence: Evidence, policy: Policy, now: float) -> bool:
     seen = evidence.seen[Channel.POWER]
     if not evidence.is_repeated(Channel.POWER, policy.readings_apart_s) or seen.first_at <= evidence.life_at:
         return False
-    return (
-        evidence.bmc_trusted
-        or evidence.reading(Channel.NOVA, now, policy.channel_stale_s) is Reading.DOWN
-        or seen.at - seen.first_at >= policy.untrusted_off_quiet_s
-    )
+    return is_borne_out(evidence, policy, now)
+
+
+def is_borne_out(evidence: Evidence, policy: Policy, now: float) -> bool:
+    """Whether the OFF of its BMC may be believed as soon as it was read twice."""
+    if evidence.bmc_trusted or evidence.reading(Channel.NOVA, now, policy.channel_stale_s) is Reading.DOWN:
+        return True
+    seen = evidence.seen.get(Channel.POWER)
+    if seen is None or seen.reading is not Reading.OFF:
+        return False
+    return seen.at - max(seen.first_at, evidence.heard_at) >= policy.untrusted_off_quiet_s
 
 
 def _nova(evidence: Evidence, policy: Policy, now: float) -> Nova:

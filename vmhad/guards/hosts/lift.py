@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmhad.guards.hosts import settle
+from vmhad.guards.hosts.fence import FELL_WITH_IT
 from vmhad.kernel.case import Case, Move
-from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.incident import Event, State
 from vmhad.kernel.policy import AfterFence
 from vmhad.kernel.signal import Channel, Reading
@@ -34,13 +34,15 @@ def rest(case: Case, now: float) -> Move:
         return Move("nova-compute reports again", Event.RETURNED)
     if incident.state is State.STUCK:
         return _stuck(case, now)
+    if incident.proof is not None and case.evidence.heard_at > incident.proof.at and _reads_off(case, now):
+        return Move("nova-compute was heard after its proof although its BMC says OFF: that BMC lies", Event.PROOF_LOST)
     return _recovered(case, now)
 
 
 def lift(case: Case, now: float) -> Move:
     """LIFTING: clear forced_down, enable, start what is left on the host and was not stopped by its user."""
     if case.verdict.judgement is Judgement.FAILED:
-        return Move(f"it fell again: {case.verdict.because}", Event.FELL_AGAIN)
+        return Move(f"it fell again, which is a new incident: {case.verdict.because}", Event.FELL_AGAIN)
     changed: list[Step] = list(settle.settle(case, now))
     steps = {step.id: step for step in (*case.steps, *changed)}
     for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
@@ -84,9 +86,18 @@ def _stuck(case: Case, now: float) -> Move:
         return Move("ordered to try again", Event.RETRIED, _replanned(case))
     if power is Reading.UNKNOWN:
         return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
+    if any(step.verb is Verb.POWER_OFF and step.because.endswith(FELL_WITH_IT) for step in case.steps):
+        return Move(f"{incident.because}; only an order (retry) goes on from here", wake_at=now + LOOK_AGAIN_S)
+    if incident.proof is not None and not any(_may_go_better(step) for step in case.steps):
+        return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
     if now < since + pause_s or case.hold:
         return Move(incident.because, held=case.hold, wake_at=now + LOOK_AGAIN_S)
-    return Move("its BMC answers: tried again", Event.RETRIED, _replanned(case))
+    return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
+
+
+def _may_go_better(step: Step) -> bool:
+    """A VM that was tried in vain may be tried again; one that was never tried needs another policy, or an order."""
+    return step.verb in (Verb.EVACUATE, Verb.RESTORE_STATE) and step.state is StepState.FAILED and step.attempt > 0
 
 
 def _replanned(case: Case) -> tuple[Step, ...]:
@@ -112,11 +123,12 @@ def _recovered(case: Case, now: float) -> Move:
 def _is_back(case: Case) -> bool:
     """nova-compute was heard after the proof (where there is none: after the last turn), and it is not judged dead."""
     since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
-    return _heard_after(case.evidence, since) and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
+    heard = case.evidence.heard_at > since
+    return heard and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
 
 
-def _heard_after(evidence: Evidence, since: float) -> bool:
-    return evidence.life_at > since
+def _reads_off(case: Case, now: float) -> bool:
+    return case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s) is Reading.OFF
 
 
 def _touched(case: Case) -> bool:

@@ -44,8 +44,8 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
     """steps: server id -> its evacuate step as it stands now."""
     placed: dict[str, str] = {}
     in_flight: dict[str, int] = {}
-    for server_id in sorted(steps):
-        step = steps[server_id]
+    theirs = {step.subject: step for step in case.elsewhere}
+    for server_id, step in sorted((theirs | dict(steps)).items()):
         if step.state in (StepState.STARTED, StepState.DONE) and step.args.get("target"):
             placed[server_id] = step.args["target"]
             if step.state is StepState.STARTED:

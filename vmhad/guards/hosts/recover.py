@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.place import Board, board, place
-from vmhad.guards.hosts.treat import may_run_on, treat
+from vmhad.guards.hosts.treat import may_run_on, refusal, treat
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import Inventory, Server
 from vmhad.kernel.incident import Event
@@ -20,6 +20,7 @@ from vmhad.kernel.step import Step, StepState, Verb, start
 
 LOOK_AGAIN_S = 1.0
 INVENTORY_OLD_S = 10.0
+OF_VMS = (Verb.EVACUATE, Verb.RESTORE_STATE)
 
 
 def recover(case: Case, now: float) -> Move:
@@ -72,6 +73,7 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
         if step.state is StepState.PLANNED and server_id not in servers:
             steps[server_id] = replace(step, state=StepState.DONE, ended_at=now, because="gone: it left the host")
             changed.append(steps[server_id])
+            changed.append(settle.restore_state(case, steps[server_id], now))
         if steps[server_id].state is not StepState.PLANNED or step.not_before > now:
             continue
         at = board(case, inventory, steps)
@@ -86,6 +88,9 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
 
 def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     case = at.case
+    why_not = refusal(case, server)
+    if why_not:
+        return replace(step, state=StepState.FAILED, because=why_not, ended_at=now)
     others = may_run_on(case, server, at.inventory)
     unproven = [host for host in others if host not in case.proofs]
     if unproven:
@@ -124,11 +129,11 @@ def _waits_for_group(server: Server, at: Board) -> bool:
 
 
 def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) -> Move:
-    of_vms = [step for step in case.steps if step.verb in (Verb.EVACUATE, Verb.RESTORE_STATE)]
+    of_vms = [step for step in case.steps if step.verb in OF_VMS]
     evacuations = [step for step in of_vms if step.verb is Verb.EVACUATE]
     done = sum(step.state is StepState.DONE for step in evacuations)
     because = f"{done} of {len(evacuations)} VMs evacuated"
-    if any(step.is_open for step in case.steps if step.verb is not Verb.POWER_OFF):
+    if any(step.is_open for step in case.steps if step.verb in (*OF_VMS, Verb.FORCE_DOWN, Verb.DISABLE)):
         waiting = any(step.state is StepState.PLANNED for step in evacuations)
         fresh = now - INVENTORY_OLD_S if waiting else 0.0
         return Move(because, steps=steps, needs_inventory=fresh, wake_at=now + LOOK_AGAIN_S)
@@ -147,11 +152,16 @@ def _disable(case: Case, now: float) -> Step:
 
 
 def _host_step(case: Case, verb: Verb) -> Step | None:
-    return case.step(f"{case.incident.id}/{verb.value}")
+    return case.step(_host_step_id(case, verb))
+
+
+def _host_step_id(case: Case, verb: Verb) -> str:
+    """One a round: what was lifted since, or undone by somebody, is done again."""
+    return f"{case.incident.id}/{case.incident.round}/{verb.value}"
 
 
 def _begin(case: Case, verb: Verb, now: float, old: Step | None, args: dict[str, str]) -> Step:
-    step = old or Step(f"{case.incident.id}/{verb.value}", case.incident.id, verb, case.incident.host)
+    step = old or Step(_host_step_id(case, verb), case.incident.id, verb, case.incident.host)
     return start(step, now, args)
 
 

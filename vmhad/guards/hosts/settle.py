@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from vmhad.kernel.case import Case
@@ -98,12 +97,14 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
 
 
 def _follow(case: Case, step: Step, now: float) -> tuple[Step, ...]:
-    if step.verb is not Verb.EVACUATE or step.state is not StepState.DONE or step.because.startswith("gone"):
+    if step.verb is not Verb.EVACUATE or step.state is not StepState.DONE:
         return ()
-    args: Mapping[str, str] = {
-        "name": step.args["name"],
-        "state": step.args["state"],
-        "source": case.incident.host,
-    }
-    step_id = f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{step.subject}"
-    return (start(case.step(step_id) or Step(step_id, step.incident, Verb.RESTORE_STATE, step.subject), now, args),)
+    return (restore_state(case, step, now),)
+
+
+def restore_state(case: Case, evacuated: Step, now: float) -> Step:
+    """What follows every departure, however it came about: the VM's former power state, looked at where it is now."""
+    args = {"name": evacuated.args["name"], "state": evacuated.args["state"], "source": case.incident.host}
+    step_id = f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{evacuated.subject}"
+    step = case.step(step_id) or Step(step_id, evacuated.incident, Verb.RESTORE_STATE, evacuated.subject)
+    return start(step, now, args)

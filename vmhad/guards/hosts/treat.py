@@ -43,12 +43,13 @@ def _plan(case: Case, server: Server) -> Step:
     wanted = ServerState.STOPPED if server.state is ServerState.STOPPED else ServerState.ACTIVE
     args = {"name": server.name, "state": wanted.value}
     step_id = f"{case.incident.id}/{Verb.EVACUATE.value}/{server.id}"
-    refusal = _refusal(case, server)
-    state = StepState.FAILED if refusal else StepState.PLANNED
-    return Step(step_id, case.incident.id, Verb.EVACUATE, server.id, args, state, because=refusal)
+    why_not = refusal(case, server)
+    state = StepState.FAILED if why_not else StepState.PLANNED
+    return Step(step_id, case.incident.id, Verb.EVACUATE, server.id, args, state, because=why_not)
 
 
-def _refusal(case: Case, server: Server) -> str:
+def refusal(case: Case, server: Server) -> str:
+    """'' or why it is not evacuated: asked when it is planned, and again before every start."""
     owner = case.claimed.get(server.id, case.incident.id)
     if owner != case.incident.id:
         return f"it is in incident {owner}"
