@@ -27,8 +27,8 @@ class Evidence:
     """life_at: the newest sign of life on any channel, 0.0 if none was seen yet.
 
     bmc_trusted: its BMC was read ON by us, and no heartbeat has belied an OFF of it since. heard_at: the newest
-    heartbeat of its nova-compute that we saw move, 0.0 if none yet; listened_from: when we began to listen. back_at: the
-    newest heartbeat that ended a silence of SILENCE_S or more, 0.0 if none did.
+    heartbeat of its nova-compute that we saw move, 0.0 if none yet; listened_from: when we began to listen. back_at:
+    the newest heartbeat that ended a silence of SILENCE_S or more, 0.0 if none did.
     """
 
     host: str
@@ -80,7 +80,7 @@ def weigh(evidence: Evidence, signal: Signal) -> Evidence:
     if signal.channel is Channel.NOVA:
         listened_from = listened_from or signal.at
         heard_at = max(heard_at, signal.at) if signal.life else heard_at
-    was_silent = evidence.heard_at > 0.0 and heard_at - evidence.heard_at >= SILENCE_S
+    was_silent = heard_at > evidence.heard_at and evidence.quiet_s(heard_at) >= SILENCE_S
     back_at = heard_at if was_silent else evidence.back_at
     return Evidence(evidence.host, seen, life_at, trusted, heard_at, listened_from, back_at)
 

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What recovery stands on fails in the middle of it: the bus, the journal, Nova's API, a target, a BMC."""
+
+from __future__ import annotations
+
+import calendar
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from etcd_trio import EtcdTrio
+from trial import Trial
+
+from lab.cloud_lab import CloudLab
+from lab.layout import Lab
+from lab.processes import living
+
+pytestmark = pytest.mark.cloud
+
+NOVA_SEES_IT_S = 110.0
+
+
+@pytest.fixture
+def trio(tmp_path: Path) -> Iterator[EtcdTrio]:
+    three = EtcdTrio(tmp_path)
+    yield three
+    three.stop()
+
+
+@pytest.fixture
+def mended(lab: CloudLab) -> Iterator[CloudLab]:
+    """The lab's services run again at the end, whatever the test stopped."""
+    yield lab
+    _nova_api(lab, signal.SIGCONT)
+    for service in ("rabbitmq", "nova-api"):
+        lab.command("start", service)
+    # Every nova-compute must be connected again before its host can be cleaned up.
+    lab.wait("all hosts report", lambda: all(_reports(lab, host) for host in lab.hosts if _lives(lab, host)), 90.0, 1.0)
+
+
+def _lives(lab: CloudLab, host: str) -> bool:
+    return (Path(lab.host(host)["state_dir"]) / "chassis.pid").exists()
+
+
+def _reports(lab: CloudLab, host: str) -> bool:
+    service = lab.service(host)
+    return bool(service["state"] == "up" or service["forced_down"])
+
+
+def _nova_api(lab: CloudLab, number: int) -> None:
+    """To its master and all its workers."""
+    pid = living(Lab(lab.name).pid / "nova-api.pid")
+    if pid:
+        os.killpg(pid, number)
+
+
+def slow_spawns(trial: Trial, seconds: float) -> None:
+    for host in trial.lab.hosts[1:]:
+        trial.lab.switch(host, "spawn_delay", str(seconds))
+
+
+def test_target_hangs_while_receiving(trial: Trial) -> None:
+    """host02 freezes with a VM half spawned on it. Nova would take a second evacuation of that VM at once; vmhad sends
+    it elsewhere only after host02 was powered off, as Nova's and the kernel's own records of both times show."""
+    engine = trial.engine()
+    ids = trial.lab.boot(4, host="host01")
+    trial.lab.switch("host02", "hang_spawn")
+    trial.ready()
+    trial.hurt("cut", "host01")
+    trial.wait_line(engine, "vm", "EVACUATE STARTED", 40.0, "to host02")
+    trial.lab.wait("a VM is spawning on host02", lambda: any(_sent_to(trial, one, "host02") for one in ids), 20.0)
+    caught = [one for one in ids if _sent_to(trial, one, "host02")]
+    trial.hurt("hang", "host02")
+    trial.stays("it was fenced on a whim", lambda: trial.has_power("host02"), 5.0)
+    trial.lab.wait("host02 is fenced", lambda: not trial.has_power("host02"), NOVA_SEES_IT_S, 0.1)
+    off_at = time.time()
+    trial.recovered(engine, "host01", 60.0)
+    trial.assert_moved(ids, dead=("host01", "host02"), once=False)
+    assert caught
+    for one in caught:
+        second, first = trial.lab.evacuations(one)[:2]
+        assert (first["dest_compute"], second["dest_compute"] == "host02") == ("host02", False)
+        sent_at = calendar.timegm(time.strptime(second["created_at"][:19], "%Y-%m-%dT%H:%M:%S"))
+        assert sent_at >= int(off_at) - 1, f"sent elsewhere {off_at - sent_at:.0f} s before host02 was off"
+
+
+def _sent_to(trial: Trial, server_id: str, host: str) -> bool:
+    return any(row["dest_compute"] == host for row in trial.lab.evacuations(server_id))
+
+
+def test_bmc_that_lies_from_the_start(trial: Trial) -> None:
+    """Promised: an OFF of a BMC that was never read ON counts for nothing while nova-compute reports. The host runs
+    on, not one VM of it moves."""
+    (trial.state_dir("host01") / "bmc_lie").touch()
+    try:
+        engine = trial.engine()
+        ids = trial.lab.boot(3, host="host01")
+        trial.ready()
+        trial.stays("it was believed", lambda: not trial.lines(engine, "host01", "FENCING"), 45.0)
+        trial.assert_untouched(ids)
+        assert trial.running() == {one: ["host01"] for one in ids}
+    finally:
+        (trial.state_dir("host01") / "bmc_lie").unlink()
+
+
+def test_bmc_that_begins_to_lie(trial: Trial) -> None:
+    """A BMC that told the truth says OFF from now on while its host runs and reports every 10 s. Promised: its
+    heartbeats belie it, and no VM is moved. Not promised: that a power_off is not sent meanwhile."""
+    engine = trial.engine()
+    ids = trial.lab.boot(3, host="host01")
+    trial.ready()
+    time.sleep(12.0)  # one heartbeat of nova-compute at least, as there would have been in life
+    lie = trial.state_dir("host01") / "bmc_lie"
+    lie.touch()
+    try:
+        trial.wait_line(engine, "host host01", "SUSPECTED", 30.0)
+        trial.stays("a VM was moved", lambda: not trial.lines(engine, "vm", "EVACUATE STARTED"), 40.0)
+        assert trial.running() == {one: ["host01"] for one in ids}
+        assert not [one for one in ids if trial.lab.evacuations(one)]
+    finally:
+        lie.unlink()
+
+
+def test_nova_api_freezes(trial: Trial, mended: CloudLab) -> None:
+    """Requests time out at vmhad, and Nova carries them out afterwards: nobody is sent twice."""
+    engine = trial.engine()
+    ids = trial.lab.boot(5, host="host01")
+    slow_spawns(trial, 2.0)
+    trial.ready()
+    trial.hurt("cut", "host01")
+    trial.wait_line(engine, "vm", "EVACUATE STARTED", 40.0)
+    _nova_api(mended, signal.SIGSTOP)
+    time.sleep(9.0)  # longer than vmhad waits for an answer
+    _nova_api(mended, signal.SIGCONT)
+    trial.recovered(engine, "host01", 120.0)
+    trial.assert_moved(ids)
+
+
+def test_nova_api_is_gone_and_back(trial: Trial, mended: CloudLab) -> None:
+    """From before the host dies until after: the fence needs no Nova, and the rest goes on when it is back."""
+    engine = trial.engine()
+    ids = trial.lab.boot(4, host="host01")
+    trial.ready()
+    mended.command("stop", "nova-api", "--kill")
+    trial.hurt("cut", "host01")
+    trial.wait_line(engine, "host01", "POWER_OFF DONE", 60.0)
+    time.sleep(6.0)
+    mended.command("start", "nova-api")
+    trial.recovered(engine, "host01", 120.0)
+    trial.assert_moved(ids)
+
+
+def test_rabbitmq_restarts(trial: Trial, mended: CloudLab) -> None:
+    """Killed at the first evacuation, back ten seconds later. Casts may be lost in Nova itself; what Nova then says
+    of the VM is put right, and no VM ever runs twice."""
+    engine = trial.engine(policy={"evacuate_deadline_s": 60.0})
+    ids = trial.lab.boot(4, host="host01")
+    slow_spawns(trial, 2.0)
+    trial.ready()
+    trial.hurt("cut", "host01")
+    trial.wait_line(engine, "vm", "EVACUATE STARTED", 40.0)
+    mended.command("stop", "rabbitmq", "--kill")
+    time.sleep(10.0)
+    mended.command("start", "rabbitmq")
+    trial.recovered(engine, "host01", 240.0)
+    trial.assert_moved(ids, once=False)
+
+
+def test_etcd_leader_dies(trial: Trial, trio: EtcdTrio) -> None:
+    """The journal goes on with two members of three; nothing is sent twice over it."""
+    engine = trial.engine(engine={"etcd_endpoints": ",".join(trio.endpoints)})
+    ids = trial.lab.boot(5, host="host01")
+    slow_spawns(trial, 2.0)
+    trial.ready()
+    trial.hurt("cut", "host01")
+    trial.wait_line(engine, "vm", "EVACUATE STARTED", 40.0)
+    trio.kill_leader()
+    trial.recovered(engine, "host01", 90.0)
+    trial.assert_moved(ids)
