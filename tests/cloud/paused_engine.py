@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real engine that stops itself (SIGSTOP) once, between its last check and the request, before the first act of a verb.
+"""A real engine that stops itself (SIGSTOP) once: before the first act of a verb, after its last check.
 
     python paused_engine.py VERB --config-file ...
 
@@ -15,9 +15,9 @@ import signal
 import sys
 import threading
 
-import vmhad.cmd  # noqa: F401  before all else: it chooses threads
 from oslo_log import log
 
+import vmhad.cmd  # noqa: F401  before all else: it chooses threads
 from vmhad.cmd.engine import run
 from vmhad.conf.load import parse, settings
 from vmhad.kernel.step import Step, Verb

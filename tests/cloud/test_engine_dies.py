@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine itself dies or freezes in the middle of a recovery, and another one finishes it: nobody is evacuated twice.
+"""The engine itself dies or freezes in the middle of a recovery and another one finishes it: no VM is sent twice.
 
 How often a VM was sent is counted in Nova's own migration records.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a VM was before its host died, it is afterwards: beside or apart from its group, stopped, locked, or left alone."""
+"""What a VM was before its host died it is afterwards: with or apart from its group, stopped, locked, left alone."""
 
 from __future__ import annotations
 

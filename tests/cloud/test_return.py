@@ -14,7 +14,7 @@ pytestmark = pytest.mark.cloud
 
 
 class Lifting:
-    """Looks at Nova without pause: what did the migrations from the host read when forced_down was first seen lifted?"""
+    """Looks at Nova all the time: what did the migrations from the host read when forced_down was first seen lifted?"""
 
     def __init__(self, trial: Trial, host: str) -> None:
         self._trial, self._host = trial, host

@@ -55,6 +55,29 @@ EVIDENCE = [
         help="An OFF from a BMC that was never read ON, or that was caught lying, counts after this many seconds "
         "without a heartbeat of nova-compute. More than two report intervals of Nova.",
     ),
+    cfg.FloatOpt(
+        "heartbeat_quiet_s",
+        default=_D.heartbeat_quiet_s,
+        min=0.0,
+        max=3600.0,
+        help="A host whose nova-compute was not heard for this many seconds counts as silent for the brake, long "
+        "before Nova calls it down. More than two report intervals of Nova.",
+    ),
+    cfg.FloatOpt(
+        "back_grace_s",
+        default=_D.back_grace_s,
+        min=0.0,
+        max=3600.0,
+        help="When a silent host is heard again, no other silent one is fenced for this many seconds: what silenced "
+        "them may be over.",
+    ),
+    cfg.FloatOpt(
+        "storm_window_s",
+        default=_D.storm_window_s,
+        min=0.0,
+        max=86400.0,
+        help="Failures that began no longer ago than this many seconds count towards failed_share_max.",
+    ),
 ]
 
 FENCING = [

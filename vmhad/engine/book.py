@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from vmhad.kernel.cloud import Inventory
 from vmhad.kernel.incident import Incident
-from vmhad.kernel.order import Order
+from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 
@@ -72,10 +72,22 @@ class Book:
     def pause(self, host: str, now: float) -> str:
         """'' or the sentence of the pause that covers this host."""
         for order in self.orders:
-            if order.kind == "pause" and order.host in ("", host) and now < order.until:
+            if order.kind is OrderKind.PAUSE and order.host in ("", host) and now < order.until:
                 until = datetime.fromtimestamp(order.until, UTC).isoformat(timespec="seconds")
                 return f"paused by {order.by} until {until}: {order.why}"
         return ""
+
+    def handled_orders(
+        self, before: Mapping[str, Incident], current: Mapping[str, Incident], now: float
+    ) -> list[Order]:
+        """Orders that are over: pauses past their end; others whose incident took a turn, or that fit no incident."""
+        waiting = {one.host for key, one in current.items() if key in before and one.state is before[key].state}
+        return [
+            one
+            for one in self.orders
+            if (one.kind is OrderKind.PAUSE and now >= one.until)
+            or (one.kind in (OrderKind.RETRY, OrderKind.CLOSE) and one.host not in waiting)
+        ]
 
     def orders_for(self, incident: Incident) -> frozenset[str]:
         return frozenset(

@@ -287,10 +287,13 @@ class Engine:
         steps = steps_worth_writing(book.steps, changed.values())
         fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING)
         after = (fences - set(current)) | fencing
-        if incidents or steps or after != fences:
+        over = book.handled_orders(before, current, now)
+        if incidents or steps or over or after != fences:
             claims = _claims(incidents, steps, book)
+            deletes = tuple(keys.order(name, one.id) for one in over)
             budget = (fences, after) if after != fences else None
-            self.journal.commit(name, book.epoch, Change(incidents, steps, claims, budget, ()))
+            self.journal.commit(name, book.epoch, Change(incidents, steps, claims, budget, deletes))
+            book.orders = tuple(one for one in book.orders if one not in over)
         for incident in incidents:
             for line in of_incident(before.get(incident.id), incident, now):
                 self.timeline(line)

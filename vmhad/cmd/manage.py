@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vmhad-manage: what an operator asks of the journal, and leaves in it as an order for the segment's owner.
+
+It needs no running engine and calls none: orders are values in the journal, which the owner reads within seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from vmhad.conf.load import load
+from vmhad.conf.settings import ConfigError, Settings
+from vmhad.journal.journal import Journal
+from vmhad.kernel.incident import Incident
+from vmhad.kernel.order import Order, OrderKind
+from vmhad.kernel.step import Step, Verb
+from vmhad.ports import Conflict, Unanswered
+from vmhad.wiring import open_store
+
+
+def main() -> int:
+    told = _arguments(sys.argv[1:])
+    try:
+        settings = load([word for path in told.config_file for word in ("--config-file", path)])
+        journal = Journal(open_store(settings))
+        return int(told.run(journal, settings, told))
+    except (ConfigError, Unanswered, Conflict) as error:
+        print(f"vmhad-manage: {error}", file=sys.stderr)
+        return 2
+
+
+def list_incidents(journal: Journal, settings: Settings, told: argparse.Namespace) -> int:
+    """One line an incident, the newest last; held ones say why."""
+    for segment in settings.segments:
+        for incident in journal.load(segment.name).incidents:
+            if told.all or incident.is_open:
+                print(f"{incident.id:<32} {incident.state.value.upper():<11} {incident.held or incident.because}")
+    return 0
+
+
+def show_incident(journal: Journal, settings: Settings, told: argparse.Namespace) -> int:
+    """Its turns, its proof and each of its steps."""
+    for segment in settings.segments:
+        record = journal.load(segment.name)
+        for incident in record.incidents:
+            if incident.id == told.incident:
+                _print_incident(incident, [step for step in record.steps if step.incident == incident.id])
+                return 0
+    print(f"vmhad-manage: there is no incident {told.incident}; «incident list --all» names them.", file=sys.stderr)
+    return 1
+
+
+def give_order(journal: Journal, settings: Settings, told: argparse.Namespace) -> int:
+    """Leaves the order; a resume takes the pauses back instead."""
+    segment = _segment_of(settings, told)
+    if told.kind is OrderKind.RESUME:
+        pauses = [one for one in journal.orders(segment) if one.kind is OrderKind.PAUSE and one.host == told.host]
+        for one in pauses:
+            journal.drop_order(one)
+        print(f"{len(pauses)} pauses taken back")
+        return 0
+    until = time.time() + told.minutes * 60 if told.kind is OrderKind.PAUSE else 0.0
+    journal.put_order(
+        Order(uuid.uuid4().hex, told.kind, segment, told.host, until, by=getpass.getuser(), why=told.why)
+    )
+    print(f"{told.kind.value} is ordered for {told.host or 'segment ' + segment}")
+    return 0
+
+
+def _segment_of(settings: Settings, told: argparse.Namespace) -> str:
+    known = {host: segment.name for segment in settings.segments for host in segment.names}
+    if told.host:
+        if told.host not in known:
+            raise ConfigError(f"no segment has a host {told.host!r}; there are: {', '.join(sorted(known))}.")
+        return known[told.host]
+    if told.segment not in set(known.values()):
+        raise ConfigError(f"there is no segment {told.segment!r}; there are: {', '.join(sorted(set(known.values())))}.")
+    return str(told.segment)
+
+
+def _print_incident(incident: Incident, steps: Sequence[Step]) -> None:
+    print(f"incident {incident.id} of host {incident.host}, {incident.state.value.upper()}")
+    if incident.held:
+        print(f"  held: {incident.held}")
+    for turn in incident.turns:
+        print(f"  {_time(turn.at)}  {turn.state.value.upper():<11} {turn.because}")
+    if incident.proof:
+        seen = "; ".join(f"{_time(one.at)} {one.text}" for one in incident.proof.observed)
+        print(f"  proof: {incident.proof.kind} ({'by us' if incident.proof.by_us else 'already off'}): {seen}")
+    for step in sorted(steps, key=lambda one: (one.started_at, one.id)):
+        subject = step.args.get("name", step.subject)
+        where = f" to {step.args['target']}" if step.verb is Verb.EVACUATE and "target" in step.args else ""
+        print(f"  {step.verb.value:<14} {subject}{where}: {step.state.value.upper()} {step.because}")
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="vmhad-manage", description="Incidents and orders, through the journal.")
+    parser.add_argument("--config-file", action="append", default=[], help="as for vmhad-engine")
+    nouns = parser.add_subparsers(dest="noun", required=True)
+    incidents = nouns.add_parser("incident", help="what failed and what was done").add_subparsers(required=True)
+    listing = incidents.add_parser("list", help="the open ones, a line each")
+    listing.add_argument("--all", action="store_true", help="those that ended, too")
+    listing.set_defaults(run=list_incidents)
+    showing = incidents.add_parser("show", help="one incident, with its steps")
+    showing.add_argument("incident")
+    showing.set_defaults(run=show_incident)
+    orders = nouns.add_parser("order", help="tell the owner of a segment").add_subparsers(required=True)
+    for kind, text in (
+        (OrderKind.PAUSE, "begin no fence, for some minutes"),
+        (OrderKind.RESUME, "take a pause back"),
+        (OrderKind.RETRY, "try a STUCK incident of a host again"),
+        (OrderKind.CLOSE, "close an incident of a host as it is"),
+    ):
+        one = orders.add_parser(kind.value, help=text)
+        one.add_argument("--host", default="", required=kind in (OrderKind.RETRY, OrderKind.CLOSE))
+        one.add_argument("--segment", default="")
+        one.add_argument("--why", default="no reason given")
+        if kind is OrderKind.PAUSE:
+            one.add_argument("--minutes", type=float, default=60.0, help="a pause ends by itself (default: 60)")
+        one.set_defaults(run=give_order, kind=kind)
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
