@@ -1,5 +1,5 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo test lint unit cloud bench bench-peer clean
+.PHONY: dev packages demo test lint unit cloud chaos bench bench-peer clean
 PYTHON := .venv/bin/python
 
 dev: .venv/ready ## .venv with vmhad editable and its tools
@@ -24,6 +24,9 @@ unit: dev ## the fast tests
 
 cloud: dev packages ## the tests on a real small cloud
 	.ci/cloud-tests
+
+chaos: dev packages ## every test on a real small cloud, the long and the rare ones too
+	.ci/cloud-tests -m cloud
 
 bench: dev packages ## measures recovery on the lab
 	$(PYTHON) tests/bench/run.py

@@ -105,10 +105,6 @@ def duplicate_host(site: Site) -> None:
     site.hosts.append(host("h1", 6239))
 
 
-def duplicate_bmc(site: Site) -> None:
-    site.hosts[1]["bmc"]["port"] = site.hosts[0]["bmc"]["port"]
-
-
 def short_lease(site: Site) -> None:
     site.set("engine", lease_s=4.0)
 
@@ -128,14 +124,6 @@ def no_segments_file(site: Site) -> None:
     site.set("engine", segments_file=site.where / "absent.yaml")
 
 
-def no_credentials_file(site: Site) -> None:
-    site.set("power", credentials_file=site.where / "absent-bmc.yaml")
-
-
-def unknown_option(site: Site) -> None:
-    site.set("engine", leese_s=15)
-
-
 def timeline_nowhere(site: Site) -> None:
     site.embedded()
     (site.where / "file").touch()
@@ -146,11 +134,8 @@ def timeline_nowhere(site: Site) -> None:
     ("spoil", "named"),
     [
         (no_segments_file, "absent.yaml"),
-        (no_credentials_file, "absent-bmc.yaml"),
         (unknown_driver, "[power] driver"),
-        (unknown_option, "leese_s"),
         (duplicate_host, "h1"),
-        (duplicate_bmc, "127.0.0.1"),
         (short_lease, "[engine] lease_s"),
         (sqlite_without_standalone, "standalone"),
         (sqlite_nowhere, "[engine] sqlite_path"),

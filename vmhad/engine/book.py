@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from vmhad.kernel.cloud import Inventory
+from vmhad.kernel.cloud import Fallen, Inventory, Server
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.proof import Proof, holds
@@ -15,6 +15,9 @@ from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 
 # No step that is planned for later waits longer than this (policy.retry_backoff_max_s and a margin).
 WAIT_MAX_S = 600.0
+# A VM that falls whenever it is started is left alone after this many times in this long.
+STARTS_MAX = 3
+STARTS_WINDOW_S = 1800.0
 
 
 @dataclass
@@ -26,6 +29,16 @@ class Book:
     steps: dict[str, Step]
     inventories: dict[str, Inventory] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()
+    fallen: dict[str, Fallen] = field(default_factory=dict)
+
+    def worth_starting(self, host: str, now: float) -> tuple[Server, ...]:
+        """The fallen VMs of a host, without those that were started again and again and fell each time."""
+        fallen = self.fallen.get(host)
+        return tuple(one for one in fallen.servers if self._starts(one.id, now) < STARTS_MAX) if fallen else ()
+
+    def _starts(self, server_id: str, now: float) -> int:
+        mine = [one for one in self.steps.values() if one.subject == server_id and one.verb is Verb.RESTORE_STATE]
+        return sum(one.state is StepState.DONE and one.ended_at > now - STARTS_WINDOW_S for one in mine)
 
     def open_incidents(self) -> tuple[Incident, ...]:
         return tuple(self.incidents[key] for key in sorted(self.incidents) if self.incidents[key].is_open)

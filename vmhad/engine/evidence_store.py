@@ -16,6 +16,8 @@ from vmhad.ports import Nudges, Watch
 
 # A host under suspicion is looked at again this often, instead of at the watch's own pace.
 LOOK_EVERY_S = 0.9
+# The notification that a server was switched off, by its user or by Nova itself.
+POWERED_OFF = "instance.power_off.end"
 
 
 @dataclass
@@ -23,16 +25,27 @@ class EvidenceStore:
     watches: Sequence[Watch]
     nudges: Sequence[Nudges]
     hosts: dict[str, Evidence] = field(default_factory=dict)
+    _fallen_hints: set[str] = field(default_factory=set)
     _looked_at: dict[str, float] = field(default_factory=dict)
 
     def gather(self) -> None:
         """Takes in every signal that came; a nudge only makes the watches look at once."""
         for watch in self.watches:
             for signal in watch.read():
-                self.hosts[signal.host] = weigh(self.of(signal.host), signal)
-        nudged = {nudge.host for source in self.nudges for nudge in source.read() if nudge.host}
+                old = self.of(signal.host)
+                self.hosts[signal.host] = new = weigh(old, signal)
+                if new.back_at > old.back_at:
+                    self._fallen_hints.add(signal.host)
+        nudged = [nudge for source in self.nudges for nudge in source.read() if nudge.host]
+        self._fallen_hints |= {nudge.host for nudge in nudged if nudge.why == POWERED_OFF}
         if nudged:
-            self.look(sorted(nudged))
+            self.look(sorted({nudge.host for nudge in nudged}))
+
+    def take_fallen_hints(self, segment: Segment) -> tuple[str, ...]:
+        """The hosts where a guest may be gone: one was switched off there, or the host is back from a silence."""
+        hints = self._fallen_hints & set(segment.names)
+        self._fallen_hints -= hints
+        return tuple(sorted(hints))
 
     def of(self, host: str) -> Evidence:
         return self.hosts.get(host) or Evidence(host)

@@ -21,7 +21,7 @@ from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.journal import Change, EpochLost, Journal
 from vmhad.kernel.brake import Scene, brake
 from vmhad.kernel.case import Case, Decision
-from vmhad.kernel.cloud import Inventory
+from vmhad.kernel.cloud import Fallen, Inventory
 from vmhad.kernel.incident import Incident, State, opened
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.reconcile import reconcile
@@ -149,6 +149,10 @@ class Engine:
                 for book in self.books.values():
                     if any(one.host == result.host for one in book.open_incidents()):
                         book.inventories[result.host] = result
+            elif isinstance(result, Fallen):
+                for segment, book in self.books.items():
+                    if result.host in self.segments[segment].names:
+                        book.fallen[result.host] = result
             elif isinstance(result, tuple):
                 self._take(result)
             elif isinstance(result, Unanswered):
@@ -168,6 +172,8 @@ class Engine:
         book = self._book(name, epoch, now)
         policy = self.policies[name]
         verdicts = self.evidence.verdicts(self.segments[name], policy, now)
+        for host in self.evidence.take_fallen_hints(self.segments[name]):
+            self._look_for_fallen(host)
         before = {one.id: one for one in book.open_incidents()}
         current = dict(before)
         for incident in self._new_incidents(name, verdicts, before, now):
@@ -217,8 +223,13 @@ class Engine:
         fresh = []
         for host in sorted(verdicts):
             verdict = verdicts[host]
-            if host not in with_incident and verdict.judgement in (Judgement.SUSPECT, Judgement.FAILED):
-                fresh.append(opened(f"{host}.{int(now * 1000)}", name, host, now, verdict.because))
+            because = verdict.because if verdict.judgement in (Judgement.SUSPECT, Judgement.FAILED) else ""
+            fallen = self.books[name].worth_starting(host, now)
+            if fallen and not because:
+                names = ", ".join(server.name for server in fallen[:3])
+                because = f"Nova found the guests of {len(fallen)} VMs gone and switched them off: {names}"
+            if host not in with_incident and because:
+                fresh.append(opened(f"{host}.{int(now * 1000)}", name, host, now, because))
         return fresh
 
     def _case(
@@ -255,6 +266,7 @@ class Engine:
             busy_hosts=frozenset(one.host for one in others if one.is_open and one.state is not State.SUSPECTED),
             claimed=self._claimed(book, book.inventories.get(incident.host)),
             inventory=book.inventories.get(incident.host),
+            fallen=book.worth_starting(incident.host, now),
             hold=brake(incident, scene),
             orders=book.orders_for(incident),
         )
@@ -264,6 +276,9 @@ class Engine:
         servers = inventory.servers if inventory else ()
         elsewhere = {one.id: "of another segment" for one in servers if keys.open_vm(one.id) in self._contested}
         return elsewhere | dict(book.claimed())
+
+    def _look_for_fallen(self, host: str) -> None:
+        self.workers.submit(f"fallen of {host}", lambda: Fallen(host, self.compute.fallen(host)))
 
     def _read_inventory(self, book: Book, decision: Decision, segment: str) -> None:
         host = decision.incident.host
@@ -295,6 +310,8 @@ class Engine:
             self.journal.commit(name, book.epoch, Change(incidents, steps, claims, budget, deletes))
             book.orders = tuple(one for one in book.orders if one not in over)
         for incident in incidents:
+            if not incident.is_open:
+                book.fallen.pop(incident.host, None)
             for line in of_incident(before.get(incident.id), incident, now):
                 self.timeline(line)
         for step in steps:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vmhad.kernel.cloud import Inventory
+from vmhad.kernel.cloud import Inventory, Server
 from vmhad.kernel.evidence import Evidence, Seen
 from vmhad.kernel.incident import Event, Incident
 from vmhad.kernel.policy import Policy
@@ -22,10 +22,10 @@ class Case:
 
     verdicts: of every host of the segment. proofs: of every host of the segment that has one which holds.
     busy_hosts: hosts with an open incident past suspicion. suspected_at: host with an open incident -> when it was
-    opened. powers: host -> what its BMC said last.
-    elsewhere: the evacuations of the segment's other open incidents. claimed: server id -> the incident that has it.
-    hold: '' or why the brake holds the first act of this incident's fence. orders: kinds of the operator's orders for
-    it ("retry", "close").
+    opened. powers: host -> what its BMC said last. elsewhere: the evacuations of the segment's other open incidents.
+    claimed: server id -> the incident that has it. fallen: VMs of this host that Nova switched off because their guests
+    were gone. hold: '' or why the brake holds the first act of this incident's fence. orders: kinds of the operator's
+    orders for it ("retry", "close").
     """
 
     incident: Incident
@@ -42,6 +42,7 @@ class Case:
     elsewhere: tuple[Step, ...]
     claimed: Mapping[str, str]
     inventory: Inventory | None
+    fallen: tuple[Server, ...] = ()
     hold: str = ""
     orders: frozenset[str] = frozenset()
 

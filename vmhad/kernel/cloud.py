@@ -99,6 +99,14 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallen:
+    """The servers of a living host that Nova itself switched off, because it found their guests gone."""
+
+    host: str
+    servers: tuple[Server, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """All that planning the recovery of one host needs, read at one time. at: when the read began.
 

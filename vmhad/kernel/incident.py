@@ -42,7 +42,12 @@ class Event(StrEnum):
 
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
-    State.SUSPECTED: {Event.DISMISSED: State.DISMISSED, Event.FAILED: State.FENCING, Event.CLOSED: State.CLOSED},
+    State.SUSPECTED: {
+        Event.DISMISSED: State.DISMISSED,
+        Event.FAILED: State.FENCING,
+        Event.RETURNED: State.LIFTING,
+        Event.CLOSED: State.CLOSED,
+    },
     State.FENCING: {
         Event.PROVEN: State.RECOVERING,
         Event.EXHAUSTED: State.STUCK,

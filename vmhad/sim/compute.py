@@ -81,6 +81,10 @@ class SimCompute:
         self._read(calls=2)
         return self._nova.on_host(host), self._nova.evacuations_from(host)
 
+    def fallen(self, host: str) -> tuple[Server, ...]:
+        self._read()
+        return self._nova.fallen(host)
+
     def server(self, server_id: str) -> Server | None:
         self._read()
         return self._nova.server(server_id)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from vmhad.kernel.cloud import ComputeService, Group, Inventory, Migration, Room, Server, ServerState
-from vmhad.ports import Refused
+from vmhad.ports import Nudge, Refused
 from vmhad.sim.datacentre import Datacentre, SimHost, SimVm
 
 HEARTBEAT_S = 10.0
@@ -88,6 +88,8 @@ class SimNova:
         self.groups: dict[str, GroupRow] = {}
         self.allocations: set[tuple[str, str]] = set()
         self.heartbeats_lost_until = 0.0
+        self.stopped_by_nova: set[str] = set()
+        self.nudge: Callable[[Nudge], None] = lambda nudge: None
         self.affinity_check_off = False
         datacentre.compute_started.append(self._compute_started)
 
@@ -120,6 +122,9 @@ class SimNova:
         return ComputeService(
             host, self.is_up(host), row.enabled, row.disabled_reason, row.forced_down, row.updated_at
         )
+
+    def fallen(self, host: str) -> tuple[Server, ...]:
+        return tuple(one for one in self.on_host(host) if one.id in self.stopped_by_nova)
 
     def server(self, server_id: str) -> Server | None:
         row = self.servers.get(server_id)
@@ -217,6 +222,7 @@ class SimNova:
         if row.state is not ServerState.STOPPED or row.task_state:
             raise Refused(f"409: cannot start instance {server_id} while it is {row.state.value} {row.task_state}")
         row.task_state = "powering-on"
+        self.stopped_by_nova.discard(server_id)
         self._cast(row.host, lambda: self._started(row))
 
     def stop(self, server_id: str) -> None:
@@ -224,6 +230,7 @@ class SimNova:
         if row.state not in (ServerState.ACTIVE, ServerState.ERROR) or row.task_state:
             raise Refused(f"409: cannot stop instance {server_id} while it is {row.state.value} {row.task_state}")
         row.task_state = "powering-off"
+        self.stopped_by_nova.discard(server_id)
         self._cast(row.host, lambda: self.stopped(row))
 
     def server_row(self, server_id: str) -> ServerRow:
@@ -290,6 +297,8 @@ class SimNova:
             here = host in self.datacentre.vms[row.id].guests
             if row.host == host and row.state is ServerState.ACTIVE and not here and not row.task_state:
                 row.state = ServerState.STOPPED
+                self.stopped_by_nova.add(row.id)
+                self.nudge(Nudge(host, row.id, "instance.power_off.end"))
 
 
 def _shown(row: MigrationRow) -> Migration:

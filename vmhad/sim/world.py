@@ -87,6 +87,7 @@ class World:
         self.store_faults = StoreFaults()
         self.ring = Ring(self.agenda)
         self.nudges = NudgeQueue()
+        self.nova.nudge = self.nudges.put
         self.nodes: dict[str, Node] = {}
         self.checkers = Checkers(self.datacentre, self.nova, self._breach)
         self.rebuilds.ended.append(self._rebuild_ended)

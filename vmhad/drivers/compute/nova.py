@@ -18,7 +18,7 @@ from keystoneauth1.plugin import BaseAuthPlugin
 from vmhad.drivers.compute.calls import Calls, Missing
 from vmhad.drivers.compute.rooms import Rooms, Side
 from vmhad.drivers.compute.rows import age_of, group_of, is_unfinished, migration_of, server_of, service_of
-from vmhad.kernel.cloud import ComputeService, Group, Inventory, Migration, Server
+from vmhad.kernel.cloud import ComputeService, Group, Inventory, Migration, Server, ServerState
 from vmhad.ports import Refused, Unanswered
 
 SERVICES_AT = "2.69"
@@ -28,6 +28,7 @@ GROUPS_AT = "2.64"
 EVACUATE_AT = "2.94"
 EVACUATE_BY_FORCE_AT = "2.67"
 POWER_AT = "2.94"
+ACTIONS_AT = "2.84"
 REASON_MAX = 255
 INVENTORY_LIMITS = 3
 
@@ -95,6 +96,21 @@ class NovaCompute:
         """Two requests up to a page (1000 by Nova's default) of each; one more per further page."""
         servers = self._servers(host)
         return servers, self._migrations({"migration_type": "evacuation", "source_compute": host})
+
+    def fallen(self, host: str) -> tuple[Server, ...]:
+        """One request, and one more for each stopped server without a task."""
+        stopped = [one for one in self._servers(host) if one.state is ServerState.STOPPED and not one.task_state]
+        return tuple(one for one in stopped if self._nova_stopped(one.id))
+
+    def _nova_stopped(self, server_id: str) -> bool:
+        """Its newest action is a stop that no user asked for: Nova's own, on finding the guest gone."""
+        path = f"/servers/{_quoted(server_id)}/os-instance-actions"
+        try:
+            rows = self._calls.ask("actions", "GET", path, ACTIONS_AT).get("instanceActions")
+        except Missing:
+            return False
+        newest = max(rows, key=lambda row: str(row.get("start_time")), default=None) if isinstance(rows, list) else None
+        return newest is not None and newest.get("action") == "stop" and not newest.get("user_id")
 
     def server(self, server_id: str) -> Server | None:
         try:

@@ -29,6 +29,8 @@ def suspect(case: Case, now: float) -> Move:
     if "close" in case.orders:
         return Move("closed by an operator's order", Event.CLOSED)
     if verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED):
+        if case.fallen:
+            return Move(f"it is back without {len(case.fallen)} of its VMs", Event.RETURNED)
         return Move(verdict.because, Event.DISMISSED)
     if verdict.judgement is not Judgement.FAILED:
         return Move(verdict.because, held=verdict.because, wake_at=now + LOOK_AGAIN_S)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.fence import FELL_WITH_IT
 from vmhad.kernel.case import Case, Move
+from vmhad.kernel.cloud import ServerState
 from vmhad.kernel.incident import Event, State
 from vmhad.kernel.policy import AfterFence
 from vmhad.kernel.signal import Channel, Reading
@@ -63,12 +64,17 @@ def lift(case: Case, now: float) -> Move:
 
 
 def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step], now: float) -> Move:
-    left = [step for step in case.steps if step.verb is Verb.EVACUATE and step.state is not StepState.DONE]
-    for step in left:
-        step_id = f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{step.subject}"
+    left = {
+        step.subject: (step.args["name"], step.args["state"])
+        for step in case.steps
+        if step.verb is Verb.EVACUATE and step.state is not StepState.DONE
+    }
+    left |= {server.id: (server.name, ServerState.ACTIVE.value) for server in case.fallen}
+    for server_id, (name, state) in sorted(left.items()):
+        step_id = f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{server_id}"
         if step_id not in steps:
-            args = {"name": step.args["name"], "state": step.args["state"], "source": ""}
-            steps[step_id] = start(Step(step_id, case.incident.id, Verb.RESTORE_STATE, step.subject), now, args)
+            args = {"name": name, "state": state, "source": ""}
+            steps[step_id] = start(Step(step_id, case.incident.id, Verb.RESTORE_STATE, server_id), now, args)
             changed.append(steps[step_id])
     waiting = [step for step in steps.values() if step.verb is Verb.RESTORE_STATE and step.is_open]
     if waiting:
