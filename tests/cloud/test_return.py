@@ -66,8 +66,8 @@ def test_fence_is_lifted_last(trial: Trial) -> None:
     trial.lab.boot(1, host="host01", name="fresh")
 
 
-def test_hang_comes_to_itself_after_the_fence(trial: Trial) -> None:
-    """A host that was fenced and is powered on again by an operator brings none of its old guests back."""
+def test_powered_on_after_its_fence(trial: Trial) -> None:
+    """after_fence = power_on: vmhad itself brings the host back, and none of its old guests with it."""
     engine = trial.engine(policy={"after_fence": "power_on"})
     ids = trial.lab.boot(3, host="host01")
     trial.ready()
