@@ -29,12 +29,13 @@ class Placement:
 @dataclass(frozen=True, slots=True)
 class Board:
     """The cloud with what this incident has already planned on it. placed: server id -> target of a started or done
-    evacuation. in_flight: target -> evacuations under way."""
+    evacuation. in_flight: target -> evacuations under way. moving: the servers of those."""
 
     case: Case
     inventory: Inventory
     placed: Mapping[str, str]
     in_flight: Mapping[str, int]
+    moving: frozenset[str]
 
     def host_of(self, server_id: str) -> str:
         return self.placed.get(server_id) or self.inventory.member_hosts.get(server_id, "")
@@ -45,12 +46,14 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
     placed: dict[str, str] = {}
     in_flight: dict[str, int] = {}
     theirs = {step.subject: step for step in case.elsewhere}
-    for server_id, step in sorted((theirs | dict(steps)).items()):
+    known = sorted((theirs | dict(steps)).items())
+    for server_id, step in known:
         if step.state in (StepState.STARTED, StepState.DONE) and step.args.get("target"):
             placed[server_id] = step.args["target"]
             if step.state is StepState.STARTED:
                 in_flight[step.args["target"]] = in_flight.get(step.args["target"], 0) + 1
-    return Board(case, inventory, placed, in_flight)
+    moving = frozenset(server_id for server_id, step in known if step.state is StepState.STARTED)
+    return Board(case, inventory, placed, in_flight, moving)
 
 
 def place(server: Server, step: Step, at: Board) -> Placement:

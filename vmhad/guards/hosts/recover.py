@@ -116,14 +116,8 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
 
 def _waits_for_group(server: Server, at: Board) -> bool:
     """Two evacuations of one anti-affinity group can collide in Nova and end in ERROR: one after another."""
-    under_way = {
-        step.subject for step in at.case.steps if step.verb is Verb.EVACUATE and step.state is StepState.STARTED
-    }
-    started_now = {one for one, target in at.placed.items() if target}
-    done = {step.subject for step in at.case.steps if step.verb is Verb.EVACUATE and step.state is StepState.DONE}
-    moving = under_way | (started_now - done)
     return any(
-        group.policy == "anti-affinity" and server.id in group.members and moving & set(group.members) - {server.id}
+        group.policy == "anti-affinity" and server.id in group.members and at.moving & set(group.members) - {server.id}
         for group in at.inventory.groups
     )
 
