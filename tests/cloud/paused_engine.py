@@ -27,19 +27,25 @@ LOG = logging.getLogger("vmhad.paused_engine")
 
 
 class StopOnce:
-    """Several workers may come to the hook together: one stops the process, and with it all of them."""
+    """The hook. Workers that come later wait with the first: all their acts are late, none slips out before the stop.
+
+    Raising SIGSTOP does not stop the thread that raised it at once, so the thread waits for SIGCONT by itself.
+    """
 
     def __init__(self, verb: Verb) -> None:
         self._verb = verb
         self._turn = threading.Lock()
-        self._done = False
+        self._continued = threading.Event()
+        signal.signal(signal.SIGCONT, lambda number, frame: self._continued.set())
 
     def __call__(self, step: Step) -> None:
+        if step.verb is not self._verb:
+            return
         with self._turn:
-            if step.verb is self._verb and not self._done:
-                self._done = True
+            if not self._continued.is_set():
                 LOG.info("stopping itself before %s of %s", step.verb.value, step.subject)
                 os.kill(os.getpid(), signal.SIGSTOP)
+                self._continued.wait()
                 LOG.info("goes on: %s of %s is sent now", step.verb.value, step.subject)
 
 

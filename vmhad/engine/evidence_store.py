@@ -18,6 +18,7 @@ from vmhad.ports import Nudges, Watch
 LOOK_EVERY_S = 0.9
 # The notification that a server was switched off, by its user or by Nova itself.
 POWERED_OFF = "instance.power_off.end"
+ABOUT_HOSTS = ("service.", "libvirt.")
 
 
 @dataclass
@@ -29,7 +30,8 @@ class EvidenceStore:
     _looked_at: dict[str, float] = field(default_factory=dict)
 
     def gather(self) -> None:
-        """Takes in every signal that came; a nudge only makes the watches look at once."""
+        """Takes in every signal that came. A nudge about a host makes the watches look at once; what is told of single
+        VMs says nothing of their host, and comes by the dozen in every recovery."""
         for watch in self.watches:
             for signal in watch.read():
                 old = self.of(signal.host)
@@ -38,8 +40,9 @@ class EvidenceStore:
                     self._fallen_hints.add(signal.host)
         nudged = [nudge for source in self.nudges for nudge in source.read() if nudge.host]
         self._fallen_hints |= {nudge.host for nudge in nudged if nudge.why == POWERED_OFF}
-        if nudged:
-            self.look(sorted({nudge.host for nudge in nudged}))
+        of_hosts = {nudge.host for nudge in nudged if nudge.why.startswith(ABOUT_HOSTS)}
+        if of_hosts:
+            self.look(sorted(of_hosts))
 
     def take_fallen_hints(self, segment: Segment) -> tuple[str, ...]:
         """The hosts where a guest may be gone: one was switched off there, or the host is back from a silence."""
