@@ -68,7 +68,7 @@ class Chassis:
         elif words[0] in ("stop", "crash", "reboot"):
             self.kill()
             if words[0] != "stop":
-                hostpower.forget_guests(self.state_dir)
+                hostpower.shut_guests(self.state_dir)
             if words[0] == "reboot":
                 self.boots_at = time.monotonic() + float(words[1])
         else:

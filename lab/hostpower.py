@@ -3,6 +3,7 @@
 
 Used by the lab's commands and, as a program, by the hook of the host's BMC; both must mean the same by "off".
 """
+import json
 import os
 import pathlib
 import signal
@@ -48,8 +49,14 @@ def compute_born(state_dir):
     return (state_dir / "compute.pid").stat().st_mtime
 
 
-def forget_guests(state_dir):
-    write_private(state_dir / "guests.json", "[]\n", 0o644)
+def shut_guests(state_dir):
+    """No guest runs any more; each is still defined, as a libvirt domain is after its host went down."""
+    try:
+        guests = json.loads((state_dir / "guests.json").read_text())
+    except (OSError, ValueError):
+        guests = []
+    rows = [{**guest, "state": "shutdown"} for guest in guests]
+    write_private(state_dir / "guests.json", json.dumps(rows) + "\n", 0o644)
 
 
 def off(state_dir):
@@ -58,7 +65,7 @@ def off(state_dir):
     if pid:
         processes.signal_group(pid, signal.SIGKILL)
         processes.wait_gone([state_dir / "chassis.pid", state_dir / "compute.pid"], 5.0)
-    forget_guests(state_dir)
+    shut_guests(state_dir)
 
 
 def on(state_dir):

@@ -45,7 +45,7 @@ def power(host):
 
 def guests(host):
     return {row["uuid"] for row in json.loads(cloud("guests", "--json").stdout)
-            if row["host"] == host and row["can_run"]}
+            if row["host"] == host and row["can_run"] and row["state"] != "shutdown"}
 
 
 def agent(host):

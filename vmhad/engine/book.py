@@ -113,6 +113,14 @@ def inherited(incident: Incident) -> Incident:
     return replace(incident, proof=replace(incident.proof, at=0.0)) if incident.proof else incident
 
 
+def perhaps_sent(step: Step, now: float) -> Step:
+    """An evacuation that another engine had STARTED: its call may be on its way, and a second one beside it would harm
+    the VM's record in Nova. So it counts as sent now, and is sent again only when no record of it comes."""
+    if step.verb is not Verb.EVACUATE or step.state is not StepState.STARTED:
+        return step
+    return replace(step, acts=max(1, step.acts), acted_at=now)
+
+
 def not_from_the_future(step: Step, now: float) -> Step:
     """Times stamped by a clock that runs ahead of ours would let us wait for ever."""
     return replace(

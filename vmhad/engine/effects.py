@@ -99,21 +99,36 @@ def _look_departures(world: World, step: Step) -> tuple[tuple[Server, ...], tupl
 
 
 def _probe_evacuated(step: Step, level: tuple[tuple[Server, ...], tuple[Migration, ...]]) -> Probed:
-    """Done = the newest evacuation is done *and* the server has left the host. The reading is that migration's id."""
+    """Done = an evacuation of this incident is done *and* the server has left the host. The reading: «id status».
+
+    Nova may finish the attempt under the record of an earlier one that was given up (it takes the oldest accepted one),
+    and a late twin may fail after the first has landed: so once the server has left, any record that is done will do.
+    """
     servers, migrations = level
     server = next((one for one in servers if one.id == step.subject), None)
-    known = step.args.get("known", "").split(",")
-    newest = next((one for one in migrations if one.server == step.subject and one.id not in known), None)
-    if newest is None:
-        if server is None:
-            return Answer.SO, "", "gone: it left the host without an evacuation"
+    known, given_up = (step.args.get(key, "").split(",") for key in ("known", "given_up"))
+    ours = [one for one in migrations if one.server == step.subject and one.id not in known]
+    if server is None:
+        return _departed(ours)
+    pending = [one for one in ours if one.id not in given_up]
+    if not pending:
         return Answer.NOT_SO, "", "no evacuation of it is under way"
-    if newest.status in FINISHED and server is None:
-        return Answer.SO, newest.id, f"on {newest.target}"
-    if newest.status in BROKEN:
-        why = server.fault if server is not None and server.fault else f"Nova's migration ended in {newest.status}"
-        return Answer.FAILED, newest.id, why
-    return Answer.NOT_YET, newest.id, f"evacuating to {newest.target or 'a host of the scheduler'}: {newest.status}"
+    newest = pending[0]
+    if all(one.status in BROKEN for one in pending):
+        why = server.fault or f"Nova's migration ended in {newest.status}"
+        return Answer.FAILED, f"{newest.id} {newest.status}", why
+    text = f"evacuating to {newest.target or 'a host of the scheduler'}: {newest.status}"
+    return Answer.NOT_YET, f"{newest.id} {newest.status}", text
+
+
+def _departed(ours: list[Migration]) -> Probed:
+    done = next((one for one in ours if one.status in FINISHED), None)
+    if done is not None:
+        return Answer.SO, f"{done.id} {done.status}", f"on {done.target}"
+    under_way = next((one for one in ours if one.status not in BROKEN), None)
+    if under_way is not None:
+        return Answer.NOT_YET, f"{under_way.id} {under_way.status}", f"arriving on {under_way.target}"
+    return Answer.SO, "", "gone: it left the host without an evacuation"
 
 
 def _act_evacuate(world: World, step: Step) -> None:

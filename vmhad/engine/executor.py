@@ -75,7 +75,7 @@ class Executor:
                 return False
         if effect.insists:
             return True
-        return answer is Answer.NOT_SO
+        return answer is Answer.NOT_SO and not step.acts
 
     def _act(self, segment: str, step: Step, effect: Effect) -> Outcome:
         refusal = self._proof_refusal(step)

@@ -9,7 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from vmhad.engine.book import Book, inherited, not_from_the_future, steps_worth_writing, worth_writing
+from vmhad.engine.book import (
+    Book,
+    inherited,
+    not_from_the_future,
+    perhaps_sent,
+    steps_worth_writing,
+    worth_writing,
+)
 from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.engine.executor import Executor, nothing_before_send
 from vmhad.engine.ownership import Ownership
@@ -199,6 +206,7 @@ class Engine:
             is_ours = ours is not None and ours.epoch == epoch
             incidents = [one if is_ours else inherited(one) for one in record.incidents]
             steps = [not_from_the_future(one, now) for one in record.steps]
+            steps = steps if is_ours else [perhaps_sent(one, now) for one in steps]
             book = Book(epoch, {one.id: one for one in incidents}, {one.id: one for one in steps})
             if ours is not None and is_ours:
                 book.carry_over(ours)

@@ -56,13 +56,17 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
     return Board(case, inventory, placed, in_flight, moving)
 
 
-def place(server: Server, step: Step, at: Board) -> Placement:
-    """The target for one server now, or why there is none."""
+def place(server: Server, step: Step, at: Board, only: str = "") -> Placement:
+    """The target for one server now, or why there is none. only: the one host that it may go to, '' for any."""
     groups = [group for group in at.inventory.groups if server.id in group.members]
     for group in groups:
         if group.policy == "affinity":
             return _with_group(server, group, at)
     candidates = [name for name in _receivers(at) if _zone_fits(server, name, at) and _has_room((server,), name, at)]
+    if only:
+        candidates = [name for name in candidates if name == only]
+        if not candidates:
+            return Placement("", f"{only} failed to start it and may hold a copy, and is not proven off")
     if not candidates:
         return Placement("", "no host of the segment is up with room for it")
     for group in groups:

@@ -93,11 +93,11 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
         return replace(step, state=StepState.FAILED, because=why_not, ended_at=now)
     others = may_run_on(case, server, at.inventory)
     unproven = [host for host in others if host not in case.proofs]
-    if unproven:
+    if unproven and unproven != [step.args.get("unclean_on")]:
         return replace(step, because=f"it may run on {unproven[0]}, which is not proven off")
     if _waits_for_group(server, at):
         return replace(step, because="another member of its anti-affinity group is on its way")
-    found = place(server, step, at)
+    found = place(server, step, at, unproven[0] if unproven else "")
     if found.final:
         return replace(step, state=StepState.FAILED, because=found.because, ended_at=now)
     if not found.target:
@@ -108,9 +108,9 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     args.update(
         target=found.target,
         force="yes" if found.force else "",
-        proof_hosts=",".join(sorted({case.incident.host, *others})),
-        known=settle.known_migrations(server.id, at.inventory.migrations, step),
+        proof_hosts=",".join(sorted({case.incident.host, *others} - set(unproven))),
     )
+    args.update(settle.known_migrations(server.id, at.inventory.migrations, step))
     return start(step, now, args)
 
 

@@ -10,7 +10,13 @@ from vmhad.kernel.cloud import Migration
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb, start
 
 PROOF_REFUSED = "proof refused"
-CALL_LIMIT_S = 30.0
+# Nova has a record before it answers; after this long without one the call was lost on its way.
+CALL_LIMIT_S = 15.0
+
+
+# Nova's words for a migration that is over; «failed» was on its target, «error» never got there.
+OVER = frozenset({"done", "completed", "confirmed", "reverted", "error", "failed", "cancelled"})
+FAILED_ON_TARGET = "failed"
 
 
 def settle(case: Case, now: float) -> tuple[Step, ...]:
@@ -45,10 +51,15 @@ def later(case: Case, step: Step, because: str, now: float) -> Step:
     )
 
 
-def known_migrations(server_id: str, migrations: tuple[Migration, ...], step: Step) -> str:
-    """The server's evacuations from before this attempt: only one that is not among them tells of the attempt."""
-    known = {one.id for one in migrations if one.server == server_id and one.kind == "evacuation"}
-    return _joined(step, "known", *known)
+def known_migrations(server_id: str, migrations: tuple[Migration, ...], step: Step) -> dict[str, str]:
+    """The server's evacuations from before this attempt: those that were over tell nothing of it («known»); those that
+    were given up with their target may yet turn out to have carried it («given_up»)."""
+    mine = [one for one in migrations if one.server == server_id and one.kind == "evacuation"]
+    over = {one.id for one in mine if one.status in OVER}
+    return {
+        "known": _joined(step, "known", *over),
+        "given_up": _joined(step, "given_up", *({one.id for one in mine} - over)),
+    }
 
 
 def _joined(step: Step, key: str, *more: str) -> str:
@@ -77,8 +88,11 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
     target = step.args["target"]
     if newest.answer is Answer.FAILED:
         args = dict(step.args)
+        migration, _, status = newest.reading.partition(" ")
         args["failed_on"] = _joined(step, "failed_on", target)
-        args["known"] = _joined(step, "known", newest.reading)
+        args["known"] = _joined(step, "known", migration)
+        if status == FAILED_ON_TARGET:
+            args["unclean_on"] = _joined(step, "unclean_on", target)
         return later(case, replace(step, args=args), newest.text, now)
     if newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S:
         # Nova never made a record of it: the call was lost on its way. The same target again.
@@ -87,7 +101,7 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
         # The target died while receiving, and is proven off: it cannot finish, and it cannot run the VM.
         args = dict(step.args)
         args["unclean_on"] = _joined(step, "unclean_on", target)
-        args["known"] = _joined(step, "known", newest.reading)
+        args["given_up"] = _joined(step, "given_up", newest.reading.partition(" ")[0])
         return replace(
             step, state=StepState.PLANNED, args=args, observed=(), because=f"{target} died while receiving it"
         )

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
+from vmhad.guards.hosts.settle import OVER
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import Inventory, Server, ServerState
 from vmhad.kernel.step import Step, StepState, Verb
 
 EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
-# Nova's own words for an attempt that is over and left nothing running on the other end.
-HARMLESS = frozenset({"done", "completed", "confirmed", "reverted", "error", "failed", "cancelled"})
 
 
 def treat(case: Case, inventory: Inventory) -> tuple[Step, ...]:
@@ -31,7 +30,7 @@ def may_run_on(case: Case, server: Server, inventory: Inventory) -> tuple[str, .
     source = case.incident.host
     ends: set[str] = set()
     for migration in inventory.migrations:
-        if migration.server == server.id and migration.status not in HARMLESS:
+        if migration.server == server.id and migration.status not in OVER:
             ends |= {migration.source, migration.target}
     for step in case.steps:
         if step.verb is Verb.EVACUATE and step.subject == server.id:
