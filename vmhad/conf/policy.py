@@ -56,6 +56,15 @@ EVIDENCE = [
         "without a heartbeat of nova-compute. More than two report intervals of Nova.",
     ),
     cfg.FloatOpt(
+        "already_off_quiet_s",
+        default=_D.already_off_quiet_s,
+        min=0.0,
+        max=3600.0,
+        help="For how many seconds nova-compute must not have been heard before an OFF of a trusted BMC counts. 0 "
+        "answers a death in seconds and believes a BMC that begins to lie until the next heartbeat (10 s by default); 12 waits "
+        "for one heartbeat to fail to come.",
+    ),
+    cfg.FloatOpt(
         "heartbeat_quiet_s",
         default=_D.heartbeat_quiet_s,
         min=0.0,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmhad.engine.world import World
+from vmhad.guards.hosts.settle import IDLE
 from vmhad.kernel.cloud import ComputeService, Migration, Server, ServerState
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Answer, Step, Verb
@@ -117,6 +118,8 @@ def _probe_evacuated(step: Step, level: tuple[tuple[Server, ...], tuple[Migratio
     if all(one.status in BROKEN for one in pending):
         why = server.fault or f"Nova's migration ended in {newest.status}"
         return Answer.FAILED, f"{newest.id} {newest.status}", why
+    if not server.task_state:
+        return Answer.NOT_YET, f"{newest.id} {IDLE}", f"Nova does nothing with it: {server.fault or server.state.value}"
     text = f"evacuating to {newest.target or 'a host of the scheduler'}: {newest.status}"
     return Answer.NOT_YET, f"{newest.id} {newest.status}", text
 

@@ -41,13 +41,14 @@ def brake(incident: Incident, scene: Scene) -> str:
     """'' or why this incident's fence must wait."""
     if scene.paused:
         return scene.paused
-    return _blind(scene) or _storm(incident, scene) or _limits(incident, scene)
+    blind = "" if scene.verdicts[incident.host].positive else _blind(scene)
+    return blind or _storm(incident, scene) or _limits(incident, scene)
 
 
 def _blind(scene: Scene) -> str:
     blind = [name for name, verdict in scene.verdicts.items() if verdict.judgement is Judgement.BLIND]
     if len(blind) > scene.policy.blind_share_max * len(scene.segment.hosts):
-        return f"{len(blind)} of {len(scene.segment.hosts)} hosts cannot be seen at all: it is we who are blind"
+        return f"{len(blind)} of {len(scene.segment.hosts)} hosts cannot be judged: it is we who are blind"
     return ""
 
 

@@ -33,6 +33,9 @@ class Policy:
     # An OFF of a BMC that was never read ON, or that was caught lying, counts after this long without a heartbeat
     # (nova-compute reports every 10 s by default).
     untrusted_off_quiet_s: float = 25.0
+    # How long nova-compute must not have been heard before its BMC's OFF counts. 0: a death is answered in seconds, and
+    # a BMC that begins to lie is believed until the next heartbeat; 12: one heartbeat must have failed to come.
+    already_off_quiet_s: float = 0.0
     # Fencing.
     power_off_deadline_s: float = 20.0
     fence_attempts_max: int = 3

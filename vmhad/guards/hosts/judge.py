@@ -140,7 +140,9 @@ def _off_counts(evidence: Evidence, policy: Policy, now: float) -> bool:
 
 def is_borne_out(evidence: Evidence, policy: Policy, now: float) -> bool:
     """Whether the OFF of its BMC may be believed as soon as it was read twice."""
-    if evidence.bmc_trusted or evidence.reading(Channel.NOVA, now, policy.channel_stale_s) is Reading.DOWN:
+    if evidence.bmc_trusted and evidence.quiet_s(now) >= policy.already_off_quiet_s:
+        return True
+    if evidence.reading(Channel.NOVA, now, policy.channel_stale_s) is Reading.DOWN:
         return True
     seen = evidence.seen.get(Channel.POWER)
     if seen is None or seen.reading is not Reading.OFF:

@@ -93,8 +93,9 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
         return replace(step, state=StepState.FAILED, because=why_not, ended_at=now)
     others = may_run_on(case, server, at.inventory)
     unproven = [host for host in others if host not in case.proofs]
-    if unproven and unproven != [step.args.get("unclean_on")]:
-        return replace(step, because=f"it may run on {unproven[0]}, which is not proven off")
+    if unproven and unproven != [step.args.get("target")]:
+        because = f"it may run on {unproven[0]}, which is not proven off"
+        return settle.later(case, replace(step, attempt=step.attempt + 1), because, now)
     if _waits_for_group(server, at):
         return replace(step, because="another member of its anti-affinity group is on its way")
     found = place(server, step, at, unproven[0] if unproven else "")

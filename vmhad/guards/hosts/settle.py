@@ -17,6 +17,11 @@ CALL_LIMIT_S = 15.0
 # Nova's words for a migration that is over; «failed» was on its target, «error» never got there.
 OVER = frozenset({"done", "completed", "confirmed", "reverted", "error", "failed", "cancelled"})
 FAILED_ON_TARGET = "failed"
+# Said of an evacuation that has an open record while Nova has no task for the VM; for a moment that is so at its end.
+IDLE = "idle"
+IDLE_S = 5.0
+# A record still accepted after two of Nova's RPC timeouts: the request was lost between its services.
+ACCEPTED_S = 120.0
 
 
 def settle(case: Case, now: float) -> tuple[Step, ...]:
@@ -97,6 +102,10 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
     if newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S:
         # Nova never made a record of it: the call was lost on its way. The same target again.
         return start(step, now)
+    if _was_dropped(step, newest):
+        args = dict(step.args)
+        args["given_up"] = _joined(step, "given_up", newest.reading.partition(" ")[0])
+        return later(case, replace(step, args=args), f"Nova dropped it: {newest.text}", now)
     if target in case.proofs and newest.answer is Answer.NOT_YET and case.proofs[target].at > step.started_at:
         # The target died while receiving, and is proven off: it cannot finish, and it cannot run the VM.
         args = dict(step.args)
@@ -108,6 +117,17 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
     if now > step.started_at + case.policy.evacuate_deadline_s:
         return replace(step, state=StepState.FAILED, ended_at=now, because=f"not finished in time: {newest.text}")
     return step
+
+
+def _was_dropped(step: Step, newest: Observation) -> bool:
+    """Nova will never finish what it has a record of. The next attempt goes to the same target: it may be there."""
+    status = newest.reading.partition(" ")[2]
+    if newest.answer is not Answer.NOT_YET:
+        return False
+    if status == "accepted":
+        return newest.at > step.started_at + ACCEPTED_S
+    idle = [seen for seen in step.observed if seen.reading == newest.reading]
+    return status == IDLE and newest.at - idle[0].at >= IDLE_S
 
 
 def _follow(case: Case, step: Step, now: float) -> tuple[Step, ...]:
