@@ -61,8 +61,8 @@ EVIDENCE = [
         min=0.0,
         max=3600.0,
         help="For how many seconds nova-compute must not have been heard before an OFF of a trusted BMC counts. 0 "
-        "answers a death in seconds and believes a BMC that begins to lie until the next heartbeat (10 s by default); 12 waits "
-        "for one heartbeat to fail to come.",
+        "answers a death in seconds and believes a BMC that begins to lie until the next heartbeat (10 s by default); "
+        "12 waits for one heartbeat to fail to come.",
     ),
     cfg.FloatOpt(
         "heartbeat_quiet_s",
