@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
-
-CONTRACTS = Path(__file__).parents[2] / ".importlinter"
+ROOT = Path(__file__).parents[2]
 
 
-def test_every_contract_holds(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # import-linter judges the package of the current folder.
-    monkeypatch.chdir(CONTRACTS.parent)
-    status = lint_imports(config_filename=str(CONTRACTS), cache_dir=str(tmp_path), no_logo=True)
-    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+def test_every_contract_is_kept(tmp_path: Path) -> None:
+    # A process of its own: import-linter disables every logger that it finds in the one it runs in.
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-logo", "--cache-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout

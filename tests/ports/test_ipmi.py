@@ -302,8 +302,6 @@ def test_sessions_are_given_back(sim: IpmiSim) -> None:
 
 def test_the_password_is_in_no_text(sim: IpmiSim, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    # import-linter, which another test runs in this process, disables every logger that it finds.
-    logging.getLogger("pyipmi").disabled = False
     ipmi = power(sim.bmc())
     poll = ipmi.poll_session("h", 0.5)
     said = [repr(sim.bmc()), repr(ipmi), repr(poll), ipmi.read("h")[1], poll.read()[1]]
