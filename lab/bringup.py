@@ -51,7 +51,7 @@ def prepare_hosts(lab):
         if not folder.exists():
             (folder / "lock").mkdir(parents=True)
             (folder / "shared_storage").touch()
-            hostpower.forget_guests(folder)
+            hostpower.shut_guests(folder)
         bmc.write_settings(lab, host)
 
 

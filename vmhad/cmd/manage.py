@@ -23,6 +23,8 @@ from vmhad.kernel.step import Step, Verb
 from vmhad.ports import Conflict, Unanswered
 from vmhad.wiring import open_store
 
+PAUSE_MINUTES_MAX = 43200.0
+
 
 def main() -> int:
     told = _arguments(sys.argv[1:])
@@ -65,6 +67,8 @@ def give_order(journal: Journal, settings: Settings, told: argparse.Namespace) -
             journal.drop_order(one)
         print(f"{len(pauses)} pauses taken back")
         return 0
+    if told.kind is OrderKind.PAUSE and not 0 < told.minutes <= PAUSE_MINUTES_MAX:
+        raise ConfigError(f"--minutes must be more than 0 and at most {PAUSE_MINUTES_MAX:g} (30 days).")
     until = time.time() + told.minutes * 60 if told.kind is OrderKind.PAUSE else 0.0
     journal.put_order(
         Order(uuid.uuid4().hex, told.kind, segment, told.host, until, by=getpass.getuser(), why=told.why)

@@ -17,6 +17,7 @@ from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 WAIT_MAX_S = 600.0
 # A VM that falls whenever it is started is left alone after this many times in this long.
 STARTS_MAX = 3
+YEAR_9999 = 253402300799.0
 STARTS_WINDOW_S = 1800.0
 
 
@@ -86,7 +87,7 @@ class Book:
         """'' or the sentence of the pause that covers this host."""
         for order in self.orders:
             if order.kind is OrderKind.PAUSE and order.host in ("", host) and now < order.until:
-                until = datetime.fromtimestamp(order.until, UTC).isoformat(timespec="seconds")
+                until = datetime.fromtimestamp(min(order.until, YEAR_9999), UTC).isoformat(timespec="seconds")
                 return f"paused by {order.by} until {until}: {order.why}"
         return ""
 

@@ -19,6 +19,8 @@ from vmhad.kernel.step import Answer, Step, Verb
 
 Probed = tuple[Answer, str, str]  # the answer, the level in one word, and a sentence
 
+# How every reason begins with which we disable a service.
+OUR_REASON = "vmhad: fenced"
 FINISHED = ("done", "completed")
 BROKEN = ("error", "failed", "cancelled")
 
@@ -71,7 +73,7 @@ def _probe_enabled(step: Step, level: ComputeService | None) -> Probed:
         return Answer.SO, "absent", "Nova does not know this compute service any more"
     if level.enabled:
         return Answer.SO, "enabled", "enabled"
-    if level.disabled_reason != step.args["reason"]:
+    if not level.disabled_reason.startswith(OUR_REASON):
         return Answer.SO, "disabled", f"left disabled: {level.disabled_reason or 'without a reason'}"
     return (
         (Answer.NOT_SO if level.up else Answer.NOT_YET),

@@ -65,7 +65,7 @@ class Executor:
         at = self.world.clock.now()
         try:
             answer, reading, text = effect.probe(step, effect.look(self.world, step))
-        except Unanswered as error:
+        except (Unanswered, Refused) as error:
             answer, reading, text = Answer.UNKNOWN, "", str(error)
         return Outcome(step.id, step.attempt, Observation(at, answer, reading, text))
 

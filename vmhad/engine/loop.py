@@ -96,6 +96,7 @@ class Engine:
         self._pruned_at: dict[str, float] = {}
         self._frozen = ""
         self._contested: set[str] = set()
+        self._warned: set[str] = set()
         self._dropped: dict[str, Book] = {}
         self._renew_at = 0.0
         self._renew_every_s = lease_s * RENEW_SHARE
@@ -125,6 +126,10 @@ class Engine:
                 # The commit may have landed: nothing in memory may be believed until the journal was read again.
                 self._drop(name)
                 self._freeze(str(error))
+            except Exception:
+                # One segment that cannot be decided must not leave all others without protection.
+                LOG.exception("segment %s cannot be decided; it is read again", name)
+                self._drop(name)
         return max(TICK_MIN_S, wake_at - self.clock.now())
 
     def _renew(self) -> None:
@@ -170,7 +175,7 @@ class Engine:
     def _take(self, outcomes: tuple[object, ...]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Outcome):
-                for book in self.books.values():
+                for book in (*self.books.values(), *self._dropped.values()):
                     book.take(outcome)
 
     def _segment(self, name: str, epoch: int) -> float:
@@ -189,6 +194,9 @@ class Engine:
         changed: dict[str, Step] = {}
         wake_at = now + TICK_MAX_S
         for incident_id in sorted(current):
+            if current[incident_id].host not in verdicts:
+                self._warn_once(f"incident {incident_id} rests: its host is no longer in segment {name}")
+                continue
             case = self._case(current, incident_id, book, changed, verdicts, fences)
             decision = reconcile(case, hosts_guard, now)
             current[incident_id] = decision.incident
@@ -211,6 +219,8 @@ class Engine:
             if ours is not None and is_ours:
                 book.carry_over(ours)
             self.books[name] = book
+            # A pause must be known before the first decision of a book.
+            self._orders_at.pop(name, None)
             LOG.info(
                 "segment %s is ours under epoch %d, with %d open incidents", name, epoch, len(book.open_incidents())
             )
@@ -236,7 +246,9 @@ class Engine:
             if fallen and not because:
                 names = ", ".join(server.name for server in fallen[:3])
                 because = f"Nova found the guests of {len(fallen)} VMs gone and switched them off: {names}"
-            if host not in with_incident and because:
+            if because and keys.open_host(host) in self._contested:
+                self._warn_once(f"{host} is in an open incident of another segment: {because}")
+            elif because and host not in with_incident:
                 fresh.append(opened(f"{host}.{int(now * 1000)}", name, host, now, because))
         return fresh
 
@@ -256,7 +268,8 @@ class Engine:
         now = self.clock.now()
         quiet = self.evidence.quiet(segment, policy, now)
         back = self.evidence.back(segment, policy, now)
-        scene = Scene(segment, policy, verdicts, quiet, back, others, pause, fences, now)
+        others_here = tuple(one for one in others if one.host in verdicts)
+        scene = Scene(segment, policy, verdicts, quiet, back, others_here, pause, fences, now)
         steps = {step.id: step for step in book.steps_of(incident)}
         steps.update((step.id, step) for step in changed.values() if step.incident == incident.id)
         return Case(
@@ -344,6 +357,11 @@ class Engine:
                     continue
                 wake_at = min(wake_at, self.executor.pursue(name, step, now))
         return wake_at
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            LOG.warning("%s", text)
+            self._warned.add(text)
 
     def _freeze(self, why: str) -> None:
         if self._frozen != why:

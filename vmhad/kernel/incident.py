@@ -69,7 +69,12 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.PROOF_LOST: State.FENCING,
         Event.CLOSED: State.CLOSED,
     },
-    State.LIFTING: {Event.LIFTED: State.CLOSED, Event.FELL_AGAIN: State.CLOSED, Event.CLOSED: State.CLOSED},
+    State.LIFTING: {
+        Event.LIFTED: State.CLOSED,
+        Event.FELL_AGAIN: State.CLOSED,
+        Event.EXHAUSTED: State.STUCK,
+        Event.CLOSED: State.CLOSED,
+    },
     State.DISMISSED: {},
     State.CLOSED: {},
 }

@@ -29,6 +29,8 @@ def rest(case: Case, now: float) -> Move:
     incident = case.incident
     if "close" in case.orders:
         return Move("closed by an operator's order", Event.CLOSED)
+    if incident.state is State.STUCK and _was_lifted(case):
+        return Move(f"{incident.because}; close it when they are mended", wake_at=now + LOOK_AGAIN_S)
     if _is_back(case):
         if incident.proof is None and not _touched(case):
             return Move("the host lives and was never fenced", Event.WITHDRAWN)
@@ -79,6 +81,10 @@ def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step],
     waiting = [step for step in steps.values() if step.verb is Verb.RESTORE_STATE and step.is_open]
     if waiting:
         return Move(f"{len(waiting)} VMs get their power state back", steps=tuple(changed), wake_at=now + 1.0)
+    failed = [step for step in steps.values() if step.verb is Verb.RESTORE_STATE and step.state is StepState.FAILED]
+    if failed:
+        names = "; ".join(f"{step.args['name']}: {step.because}" for step in failed[:3])
+        return Move(f"the host serves again, but {len(failed)} VMs do not: {names}", Event.EXHAUSTED, tuple(changed))
     return Move("the host serves again", Event.LIFTED, tuple(changed))
 
 
@@ -90,6 +96,9 @@ def _stuck(case: Case, now: float) -> Move:
     power = case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s)
     if "retry" in case.orders:
         return Move("ordered to try again", Event.RETRIED, _replanned(case))
+    if power is Reading.ON and incident.proof is not None:
+        held = "it was switched on again: waits for its nova-compute, or for an order (retry)"
+        return Move(incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
     if power is Reading.UNKNOWN:
         return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
     if any(step.verb is Verb.POWER_OFF and step.because.endswith(FELL_WITH_IT) for step in case.steps):
@@ -131,6 +140,12 @@ def _is_back(case: Case) -> bool:
     since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
     heard = case.evidence.heard_at > since
     return heard and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
+
+
+def _was_lifted(case: Case) -> bool:
+    """The host was taken back in this round: what is left is for somebody to mend, and needs no fence."""
+    step = case.step(f"{case.incident.id}/{case.incident.round}/{Verb.LIFT_FENCE.value}")
+    return step is not None and step.state is StepState.DONE
 
 
 def _reads_off(case: Case, now: float) -> bool:

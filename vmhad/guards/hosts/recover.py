@@ -32,6 +32,8 @@ def recover(case: Case, now: float) -> Move:
             settle.unstarted(case),
         )
     down = _host_step(case, Verb.FORCE_DOWN)
+    if down is not None and down.state is StepState.FAILED and down.attempt >= case.policy.evacuate_attempts_max:
+        return Move(f"Nova does not take the host's forced_down: {down.because}", Event.EXHAUSTED)
     if down is None or down.state in (StepState.FAILED, StepState.PLANNED):
         step = _begin(case, Verb.FORCE_DOWN, now, down, {"proof_hosts": case.incident.host})
         return Move("Nova is told: forced down", steps=(step,), wake_at=now + LOOK_AGAIN_S)
@@ -93,7 +95,7 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
         return replace(step, state=StepState.FAILED, because=why_not, ended_at=now)
     others = may_run_on(case, server, at.inventory)
     unproven = [host for host in others if host not in case.proofs]
-    if unproven and unproven != [step.args.get("target")]:
+    if unproven and unproven != [step.args.get("target", unproven[0])]:
         because = f"it may run on {unproven[0]}, which is not proven off"
         return settle.later(case, replace(step, attempt=step.attempt + 1), because, now)
     if _waits_for_group(server, at):
@@ -128,7 +130,8 @@ def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) 
     evacuations = [step for step in of_vms if step.verb is Verb.EVACUATE]
     done = sum(step.state is StepState.DONE for step in evacuations)
     because = f"{done} of {len(evacuations)} VMs evacuated"
-    if any(step.is_open for step in case.steps if step.verb in (*OF_VMS, Verb.FORCE_DOWN, Verb.DISABLE)):
+    of_round = {_host_step_id(case, verb) for verb in (Verb.FORCE_DOWN, Verb.DISABLE)}
+    if any(step.is_open for step in case.steps if step.verb in OF_VMS or step.id in of_round):
         waiting = any(step.state is StepState.PLANNED for step in evacuations)
         fresh = now - INVENTORY_OLD_S if waiting else 0.0
         return Move(because, steps=steps, needs_inventory=fresh, wake_at=now + LOOK_AGAIN_S)

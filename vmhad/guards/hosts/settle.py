@@ -42,8 +42,12 @@ def proof_was_refused(case: Case) -> bool:
 
 
 def unstarted(case: Case) -> tuple[Step, ...]:
-    """Those steps, PLANNED again: their act was never made."""
-    return tuple(replace(step, state=StepState.PLANNED, observed=()) for step in case.steps if _is_refused(step))
+    """Those steps, whose act was never made: evacuations are PLANNED again, what belongs to this round ends with it."""
+    return tuple(
+        replace(step, state=StepState.PLANNED if step.verb is Verb.EVACUATE else StepState.FAILED, observed=())
+        for step in case.steps
+        if _is_refused(step)
+    )
 
 
 def later(case: Case, step: Step, because: str, now: float) -> Step:
@@ -85,8 +89,14 @@ def _conclude(case: Case, step: Step, newest: Observation, now: float) -> Step:
             return start(step, now)
         return replace(step, state=StepState.FAILED, ended_at=now, because=newest.text)
     if newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S:
-        return start(step, now)
+        return _again(case, step, f"done in vain: {newest.text}", now)
     return step
+
+
+def _again(case: Case, step: Step, because: str, now: float) -> Step:
+    if step.attempt < case.policy.evacuate_attempts_max:
+        return start(step, now)
+    return replace(step, state=StepState.FAILED, ended_at=now, because=because)
 
 
 def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float) -> Step:
@@ -101,7 +111,7 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
         return later(case, replace(step, args=args), newest.text, now)
     if newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S:
         # Nova never made a record of it: the call was lost on its way. The same target again.
-        return start(step, now)
+        return _again(case, step, f"Nova makes no record of it: {newest.text}", now)
     if _was_dropped(step, newest):
         args = dict(step.args)
         args["given_up"] = _joined(step, "given_up", newest.reading.partition(" ")[0])

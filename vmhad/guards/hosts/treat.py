@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vmhad.guards.hosts.settle import OVER
+from vmhad.guards.hosts.settle import FAILED_ON_TARGET, OVER
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import Inventory, Server, ServerState
 from vmhad.kernel.step import Step, StepState, Verb
@@ -32,10 +32,24 @@ def may_run_on(case: Case, server: Server, inventory: Inventory) -> tuple[str, .
     for migration in inventory.migrations:
         if migration.server == server.id and migration.status not in OVER:
             ends |= {migration.source, migration.target}
+    ends |= _failed_on(server, inventory)
     for step in case.steps:
         if step.verb is Verb.EVACUATE and step.subject == server.id:
             ends |= set(step.args.get("unclean_on", "").split(","))
     return tuple(sorted(ends - {source, ""}))
+
+
+def _failed_on(server: Server, inventory: Inventory) -> set[str]:
+    """Targets of its evacuations that failed there since the last one that landed: they may hold a copy, whichever
+    incident it was. Nova lists the newest first."""
+    failed: set[str] = set()
+    for move in inventory.migrations:
+        if move.server == server.id and move.kind == "evacuation":
+            if move.status in ("done", "completed"):
+                break
+            if move.status == FAILED_ON_TARGET:
+                failed.add(move.target)
+    return failed
 
 
 def _plan(case: Case, server: Server) -> Step:
