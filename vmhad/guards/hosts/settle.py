@@ -19,6 +19,8 @@ OVER = frozenset({"done", "completed", "confirmed", "reverted", "error", "failed
 FAILED_ON_TARGET = "failed"
 # Said of an evacuation that has an open record while Nova has no task for the VM; for a moment that is so at its end.
 IDLE = "idle"
+# Nova's fault where a guest of that name is on the target already, left by an attempt that Nova gave up.
+COPY_THERE = "already exists"
 IDLE_S = 5.0
 # A record still accepted after two of Nova's RPC timeouts: the request was lost between its services.
 ACCEPTED_S = 120.0
@@ -101,6 +103,9 @@ def _again(case: Case, step: Step, because: str, now: float) -> Step:
 
 def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float) -> Step:
     target = step.args["target"]
+    if newest.answer is Answer.FAILED and COPY_THERE in newest.text:
+        because = f"{target} holds a copy that Nova cannot adopt: remove it there, or fence {target}, and order a retry"
+        return replace(step, state=StepState.FAILED, ended_at=now, because=because)
     if newest.answer is Answer.FAILED:
         args = dict(step.args)
         migration, _, status = newest.reading.partition(" ")
