@@ -73,7 +73,7 @@ def test_stopped_locked_and_opted_out(trial: Trial) -> None:
     trial.recovered(engine, "host01")
     trial.assert_moved([locked, plain])
     trial.assert_records([stopped, both])
-    servers, running = trial.servers(), trial.running()
+    servers, running = trial.servers(), trial.running([stopped, both])
     for one in (stopped, both):
         assert servers[one]["status"] == "SHUTOFF" and one not in running
         assert servers[one]["OS-EXT-SRV-ATTR:host"] != "host01"

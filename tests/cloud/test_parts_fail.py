@@ -62,11 +62,11 @@ def slow_spawns(trial: Trial, seconds: float) -> None:
         trial.lab.switch(host, "spawn_delay", str(seconds))
 
 
-@pytest.mark.parametrize("frozen", ["while it spawns", "before it looked"])
+@pytest.mark.parametrize("frozen", ["while it spawns", pytest.param("before it looked", marks=pytest.mark.chaos)])
 def test_target_hangs_while_receiving(trial: Trial, frozen: str) -> None:
     """host02 freezes while VMs are sent to it: with one half spawned, or with the requests still in its queue. Nova
     would take a second evacuation at once; vmhad sends them elsewhere only after host02 was powered off. When host02
-    is back and finds the old request in its queue, nothing comes of it."""
+    is back and finds the old requests in its queue, no guest comes of them."""
     engine = trial.engine()
     ids = trial.lab.boot(4, host="host01")
     trial.lab.switch("host02", "hang_spawn")
@@ -92,7 +92,8 @@ def test_target_hangs_while_receiving(trial: Trial, frozen: str) -> None:
     trial.lab.switch("host02", "hang_spawn", None)
     trial.lab.command("restore", "host02")
     trial.stays("a VM left its place", lambda: trial.hosts_of(ids) == placed, 10.0)
-    trial.assert_moved(ids, dead=("host01", "host02"), once=False)
+    # Nova may leave such a VM's task_state at «rebuilding»; its guest is untouched by that.
+    assert trial.running(ids) == {one: [host] for one, host in zip(ids, placed, strict=True)}
 
 
 def _bound_for(trial: Trial, ids: list[str], host: str, status: str = "") -> list[str]:
@@ -115,13 +116,14 @@ def test_bmc_that_lies_from_the_start(trial: Trial) -> None:
         engine = trial.engine()
         ids = trial.lab.boot(3, host="host01")
         trial.ready()
-        trial.stays("it was believed", lambda: not trial.lines(engine, "host01", "FENCING"), 45.0)
+        trial.stays("it was believed", lambda: not trial.lines(engine, "host01", "FENCING"), 30.0)
         trial.assert_untouched(ids)
-        assert trial.running() == {one: ["host01"] for one in ids}
+        assert trial.running(ids) == {one: ["host01"] for one in ids}
     finally:
         (trial.state_dir("host01") / "bmc_lie").unlink()
 
 
+@pytest.mark.chaos
 def test_bmc_that_begins_to_lie(trial: Trial) -> None:
     """A BMC that told the truth says OFF from now on while its host runs and reports every 10 s.
 
@@ -140,7 +142,7 @@ def test_bmc_that_begins_to_lie(trial: Trial) -> None:
         sent = [one for one in ids if trial.lab.evacuations(one)]
         assert len(sent) <= 3, f"{len(sent)} VMs were sent on the word of a BMC that heartbeats belied"
         trial.stays("another was sent", lambda: not _sent_beside(trial, ids, sent), 12.0)
-        left = {one: hosts for one, hosts in trial.running().items() if one in ids and one not in sent}
+        left = {one: hosts for one, hosts in trial.running(ids).items() if one not in sent}
         assert left == {one: ["host01"] for one in ids if one not in sent}
         print(f"sent before the heartbeat: {len(sent)}; doubles: {len(trial.watcher.report()['doubles'])}")
     finally:
@@ -181,6 +183,7 @@ def test_nova_api_is_gone_and_back(trial: Trial, mended: CloudLab) -> None:
     trial.assert_moved(ids)
 
 
+@pytest.mark.chaos
 def test_rabbitmq_restarts(trial: Trial, mended: CloudLab) -> None:
     """Killed at the first evacuation, back ten seconds later. Nova may lose requests it has accepted; they are sent
     again, to the same targets, and no VM ever runs twice."""

@@ -134,11 +134,15 @@ class Trial:
     def has_power(self, host: str) -> bool:
         return bool(lives(self.state_dir(host)))
 
-    def running(self) -> dict[str, list[str]]:
-        """Server id -> the hosts that truly run it now."""
+    def running(self, ids: Iterable[str]) -> dict[str, list[str]]:
+        """Server id -> the hosts that truly run it now; those that run nowhere are left out.
+
+        Only these: a guest that Nova lost sight of in an earlier trial may run on, until Nova reaps it.
+        """
+        sought = set(ids)
         where: dict[str, list[str]] = {}
         for row in self.lab.guests():
-            if row["can_run"] and row["state"] == "running":
+            if row["uuid"] in sought and row["can_run"] and row["state"] == "running":
                 where.setdefault(row["uuid"], []).append(row["host"])
         return where
 
@@ -156,7 +160,7 @@ class Trial:
         once: Nova holds no other attempt either.
         """
         ids, dead = list(ids), set(dead)
-        servers, running = self.servers(), self.running()
+        servers, running = self.servers(), self.running(ids)
         for one in ids:
             server = servers[one]
             host = server["OS-EXT-SRV-ATTR:host"]

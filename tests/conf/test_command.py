@@ -114,12 +114,6 @@ def sqlite_without_standalone(site: Site) -> None:
     del site.options["engine"]["standalone"]
 
 
-def sqlite_nowhere(site: Site) -> None:
-    site.embedded()
-    (site.where / "file").touch()
-    site.set("engine", sqlite_path=site.where / "file" / "journal.sqlite")
-
-
 def no_segments_file(site: Site) -> None:
     site.set("engine", segments_file=site.where / "absent.yaml")
 
@@ -138,7 +132,6 @@ def timeline_nowhere(site: Site) -> None:
         (duplicate_host, "h1"),
         (short_lease, "[engine] lease_s"),
         (sqlite_without_standalone, "standalone"),
-        (sqlite_nowhere, "[engine] sqlite_path"),
         (timeline_nowhere, "[engine] timeline_file"),
         (lambda site: None, "[engine] etcd_endpoints"),
     ],

@@ -16,7 +16,7 @@ Level = TypeVar("Level")
 Departures = tuple[tuple[Server, ...], tuple[Migration, ...]]
 
 # A shared read rests for this many times its own cost, so that watching stays a small part of the work.
-REST_TIMES_COST = 8.0
+REST_TIMES_COST = 4.0
 DEPARTURES_REST_S = 1.5
 # How old the reading of a proof may be when an act follows it.
 PROOF_REST_S = 0.5

@@ -55,8 +55,8 @@ class Policy:
     domain_kind: str = "rack"
     domain_silent_min: int = 3
     # Recovery.
-    evacuations_max: int = 16
-    evacuations_per_target_max: int = 8
+    evacuations_max: int = 64
+    evacuations_per_target_max: int = 16
     evacuate_deadline_s: float = 900.0
     evacuate_attempts_max: int = 8
     retry_backoff_s: float = 10.0
