@@ -59,6 +59,11 @@ class Book:
             mine = self.steps.get(step.id)
             if mine is not None and (mine.state, mine.attempt) == (StepState.STARTED, step.attempt):
                 self.steps[step.id] = replace(mine, acts=step.acts, acted_at=step.acted_at, observed=step.observed)
+        for incident in old.incidents.values():
+            mine_now = self.incidents.get(incident.id)
+            was_inherited = incident.proof is not None and incident.proof.at == 0.0
+            if was_inherited and mine_now is not None and mine_now.round == incident.round:
+                self.incidents[incident.id] = inherited(mine_now)
         self.inventories = dict(old.inventories)
 
     def elsewhere(self, incident: Incident) -> tuple[Step, ...]:

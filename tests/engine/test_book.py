@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a segment's book keeps over a reload, and what it must not believe of another engine's time."""
+
+from dataclasses import replace
+
+from vmhad.engine.book import Book, inherited, not_from_the_future, perhaps_sent
+from vmhad.kernel.incident import Event, Incident, opened, turn
+from vmhad.kernel.proof import Proof, holds
+from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb
+
+
+def proven(at: float) -> Incident:
+    incident = turn(opened("h.1", "s", "h", 1.0, "dead"), Event.FAILED, 2.0, "dead")
+    return replace(incident, proof=Proof("h", "power_off", at, True, incident.round, ()))
+
+
+def evacuation(**changes: object) -> Step:
+    step = Step("h.1/evacuate/vm", "h.1", Verb.EVACUATE, "vm", state=StepState.STARTED, attempt=1, started_at=50.0)
+    return replace(step, **changes)  # type: ignore[arg-type]
+
+
+def test_any_life_we_see_voids_another_engines_proof_whatever_its_clock_said() -> None:
+    ahead = proven(at=9999.0)
+    assert holds(ahead.proof, ahead.round, life_at=100.0)
+    mine = inherited(ahead)
+    assert holds(mine.proof, mine.round, life_at=0.0)
+    assert not holds(mine.proof, mine.round, life_at=100.0)
+
+
+def test_an_inherited_proof_stays_so_over_a_reload() -> None:
+    old = Book(7, {"h.1": inherited(proven(at=9999.0))}, {})
+    new = Book(7, {"h.1": proven(at=9999.0)}, {})
+    new.carry_over(old)
+    proof = new.incidents["h.1"].proof
+    assert proof is not None and proof.at == 0.0
+
+
+def test_what_this_process_saw_and_did_survives_a_reload() -> None:
+    seen = Observation(60.0, Answer.NOT_YET, "9 accepted", "on its way")
+    old = Book(7, {}, {"h.1/evacuate/vm": evacuation(acts=1, acted_at=55.0, observed=(seen,))})
+    new = Book(7, {}, {"h.1/evacuate/vm": evacuation()})
+    new.carry_over(old)
+    kept = new.steps["h.1/evacuate/vm"]
+    assert (kept.acts, kept.acted_at, kept.observed) == (1, 55.0, (seen,))
+
+
+def test_an_observation_of_another_attempt_is_not_carried_over() -> None:
+    old = Book(7, {}, {"h.1/evacuate/vm": evacuation(acts=1, attempt=1)})
+    new = Book(7, {}, {"h.1/evacuate/vm": evacuation(attempt=2)})
+    new.carry_over(old)
+    assert new.steps["h.1/evacuate/vm"].acts == 0
+
+
+def test_a_started_evacuation_of_another_engine_counts_as_sent() -> None:
+    assert perhaps_sent(evacuation(), now=100.0).acts == 1
+    assert perhaps_sent(evacuation(verb=Verb.POWER_OFF), now=100.0).acts == 0
+
+
+def test_times_from_the_future_of_our_clock_become_now() -> None:
+    step = not_from_the_future(evacuation(started_at=5000.0, not_before=90000.0), now=100.0)
+    assert step.started_at == 100.0
+    assert step.not_before <= 100.0 + 600.0
