@@ -16,8 +16,8 @@ HOLD = {"silent_means": "hold"}
 
 
 def test_cut(trial: Trial) -> None:
-    """Lost power is seen at the BMC: nobody waits for the 60 s after which Nova calls a host down. From the fence to the
-    last VM vmhad asks Nova at most six times for each of them, its polls of all services included."""
+    """Lost power is seen at the BMC: nobody waits for the 60 s after which Nova calls a host down. From the fence to
+    the last VM vmhad asks Nova at most six times for each of them, its polls of all services included."""
     engine = trial.engine()
     ids = trial.lab.boot(20, host="host01")
     trial.ready()
