@@ -7,12 +7,15 @@ import logging
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from oslo_log import log
 
 from vmhad.conf.load import parse, settings
 from vmhad.conf.settings import ConfigError
-from vmhad.wiring import Service, wire
+
+if TYPE_CHECKING:
+    from vmhad.wiring import Service
 
 LOG = logging.getLogger(__name__)
 
@@ -22,6 +25,9 @@ def main() -> int:
         conf = parse(sys.argv[1:])
         told = settings(conf)
         log.setup(conf, "vmhad")
+        # The drivers' libraries take two seconds to import; a wrong option should not wait for them.
+        from vmhad.wiring import wire
+
         service = wire(told)
     except ConfigError as error:
         print(f"vmhad-engine: {error}", file=sys.stderr)
