@@ -6,6 +6,9 @@ Every trial is watched at the hypervisors; a guest seen on two powered hosts fai
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from trial import Trial, rewrite_bmc_password
 
@@ -131,3 +134,17 @@ def test_cut_while_vms_boot(trial: Trial) -> None:
 def _spawning(trial: Trial, ids: list[str]) -> bool:
     rows = trial.servers()
     return all(one in rows and rows[one]["OS-EXT-STS:task_state"] == "spawning" for one in ids)
+
+
+@pytest.mark.chaos
+def test_without_the_proof_guard_a_hang_doubles_vms(trial: Trial) -> None:
+    """The guard guards something: an engine that neither fences nor reads the power again makes every VM of a hung host
+    run twice, and the watcher sees it."""
+    trial.promised = False
+    engine = trial.engine(command=(sys.executable, str(Path(__file__).with_name("unguarded_engine.py"))))
+    ids = trial.lab.boot(3, host="host01")
+    trial.ready()
+    trial.hurt("hang", "host01")
+    trial.wait_line(engine, "host host01", "RECOVERED", NOVA_SEES_IT_S)
+    doubled = {double["uuid"] for double in trial.watcher.report()["doubles"]}
+    assert doubled == set(ids)
