@@ -20,7 +20,7 @@ lint: dev ## ruff, mypy --strict on the core, the layers
 	.ci/lint
 
 unit: dev ## the fast tests
-	$(PYTHON) -m pytest -n 2 --dist worksteal
+	$(PYTHON) -m pytest -n 4 --dist worksteal
 
 cloud: dev packages ## the tests on a real small cloud
 	.ci/cloud-tests
