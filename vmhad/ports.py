@@ -86,6 +86,9 @@ class Compute(Protocol):
     def departures(self, host: str) -> tuple[tuple[Server, ...], tuple[Migration, ...]]:
         """The servers Nova still has on the host, and the evacuations away from it, newest first. Two calls in all."""
 
+    def evacuations(self, host: str) -> tuple[Migration, ...]:
+        """Only the evacuations away from it, newest first: one cheap call."""
+
     def fallen(self, host: str) -> tuple[Server, ...]:
         """The stopped servers of the host that Nova itself switched off on finding their guests gone."""
 

@@ -23,6 +23,7 @@ Probed = tuple[Answer, str, str]  # the answer, the level in one word, and a sen
 OUR_REASON = "vmhad: fenced"
 FINISHED = ("done", "completed")
 BROKEN = ("error", "failed", "cancelled")
+JUST_BEFORE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ def _probe_lifted(step: Step, level: tuple[ComputeService | None, tuple[Migratio
 
 
 def _look_departures(world: World, step: Step) -> tuple[tuple[Server, ...], tuple[Migration, ...]]:
-    return world.departures(step.incident.rpartition(".")[0], step.started_at if not step.acts else 0.0)
+    """A first act may rest on what the plan was made from, if that was read just before it was STARTED."""
+    return world.departures(step.incident.rpartition(".")[0], step.started_at - JUST_BEFORE_S if not step.acts else 0.0)
 
 
 def _probe_evacuated(step: Step, level: tuple[tuple[Server, ...], tuple[Migration, ...]]) -> Probed:

@@ -158,6 +158,7 @@ class Engine:
     def _collect(self) -> None:
         for name, result in self.workers.finished():
             if isinstance(result, Inventory):
+                self.executor.world.remember(result)
                 for book in self.books.values():
                     if any(one.host == result.host for one in book.open_incidents()):
                         book.inventories[result.host] = result

@@ -6,9 +6,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Generic, TypeVar
 
-from vmhad.kernel.cloud import Migration, Server
+from vmhad.kernel.cloud import Inventory, Migration, Server
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Clock, Compute, Power
 
@@ -18,6 +19,10 @@ Departures = tuple[tuple[Server, ...], tuple[Migration, ...]]
 # A shared read rests for this many times its own cost, so that watching stays a small part of the work.
 REST_TIMES_COST = 4.0
 DEPARTURES_REST_S = 1.5
+# Listing a host's servers costs Nova far more than listing its evacuations. While none of these ends, the servers as
+# listed are believed for this long; a user's delete, or a task that Nova gave up, is seen that much later.
+SERVERS_REST_S = 3.0
+UNDER_WAY = ("accepted", "pre-migrating")
 # How old the reading of a proof may be when an act follows it.
 PROOF_REST_S = 0.5
 
@@ -46,6 +51,43 @@ class SharedRead(Generic[Level]):
             self.began_at, self.cost_s, self.level = now, self.clock.now() - now, level
             return level
 
+    def put(self, level: Level, at: float) -> None:
+        """The level as something else has read it, beginning at that time."""
+        with self.lock:
+            if at > self.began_at:
+                self.began_at, self.cost_s, self.level = at, 0.0, level
+
+
+@dataclass
+class DeparturesRead:
+    """What left a host and what is still there; the servers are listed anew only when that may have changed."""
+
+    compute: Compute
+    clock: Clock
+    host: str
+    shared: SharedRead[Departures]
+    servers: tuple[Server, ...] = ()
+    ended: frozenset[str] = frozenset()
+    listed_at: float = -inf
+
+    def get(self, not_before: float) -> Departures:
+        return self.shared.get(self._read, not_before)
+
+    def put(self, inventory: Inventory) -> None:
+        of_host = (one for one in inventory.migrations if one.source == self.host and one.kind == "evacuation")
+        self.shared.put((inventory.servers, tuple(of_host)), inventory.at)
+
+    def _read(self) -> Departures:
+        now = self.clock.now()
+        evacuations = self.compute.evacuations(self.host)
+        ended = frozenset(one.id for one in evacuations if one.status not in UNDER_WAY)
+        if ended == self.ended and now < self.listed_at + SERVERS_REST_S:
+            return self.servers, evacuations
+        self.servers, evacuations = self.compute.departures(self.host)
+        self.ended = frozenset(one.id for one in evacuations if one.status not in UNDER_WAY)
+        self.listed_at = now
+        return self.servers, evacuations
+
 
 @dataclass
 class World:
@@ -53,13 +95,22 @@ class World:
     power: Power
     clock: Clock
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _departures: dict[str, SharedRead[Departures]] = field(default_factory=dict)
+    _departures: dict[str, DeparturesRead] = field(default_factory=dict)
     _powers: dict[str, SharedRead[tuple[Reading, str]]] = field(default_factory=dict)
 
     def departures(self, host: str, not_before: float) -> Departures:
+        return self._departures_of(host).get(not_before)
+
+    def remember(self, inventory: Inventory) -> None:
+        """The plan was made from it, so the first acts of that plan need not read the same again."""
+        self._departures_of(inventory.host).put(inventory)
+
+    def _departures_of(self, host: str) -> DeparturesRead:
         with self._lock:
-            shared = self._departures.setdefault(host, SharedRead(self.clock, DEPARTURES_REST_S, REST_TIMES_COST))
-        return shared.get(lambda: self.compute.departures(host), not_before)
+            if host not in self._departures:
+                shared: SharedRead[Departures] = SharedRead(self.clock, DEPARTURES_REST_S, REST_TIMES_COST)
+                self._departures[host] = DeparturesRead(self.compute, self.clock, host, shared)
+            return self._departures[host]
 
     def power_now(self, host: str, not_before: float) -> tuple[Reading, str]:
         with self._lock:

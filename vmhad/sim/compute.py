@@ -81,6 +81,10 @@ class SimCompute:
         self._read(calls=2)
         return self._nova.on_host(host), self._nova.evacuations_from(host)
 
+    def evacuations(self, host: str) -> tuple[Migration, ...]:
+        self._read()
+        return self._nova.evacuations_from(host)
+
     def fallen(self, host: str) -> tuple[Server, ...]:
         self._read()
         return self._nova.fallen(host)

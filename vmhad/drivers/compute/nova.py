@@ -95,7 +95,10 @@ class NovaCompute:
     def departures(self, host: str) -> tuple[tuple[Server, ...], tuple[Migration, ...]]:
         """Two requests up to a page (1000 by Nova's default) of each; one more per further page."""
         servers = self._servers(host)
-        return servers, self._migrations({"migration_type": "evacuation", "source_compute": host})
+        return servers, self.evacuations(host)
+
+    def evacuations(self, host: str) -> tuple[Migration, ...]:
+        return self._migrations({"migration_type": "evacuation", "source_compute": host})
 
     def fallen(self, host: str) -> tuple[Server, ...]:
         """One request, and one more for each stopped server without a task."""
