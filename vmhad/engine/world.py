@@ -51,12 +51,6 @@ class SharedRead(Generic[Level]):
             self.began_at, self.cost_s, self.level = now, self.clock.now() - now, level
             return level
 
-    def put(self, level: Level, at: float) -> None:
-        """The level as something else has read it, beginning at that time."""
-        with self.lock:
-            if at > self.began_at:
-                self.began_at, self.cost_s, self.level = at, 0.0, level
-
 
 @dataclass
 class DeparturesRead:
@@ -74,19 +68,26 @@ class DeparturesRead:
         return self.shared.get(self._read, not_before)
 
     def put(self, inventory: Inventory) -> None:
-        of_host = (one for one in inventory.migrations if one.source == self.host and one.kind == "evacuation")
-        self.shared.put((inventory.servers, tuple(of_host)), inventory.at)
+        evacuations = tuple(m for m in inventory.migrations if m.source == self.host and m.kind == "evacuation")
+        with self.shared.lock:
+            if inventory.at > self.shared.began_at:
+                self._listed(inventory.servers, evacuations, inventory.at)
+                self.shared.began_at, self.shared.level = inventory.at, (inventory.servers, evacuations)
 
     def _read(self) -> Departures:
         now = self.clock.now()
         evacuations = self.compute.evacuations(self.host)
-        ended = frozenset(one.id for one in evacuations if one.status not in UNDER_WAY)
-        if ended == self.ended and now < self.listed_at + SERVERS_REST_S:
-            return self.servers, evacuations
-        self.servers, evacuations = self.compute.departures(self.host)
-        self.ended = frozenset(one.id for one in evacuations if one.status not in UNDER_WAY)
-        self.listed_at = now
+        if _ended(evacuations) != self.ended or now >= self.listed_at + SERVERS_REST_S:
+            servers, evacuations = self.compute.departures(self.host)
+            self._listed(servers, evacuations, now)
         return self.servers, evacuations
+
+    def _listed(self, servers: tuple[Server, ...], evacuations: tuple[Migration, ...], at: float) -> None:
+        self.servers, self.ended, self.listed_at = servers, _ended(evacuations), at
+
+
+def _ended(evacuations: tuple[Migration, ...]) -> frozenset[str]:
+    return frozenset(one.id for one in evacuations if one.status not in UNDER_WAY)
 
 
 @dataclass
