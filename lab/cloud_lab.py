@@ -206,7 +206,22 @@ class CloudLab:
         for host in tuple(hosts) or self.hosts:
             for name in SWITCHES:
                 self.switch(host, name, None)
+            self.command("restore", host)
+            self._clean_up_after_evacuations(host)
             self.command("restore", host, "--enable")
+
+    def _clean_up_after_evacuations(self, host: str) -> None:
+        """A starting nova-compute ends one evacuation a server; a server that was sent twice needs a second start."""
+        for _ in range(3):
+            if not self._waits_for_clean_up(host):
+                return
+            self.command("stop-compute", host)
+            self.command("restore", host)
+        self.wait(f"{host} has cleaned up", lambda: not self._waits_for_clean_up(host), 30)
+
+    def _waits_for_clean_up(self, host: str) -> bool:
+        rows = self.api("GET", f"/os-migrations?migration_type=evacuation&source_compute={host}")["migrations"]
+        return any(row["status"] == "done" for row in rows)
 
     def reset(self) -> None:
         """As after `up`: every host there, nothing on them."""

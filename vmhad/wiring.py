@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from stevedore import driver as stevedore_driver
 from stevedore.exception import NoMatches
@@ -20,9 +20,8 @@ from vmhad.drivers.clock import SystemClock
 from vmhad.drivers.compute.nova import NovaCompute
 from vmhad.drivers.membership.tooz_ring import ToozMembership
 from vmhad.drivers.nudges.nova_notifications import NovaNotifications
-from vmhad.drivers.power.ipmi import PollSession
 from vmhad.drivers.power.ipmi_session import Bmc
-from vmhad.drivers.watch.bmc_power import BmcPowerWatch
+from vmhad.drivers.watch.bmc_power import BmcPowerWatch, PowerReader
 from vmhad.drivers.watch.nova_services import NovaServicesWatch
 from vmhad.drivers.workers import ThreadWorkers
 from vmhad.engine.executor import nothing_before_send
@@ -72,7 +71,13 @@ def open_store(settings: Settings) -> Store:
     return store  # type: ignore[no-any-return]
 
 
-def open_power(settings: Settings) -> Power:
+class PolledPower(Power, Protocol):
+    """What a driver of vmhad.power offers: the port, and one long session a host for polling."""
+
+    def poll_session(self, host: str, timeout_s: float) -> PowerReader: ...
+
+
+def open_power(settings: Settings) -> PolledPower:
     bmcs = {host: Bmc(**_fields(access)) for host, access in settings.power.bmcs.items()}
     power = _driver("vmhad.power", settings.power.driver, bmcs, settings.power.timeout_s, settings.power.asf_ping)
     return power  # type: ignore[no-any-return]
@@ -113,7 +118,7 @@ def wire(settings: Settings, before_send: Callable[[Step], None] = nothing_befor
             settings.engine.membership_url, me.encode(), settings.engine.membership_group, settings.engine.lease_s
         )
         opened.callback(membership.stop)
-        watches = _watches(settings, compute, clock, opened)
+        watches = _watches(settings, compute, power, clock, opened)
         nudges = _nudges(settings, clock, opened)
         engine = Engine(
             segments=settings.segments,
@@ -141,18 +146,18 @@ def _longest_call_s(settings: Settings) -> float:
 
 
 def _watches(
-    settings: Settings, compute: NovaCompute, clock: SystemClock, opened: ExitStack
+    settings: Settings, compute: NovaCompute, power: PolledPower, clock: SystemClock, opened: ExitStack
 ) -> tuple[NovaServicesWatch | BmcPowerWatch, ...]:
     hosts = sorted(host for segment in settings.segments for host in segment.names)
-    power = settings.power
-
-    def session(host: str) -> PollSession:
-        return PollSession(Bmc(**_fields(power.bmcs[host])), power.poll_timeout_s, power.asf_ping)
-
+    pace = settings.power
     nova_watch = NovaServicesWatch(compute, hosts, clock, settings.nova.poll_interval_s)
-    with_bmc = [host for host in hosts if host in power.bmcs]
     power_watch = BmcPowerWatch(
-        session, with_bmc, clock, power.poll_interval_s, power.poll_workers, power.reads_per_s_max
+        lambda host: power.poll_session(host, pace.poll_timeout_s),
+        [host for host in hosts if host in pace.bmcs],
+        clock,
+        pace.poll_interval_s,
+        pace.poll_workers,
+        pace.reads_per_s_max,
     )
     for watch in (nova_watch, power_watch):
         watch.start()

@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from cloud_lab import CloudLab
 from oslo_service import backend
+
+from lab.cloud_lab import CloudLab
 
 # Before anything imports oslo.messaging, which would choose eventlet.
 backend.init_backend(backend.BackendType.THREADING)

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from cloud_lab import CloudLab
 
+from lab.cloud_lab import CloudLab
 from vmhad.drivers.compute.nova import NovaCompute
 from vmhad.kernel.cloud import ServerState
 from vmhad.ports import Refused, Unanswered

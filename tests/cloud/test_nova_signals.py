@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from cloud_lab import CloudLab
 
+from lab.cloud_lab import CloudLab
 from vmhad.drivers.clock import SystemClock
 from vmhad.drivers.compute.nova import NovaCompute
 from vmhad.drivers.nudges.nova_notifications import NovaNotifications

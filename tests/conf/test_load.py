@@ -215,8 +215,8 @@ BAD: list[tuple[str, Change, str]] = [
     ("no password", credentials("h1: x\nh2: x\nh3: x\n"), r"\[power\] credentials_file: .* has no password for 'h4' and no default"),
     ("journal", option("engine", journal="mysql"), r"\[engine\] journal: .*"),
     ("power driver", option("power", driver="redfish"), r"\[power\] driver: .*"),
-    ("tick not a number", option("engine", tick_s="soon"), r"\[engine\] tick_s: .*"),
-    ("tick too long", option("engine", tick_s="11"), r"\[engine\] tick_s: .*"),
+    ("lease not a number", option("engine", lease_s="soon"), r"\[engine\] lease_s: .*"),
+    ("lease too long", option("engine", lease_s="301"), r"\[engine\] lease_s: .*"),
     ("sqlite", option("engine", journal="sqlite"), r"\[engine\] journal = sqlite needs standalone = true.*"),
     ("no etcd", without("engine", "etcd_endpoints"), r"\[engine\] journal = etcd needs etcd_endpoints"),
     ("endpoint", option("engine", etcd_endpoints="a:2379"), r"\[engine\] etcd_endpoints: 'a:2379' must be http.*"),
@@ -306,8 +306,8 @@ def test_samples_load(house: House) -> None:
 
 
 def test_options_come_from_the_environment(house: House) -> None:
-    os.environ["OS_ENGINE__TICK_S"] = "0.25"
+    os.environ["OS_ENGINE__CALL_TIMEOUT_S"] = "2.5"
     try:
-        assert house.load().engine.tick_s == 0.25
+        assert house.load().engine.call_timeout_s == 2.5
     finally:
-        del os.environ["OS_ENGINE__TICK_S"]
+        del os.environ["OS_ENGINE__CALL_TIMEOUT_S"]

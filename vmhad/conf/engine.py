@@ -22,9 +22,6 @@ OPTS = [
         help="The file that says which hosts take over for each other and how their power is reached.",
     ),
     cfg.FloatOpt(
-        "tick_s", default=0.5, min=0.05, max=10.0, help="Seconds between two looks at everything; news come earlier."
-    ),
-    cfg.FloatOpt(
         "lease_s",
         default=15.0,
         min=3.0,

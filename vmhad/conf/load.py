@@ -28,8 +28,7 @@ from vmhad.kernel.policy import Policy
 Kind = TypeVar("Kind")
 
 # Between a call's end and the next renewal of the lease the engine still has to tick.
-LEASE_MARGIN_S = 1.0
-LEASE_MARGIN_TICKS = 2
+LEASE_MARGIN_S = 2.0
 
 
 def load(args: Sequence[str]) -> Settings:
@@ -160,7 +159,7 @@ def _check_lease(told: Settings) -> None:
         (told.nova.timeout_s, "[nova] timeout_s"),
         (told.power.timeout_s, "[power] timeout_s"),
     )
-    needed_s = longest_s + LEASE_MARGIN_S + LEASE_MARGIN_TICKS * told.engine.tick_s
+    needed_s = longest_s + LEASE_MARGIN_S
     if told.engine.lease_s * 2 / 3 < needed_s:
         raise ConfigError(
             f"[engine] lease_s = {told.engine.lease_s:g} is too short: two thirds of it must be at least "

@@ -99,7 +99,11 @@ FENCING = [
     ),
     cfg.IntOpt("fence_attempts_max", default=_D.fence_attempts_max, min=1, max=100, help="Tries of one fence."),
     cfg.FloatOpt(
-        "fence_retry_s", default=_D.fence_retry_s, min=1.0, max=3600.0, help="Seconds between two tries of one fence."
+        "fence_retry_s",
+        default=_D.fence_retry_s,
+        min=1.0,
+        max=600.0,
+        help="Seconds before a stuck recovery is tried again; twice as long each time, up to 600.",
     ),
 ]
 
@@ -122,7 +126,11 @@ BRAKE = [
         "recoveries_max", default=_D.recoveries_max, min=1, max=1000, help="Hosts of a segment in recovery at a time."
     ),
     cfg.IntOpt(
-        "fences_in_flight_max", default=_D.fences_in_flight_max, min=1, max=1000, help="Fences under way at a time."
+        "fences_in_flight_max",
+        default=_D.fences_in_flight_max,
+        min=1,
+        max=1000,
+        help="Fences under way at a time, over all segments of the cloud.",
     ),
     cfg.IntOpt(
         "canary_from_hosts",
@@ -161,10 +169,14 @@ RECOVERY = [
         default=_D.evacuate_deadline_s,
         min=10.0,
         max=86400.0,
-        help="Seconds an evacuation may take before it counts as stuck.",
+        help="Seconds an evacuation, or any other step for Nova, may take before it counts as stuck.",
     ),
     cfg.IntOpt(
-        "evacuate_attempts_max", default=_D.evacuate_attempts_max, min=1, max=100, help="Tries of one evacuation."
+        "evacuate_attempts_max",
+        default=_D.evacuate_attempts_max,
+        min=1,
+        max=100,
+        help="Tries of one evacuation, and of any other step for Nova.",
     ),
     cfg.FloatOpt(
         "retry_backoff_s",

@@ -29,7 +29,6 @@ class BmcAccess:
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     name: str
-    tick_s: float
     lease_s: float
     call_timeout_s: float
     workers: int

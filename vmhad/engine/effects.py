@@ -13,7 +13,7 @@ from typing import Any
 
 from vmhad.engine.world import World
 from vmhad.guards.hosts.settle import IDLE
-from vmhad.kernel.cloud import ComputeService, Migration, Server, ServerState
+from vmhad.kernel.cloud import ARRIVED, BROKEN, ComputeService, Migration, Server, ServerState
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Answer, Step, Verb
 
@@ -21,8 +21,6 @@ Probed = tuple[Answer, str, str]  # the answer, the level in one word, and a sen
 
 # How every reason begins with which we disable a service.
 OUR_REASON = "vmhad: fenced"
-FINISHED = ("done", "completed")
-BROKEN = ("error", "failed", "cancelled")
 JUST_BEFORE_S = 1.0
 
 
@@ -129,7 +127,7 @@ def _probe_evacuated(step: Step, level: tuple[tuple[Server, ...], tuple[Migratio
 
 
 def _departed(ours: list[Migration]) -> Probed:
-    done = next((one for one in ours if one.status in FINISHED), None)
+    done = next((one for one in ours if one.status in ARRIVED), None)
     if done is not None:
         return Answer.SO, f"{done.id} {done.status}", f"on {done.target}"
     under_way = next((one for one in ours if one.status not in BROKEN), None)

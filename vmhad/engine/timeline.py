@@ -25,7 +25,8 @@ Timeline = Callable[[Line], None]
 
 def of_incident(old: Incident | None, new: Incident, now: float) -> Iterator[Line]:
     """One line for each turn it took, one when a hold begins or changes."""
-    for turn in new.turns[len(old.turns) if old else 0 :]:
+    told = old.turns if old else ()
+    for turn in (one for one in new.turns if one not in told):
         yield Line(turn.at, f"host {new.host}", turn.state.value.upper(), turn.because)
     if new.held not in ("", old.held if old else "", new.turns[-1].because):
         yield Line(now, f"host {new.host}", "HELD", new.held)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Generic, TypeVar
 
-from vmhad.kernel.cloud import Inventory, Migration, Server
+from vmhad.kernel.cloud import OVER, Inventory, Migration, Server
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Clock, Compute, Power
 
@@ -22,7 +22,6 @@ DEPARTURES_REST_S = 1.5
 # Listing a host's servers costs Nova far more than listing its evacuations. While none of these ends, the servers as
 # listed are believed for this long; a user's delete, or a task that Nova gave up, is seen that much later.
 SERVERS_REST_S = 3.0
-UNDER_WAY = ("accepted", "pre-migrating")
 # How old the reading of a proof may be when an act follows it.
 PROOF_REST_S = 0.5
 
@@ -87,7 +86,7 @@ class DeparturesRead:
 
 
 def _ended(evacuations: tuple[Migration, ...]) -> frozenset[str]:
-    return frozenset(one.id for one in evacuations if one.status not in UNDER_WAY)
+    return frozenset(one.id for one in evacuations if one.status in OVER)
 
 
 @dataclass

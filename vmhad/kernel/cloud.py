@@ -60,6 +60,13 @@ class Server:
     fault: str = ""
 
 
+# Nova's words for the end of a migration. ARRIVED: carried out, and then cleaned up at the source; BROKEN: «failed» was
+# on its target, «error» never got there.
+ARRIVED = frozenset({"done", "completed"})
+BROKEN = frozenset({"error", "failed", "cancelled"})
+OVER = ARRIVED | BROKEN | {"confirmed", "reverted"}
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """A row of os-migrations. kind: evacuation, live-migration, migration, resize. target '' until one is chosen.

@@ -100,7 +100,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One failure of one host. id: '<host>.<n>', n counts the host's incidents. held: '' or why the brake holds.
+    """One failure of one host. id: '<host>.<n>', n is when it was opened (ms). held: '' or why nothing is done.
 
     round: counts the passages into FENCING; steps of an older round prove nothing. wake_at: look again no later.
     """

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmhad.kernel.cloud import ComputeService, Group, Migration, Server, ServerState
+from vmhad.kernel.cloud import OVER, ComputeService, Group, Migration, Server, ServerState
 
-ENDED = frozenset({"done", "completed", "confirmed", "reverted", "error", "failed", "cancelled"})
 STATES = frozenset(state.value for state in ServerState)
 
 
@@ -93,7 +92,7 @@ def group_of(row: Mapping[str, Any]) -> Group:
 
 
 def is_unfinished(migration: Migration) -> bool:
-    return migration.status not in ENDED
+    return migration.status not in OVER
 
 
 def _text(value: object) -> str:

@@ -6,16 +6,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmhad.kernel.case import Case
-from vmhad.kernel.cloud import Migration
+from vmhad.kernel.cloud import OVER, Migration
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb, start
 
 PROOF_REFUSED = "proof refused"
 # Nova has a record before it answers; after this long without one the call was lost on its way.
 CALL_LIMIT_S = 15.0
-
-
-# Nova's words for a migration that is over; «failed» was on its target, «error» never got there.
-OVER = frozenset({"done", "completed", "confirmed", "reverted", "error", "failed", "cancelled"})
 FAILED_ON_TARGET = "failed"
 # Said of an evacuation that has an open record while Nova has no task for the VM; for a moment that is so at its end.
 IDLE = "idle"

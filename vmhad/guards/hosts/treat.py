@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from vmhad.guards.hosts.settle import FAILED_ON_TARGET, OVER
+from vmhad.guards.hosts.settle import FAILED_ON_TARGET
 from vmhad.kernel.case import Case
-from vmhad.kernel.cloud import Inventory, Server, ServerState
+from vmhad.kernel.cloud import ARRIVED, OVER, Inventory, Server, ServerState
 from vmhad.kernel.step import Step, StepState, Verb
 
 EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
@@ -45,7 +45,7 @@ def _failed_on(server: Server, inventory: Inventory) -> set[str]:
     failed: set[str] = set()
     for move in inventory.migrations:
         if move.server == server.id and move.kind == "evacuation":
-            if move.status in ("done", "completed"):
+            if move.status in ARRIVED:
                 break
             if move.status == FAILED_ON_TARGET:
                 failed.add(move.target)
