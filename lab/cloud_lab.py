@@ -111,6 +111,12 @@ class CloudLab:
         assert response.ok, f"{method} {path}: HTTP {response.status_code} {response.text[:500]}"
         return dict(response.json()) if response.content else {}
 
+    def identity(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """The same to Keystone."""
+        response = self.nova.identity.request(path, method, json=body)
+        assert response.ok, f"{method} {path}: HTTP {response.status_code} {response.text[:500]}"
+        return dict(response.json()) if response.content else {}
+
     def server(self, server_id: str) -> dict[str, Any]:
         return dict(self.api("GET", f"/servers/{server_id}")["server"])
 

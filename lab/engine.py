@@ -36,6 +36,7 @@ class EngineProcess:
         *,
         policy: Mapping[str, Any] | None = None,
         engine: Mapping[str, Any] | None = None,
+        nova: Mapping[str, Any] | None = None,
         racks: Mapping[str, str] | None = None,
         journal: str = "etcd",
         command: tuple[str, ...] = (),
@@ -48,7 +49,8 @@ class EngineProcess:
         self._command = command or (str(Path(sys.executable).with_name("vmhad-engine")),)
         self.process: subprocess.Popen[bytes] | None = None
         self._log_from = 0
-        self._write(facts, name, dict(POLICY) | dict(policy or {}), dict(engine or {}), dict(racks or {}), journal)
+        more = {"engine": dict(engine or {}), "nova": dict(nova or {})}
+        self._write(facts, name, dict(POLICY) | dict(policy or {}), more, dict(racks or {}), journal)
 
     def start(self) -> EngineProcess:
         """Returns when it owns what it may own, or at once watches on as a second engine."""
@@ -104,7 +106,7 @@ class EngineProcess:
         facts: Mapping[str, Any],
         name: str,
         policy: dict[str, Any],
-        engine: dict[str, Any],
+        more: dict[str, dict[str, Any]],
         racks: dict[str, str],
         journal: str,
     ) -> None:
@@ -129,14 +131,15 @@ class EngineProcess:
                 "etcd_endpoints": ",".join(facts["etcd"]),
                 "timeline_file": self.timeline_file,
             }
-            | engine,
+            | more["engine"],
             "nova": {
                 "auth_url": auth["auth_url"],
                 "username": auth["username"],
                 "password_file": self.folder / "nova-password",
                 "project_name": auth["project_name"],
                 "region_name": facts["region"],
-            },
+            }
+            | more["nova"],
             "nova_notifications": {"transport_urls": facts["transport_url"]},
             "power": {"credentials_file": self.folder / "bmc-credentials.yaml"},
         }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from etcd_trio import EtcdTrio
+from losing_api import LosingApi
 from trial import Trial
 
 from lab.cloud_lab import CloudLab
@@ -198,6 +199,33 @@ def test_rabbitmq_restarts(trial: Trial, mended: CloudLab) -> None:
     mended.command("start", "rabbitmq")
     trial.recovered(engine, "host01", 240.0)
     trial.assert_moved(ids, once=False)
+
+
+@pytest.fixture
+def losing(lab: CloudLab) -> Iterator[LosingApi]:
+    """nova-api behind a door that loses the answers to three evacuations: in the catalog as interface «admin»."""
+    compute = next(row["id"] for row in lab.identity("GET", "/services?type=compute")["services"])
+    listed = lab.identity("GET", f"/endpoints?service_id={compute}&interface=admin")["endpoints"]
+    endpoint, real = listed[0]["id"], listed[0]["url"]
+    with LosingApi(real, errors=2, silences=1) as api:
+        lab.identity("PATCH", f"/endpoints/{endpoint}", {"endpoint": {"url": api.url}})
+        try:
+            yield api
+        finally:
+            lab.identity("PATCH", f"/endpoints/{endpoint}", {"endpoint": {"url": real}})
+
+
+def test_nova_loses_its_answers(trial: Trial, losing: LosingApi) -> None:
+    """Two evacuations are accepted and answered with 500, one more is accepted and never answered. Each is looked for in
+    Nova's records before anything is sent again, so each VM has one record and none is sent twice."""
+    engine = trial.engine(nova={"interface": "admin", "timeout_s": 4.0})
+    ids = trial.lab.boot(5, host="host01")
+    slow_spawns(trial, 3.0)
+    trial.ready()
+    trial.hurt("cut", "host01")
+    trial.recovered(engine, "host01", 90.0)
+    assert len(set(losing.lost)) == 3, f"not all answers were lost: {losing.lost}"
+    trial.assert_moved(ids)
 
 
 def test_etcd_leader_dies(trial: Trial, trio: EtcdTrio) -> None:
