@@ -55,15 +55,16 @@ class Service:
 def open_store(settings: Settings) -> Store:
     """The journal's store. Raises ConfigError where it cannot be reached or opened."""
     engine = settings.engine
-    if engine.journal == "etcd":
-        store = _driver("vmhad.store", "etcd", list(engine.etcd_endpoints), engine.call_timeout_s)
-        place = "[engine] etcd_endpoints"
-    else:
-        try:
-            store = _driver("vmhad.store", "sqlite", engine.sqlite_path)
-        except Exception as error:
-            raise ConfigError(f"[engine] sqlite_path = {engine.sqlite_path} cannot be opened: {error}.") from None
-        place = "[engine] sqlite_path"
+    arguments, place = {
+        "etcd": ((list(engine.etcd_endpoints), engine.call_timeout_s), "[engine] etcd_endpoints"),
+        "sqlite": ((engine.sqlite_path,), f"[engine] sqlite_path = {engine.sqlite_path}"),
+    }[engine.journal]
+    try:
+        store = _driver("vmhad.store", engine.journal, *arguments)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{place} cannot be opened: {error}.") from None
     try:
         store.get("/vmhad/v1/hello")
     except Unanswered as error:

@@ -216,8 +216,8 @@ def losing(lab: CloudLab) -> Iterator[LosingApi]:
 
 
 def test_nova_loses_its_answers(trial: Trial, losing: LosingApi) -> None:
-    """Two evacuations are accepted and answered with 500, one more is accepted and never answered. Each is looked for in
-    Nova's records before anything is sent again, so each VM has one record and none is sent twice."""
+    """Two evacuations are accepted and answered with 500, one more is accepted and never answered. Each is looked for
+    in Nova's records before anything is sent again, so each VM has one record and none is sent twice."""
     engine = trial.engine(nova={"interface": "admin", "timeout_s": 4.0})
     ids = trial.lab.boot(5, host="host01")
     slow_spawns(trial, 3.0)
