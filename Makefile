@@ -1,5 +1,5 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo test lint unit cloud chaos bench bench-peer clean
+.PHONY: dev packages demo test lint unit sim cloud chaos bench bench-growth bench-peer clean
 PYTHON := .venv/bin/python
 
 dev: .venv/ready ## .venv with vmhad editable and its tools
@@ -20,7 +20,11 @@ lint: dev ## ruff, mypy --strict on the core, the layers
 	.ci/lint
 
 unit: dev ## the fast tests
-	$(PYTHON) -m pytest -n 4 --dist worksteal
+	$(PYTHON) -m pytest -n 6 --dist worksteal --ignore tests/sim
+
+sim: dev ## the simulated datacentre: its tests, and CI's share of its seeds
+	$(PYTHON) -m pytest -n 2 --dist worksteal tests/sim
+	.venv/bin/vmhad-sim seeds --count 300 --jobs 2
 
 cloud: dev packages ## the tests on a real small cloud
 	.ci/cloud-tests
@@ -30,6 +34,9 @@ chaos: dev packages ## every test on a real small cloud, the long and the rare o
 
 bench: dev packages ## measures recovery on the lab
 	$(PYTHON) tests/bench/run.py
+
+bench-growth: dev ## how a tick's cost and an engine's memory grow with the hosts
+	$(PYTHON) tests/bench/growth.py
 
 bench-peer: dev packages ## measures masakari on the same lab
 	$(PYTHON) lab/peer/masakari bench

@@ -249,7 +249,7 @@ BAD: list[tuple[str, Change, str]] = [
     ("no segments", whole({"segments": []}), r".*segments\.yaml: segments must be a list with at least one entry"),
     ("no hosts", whole({"segments": [{"name": "s", "hosts": []}]}), r".*segments\[0\]\.hosts must be a list with at least one entry"),
     ("segment twice", whole({"segments": [segment("s", "a"), segment("s", "b", first=2)]}), r".*segments\[1\]\.name repeats the segment 's'"),
-    ("unknown field", nested("rack", "r1"), HOST + r" has an unknown field 'rack'; known are bmc, domains, name"),
+    ("unknown field", nested("rack", "r1"), HOST + r" has an unknown field 'rack'; known are bmc, domains, inventory, name"),
     ("no bmc", nested("bmc", None), HOST + r" lacks the field 'bmc'"),
     ("no address", nested("bmc.address", None), HOST + r"\.bmc lacks the field 'address'"),
     ("password in the wrong file", nested("bmc.password", "x"), HOST + r"\.bmc has an unknown field 'password'; .*"),

@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 
-from vmhad.engine.book import Book, inherited, not_from_the_future, perhaps_sent
+from vmhad.engine.book import Book, inherited, not_from_the_future, perhaps_sent, worth_writing
 from vmhad.kernel.incident import Event, Incident, opened, turn
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb
@@ -60,3 +60,23 @@ def test_times_from_the_future_of_our_clock_become_now() -> None:
     step = not_from_the_future(evacuation(started_at=5000.0, not_before=90000.0), now=100.0)
     assert step.started_at == 100.0
     assert step.not_before <= 100.0 + 600.0
+
+
+def test_what_is_put_is_found_again_in_order() -> None:
+    book = Book(7, {one: opened(one, "s", one[0], 1.0, "dead") for one in ("b.1", "a.1")}, {})
+    assert [one.id for one in book.open_incidents()] == ["a.1", "b.1"]
+    ended = turn(book.incidents["b.1"], Event.DISMISSED, 2.0, "lives")
+    book.put([ended, opened("a.2", "s", "a", 3.0, "dead")], [evacuation(id="z", incident="a.1")])
+    book.put(steps=[evacuation(id="y", incident="a.1"), evacuation(id="x", incident="b.1")])
+    assert [one.id for one in book.open_incidents()] == ["a.1", "a.2"]
+    assert [one.id for one in book.steps_of(book.incidents["a.1"])] == ["y", "z"]
+    assert {one.id for one in book.evacuations()} == {"y", "z"}
+    book.put(steps=[evacuation(id="y", incident="a.1", attempt=2)])
+    assert [one.attempt for one in book.steps_of(book.incidents["a.1"])] == [2, 1]
+
+
+def test_only_a_new_time_to_look_again_is_not_worth_writing() -> None:
+    incident = proven(at=3.0)
+    assert not worth_writing(incident, replace(incident, wake_at=99.0))
+    for changes in ({"held": "why"}, {"proof": None}, {"round": 9}, {"because": "else"}, {"turns": ()}):
+        assert worth_writing(incident, replace(incident, **changes))  # type: ignore[arg-type]

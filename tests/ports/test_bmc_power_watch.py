@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The power watch: its pace, its haste when asked or when a host is off, and what hung BMCs may cost the others."""
+"""The power watch in its threads: its pace, and what hung BMCs may cost the others. The contract of the port is
+test_power_watch_contract.py."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from ipmi_sim import IpmiSim, present
+from rack import Rack, RackReader
 
 from vmhad.drivers.clock import SystemClock
 from vmhad.drivers.power.ipmi import Ipmi
@@ -17,50 +18,6 @@ from vmhad.drivers.watch.bmc_power import BmcPowerWatch
 from vmhad.kernel.signal import Channel, Reading, Signal
 
 ON, OFF, UNKNOWN = Reading.ON, Reading.OFF, Reading.UNKNOWN
-
-
-class Rack:
-    """Hosts whose power and whose BMCs' moods a test sets. Counts reads and how many were under way at once."""
-
-    def __init__(self, hosts: Sequence[str]) -> None:
-        self.power = dict.fromkeys(hosts, ON)
-        self.hung = dict.fromkeys(hosts, False)
-        self.release = threading.Event()
-        self.began: dict[str, list[float]] = {host: [] for host in hosts}
-        self.under_way: dict[str, int] = dict.fromkeys(hosts, 0)
-        self.most = 0
-        self.doubled = False
-        self.closed = 0
-        self._lock = threading.Lock()
-
-    def open(self, host: str) -> RackReader:
-        return RackReader(self, host)
-
-    def read(self, host: str) -> tuple[Reading, str]:
-        with self._lock:
-            self.began[host].append(time.monotonic())
-            self.under_way[host] += 1
-            self.doubled |= self.under_way[host] > 1
-            self.most = max(self.most, sum(self.under_way.values()))
-        try:
-            if self.hung[host]:
-                self.release.wait(1.5)
-                return UNKNOWN, "no answer"
-            return self.power[host], f"power {self.power[host]}"
-        finally:
-            with self._lock:
-                self.under_way[host] -= 1
-
-
-class RackReader:
-    def __init__(self, rack: Rack, host: str) -> None:
-        self._rack, self._host = rack, host
-
-    def read(self) -> tuple[Reading, str]:
-        return self._rack.read(self._host)
-
-    def close(self) -> None:
-        self._rack.closed += 1
 
 
 class Watched:
@@ -120,31 +77,6 @@ def test_every_host_is_read_at_the_pace(start: Start) -> None:
     assert not rack.doubled and rack.most <= 4
 
 
-def test_at_is_when_the_read_began(start: Start) -> None:
-    rack = Rack(["h"])
-    rack.hung["h"] = True
-    before = SystemClock().now()
-    seen = start(rack, interval_s=10.0)
-    seen.until(lambda: bool(rack.began["h"]))
-    asked = SystemClock().now()
-    time.sleep(0.2)
-    rack.release.set()
-    seen.until(lambda: bool(seen.of("h")))
-    signal = seen.of("h")[0]
-    assert before <= signal.at <= asked
-    assert (signal.reading, signal.life) == (UNKNOWN, False)
-
-
-def test_off_is_read_twice_apart_without_being_asked(start: Start) -> None:
-    rack = Rack(["h"])
-    rack.power["h"] = OFF
-    seen = start(rack, interval_s=30.0)
-    seen.until(lambda: len(seen.of("h", OFF)) >= 2, 2.0)
-    first, second = seen.of("h", OFF)[:2]
-    assert 0.8 <= second.at - first.at <= 1.0
-    assert not first.life
-
-
 def test_off_after_on_is_read_again_soon_each_time_it_begins(start: Start) -> None:
     rack = Rack(["h"])
     seen = start(rack, interval_s=0.5, again_s=0.1)
@@ -169,19 +101,6 @@ def test_look_jumps_the_queue_and_reads_once_more(start: Start) -> None:
     seen.said.clear()
     time.sleep(0.5)
     assert not seen.of("b"), "twice, and then at its own pace again"
-
-
-def test_look_during_a_read_leads_to_a_newer_one(start: Start) -> None:
-    rack = Rack(["h"])
-    rack.hung["h"] = True
-    seen = start(rack, interval_s=30.0, again_s=0.2)
-    seen.until(lambda: bool(rack.began["h"]))
-    asked = seen.clock.now()
-    seen.watch.look(["h"])
-    rack.hung["h"] = False
-    rack.release.set()
-    seen.until(lambda: len(seen.of("h")) >= 3, 2.0)
-    assert seen.of("h")[0].at < asked < seen.of("h")[1].at
 
 
 def test_hung_bmcs_do_not_delay_the_others(start: Start) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's clock wakes and never jumps; its workers hand back every end, once, and never run one name twice."""
+"""What only real threads can get wrong; the contract of both ports is test_workers_contract.py."""
 
 from __future__ import annotations
 

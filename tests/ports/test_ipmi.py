@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPMI against a real BMC in software, in all the ways in which a BMC can fail to be an answer."""
+"""IPMI against a real BMC in software, in all the ways in which one can fail to be an answer: what is the driver's own.
+The contract of the port is test_power_contract.py."""
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from between import GARBAGE, Between, Reply, deaf_after_the_command
 from ipmi_sim import GUID, PASSWORD, IpmiSim, free_udp_port, present
 
 from vmhad.drivers.power.ipmi import Bmc, Ipmi
@@ -24,7 +24,6 @@ pytestmark = pytest.mark.skipif(not present(), reason="ipmi_sim is not installed
 
 REVERSED_GUID = bytes.fromhex(GUID)[::-1].hex()
 SMBIOS_GUID = str(uuid.UUID(bytes_le=bytes.fromhex(GUID)))
-Reply = Callable[[bytes], bytes | None]
 
 
 @pytest.fixture
@@ -39,43 +38,6 @@ def sim(tmp_path: Path) -> Iterator[IpmiSim]:
 
 def power(bmc: Bmc, timeout_s: float = 5.0, asf_ping: bool = False) -> Ipmi:
     return Ipmi({"h": bmc}, timeout_s, asf_ping)
-
-
-class Between:
-    """A UDP server that answers by reply; with a BMC behind it, what reply lets through goes on to the BMC."""
-
-    def __init__(self, reply: Reply, behind: int = 0) -> None:
-        self._reply, self._behind = reply, behind
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.settimeout(0.05)
-        self.port = int(self._socket.getsockname()[1])
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-
-    def __enter__(self) -> Between:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join(5)
-        self._socket.close()
-
-    def _serve(self) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as onward:
-            onward.settimeout(0.5)
-            while not self._over.is_set():
-                try:
-                    packet, client = self._socket.recvfrom(4096)
-                except TimeoutError:
-                    continue
-                answer = self._reply(packet)
-                if answer is None and self._behind:
-                    onward.sendto(packet, ("127.0.0.1", self._behind))
-                    answer = onward.recv(4096)
-                if answer:
-                    self._socket.sendto(answer, client)
 
 
 def test_read_off_on(sim: IpmiSim) -> None:
@@ -180,16 +142,6 @@ def test_nobody_there() -> None:
     assert time.monotonic() - began < 1.0
 
 
-GARBAGE: dict[str, Reply] = {
-    "one byte": lambda packet: b"\x06",
-    "noise": lambda packet: os.urandom(60),
-    "echo": lambda packet: packet,
-    "zeroes": lambda packet: bytes(64),
-    "rmcp and noise": lambda packet: bytes.fromhex("0600ff07") + os.urandom(40),
-    "text": lambda packet: b"HTTP/1.1 400 Bad Request\r\n\r\n",
-}
-
-
 @pytest.mark.parametrize("reply", GARBAGE.values(), ids=GARBAGE)
 def test_garbage(reply: Reply) -> None:
     with Between(reply) as server:
@@ -233,30 +185,10 @@ def test_a_suite_that_is_met_with_silence_leads_to_the_next(sim: IpmiSim) -> Non
 
 def test_an_answer_lost_after_the_command_is_unanswered(sim: IpmiSim) -> None:
     """The host is off by then; nobody may call that refused."""
-
-    lost = threading.Event()
-
-    def reply(packet: bytes) -> bytes | None:
-        if lost.is_set():
-            return b""
-        # Encrypted and authenticated payloads begin once the session stands: privilege first, then the command.
-        if packet[4:6] == b"\x06\xc0":
-            seen.append(packet)
-            if len(seen) == 2:
-                lost.set()
-                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as onward:
-                    onward.settimeout(1.0)
-                    onward.sendto(packet, ("127.0.0.1", sim.port))
-                    onward.recv(4096)
-                return b""
-        return None
-
-    seen: list[bytes] = []
-    with Between(reply, sim.port) as server:
+    with Between(deaf_after_the_command(sim.port), sim.port) as server:
         ipmi = power(Bmc("127.0.0.1", server.port, "admin", PASSWORD), timeout_s=2.0)
         with pytest.raises(Unanswered):
             ipmi.off("h")
-    assert lost.is_set()
     assert sim.commands() == ["0"] and not sim.is_on
 
 

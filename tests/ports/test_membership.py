@@ -1,53 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines see each other, share the segments, come back when they were lost, and claim all when they see nothing."""
+"""What of membership is tooz's and etcd's own affair; the contract of the port is test_membership_contract.py."""
 
 from __future__ import annotations
 
-import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from loopback import free_port
 
 from vmhad.drivers.membership.tooz_ring import ToozMembership, endpoint_urls
 
 SEGMENTS = [f"segment-{number}" for number in range(40)]
 LEASE_S = 2.0
 Join = Callable[..., ToozMembership]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """host:port of a real etcd."""
-    if shutil.which("etcd") is None:
-        pytest.skip("etcd is not installed")
-    port, peer = free_port(), free_port()
-    where = tmp_path_factory.mktemp("etcd")
-    client, peers = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer}"
-    process = subprocess.Popen(
-        ["etcd", "--data-dir", str(where / "data"), "--listen-client-urls", client, "--advertise-client-urls", client,
-         "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", f"default={peers}"],
-        stdout=(where / "log").open("ab"), stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        until = time.monotonic() + 15
-        while b"ready to serve client requests" not in (where / "log").read_bytes():
-            assert process.poll() is None and time.monotonic() < until, (where / "log").read_text()[-2000:]
-            time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait(10)
 
 
 @pytest.fixture(params=["file", "etcd"])
@@ -84,13 +53,6 @@ def owned(member: ToozMembership) -> set[str]:
     return {segment for segment in SEGMENTS if member.should_own(segment)}
 
 
-def test_one_engine_owns_all(url: str, join: Join) -> None:
-    one = join(url, "one")
-    one.beat()
-    until_seen([one], one, [b"one"], 5)
-    assert owned(one) == set(SEGMENTS)
-
-
 def test_three_share_without_overlap_and_take_over(url: str, join: Join) -> None:
     engines = [join(url, name) for name in ("a", "b", "c")]
     for engine in engines:
@@ -104,17 +66,6 @@ def test_three_share_without_overlap_and_take_over(url: str, join: Join) -> None
         until_seen(engines[:2], engine, [b"a", b"b"], 5)
     assert owned(engines[0]) | owned(engines[1]) == set(SEGMENTS)
     assert shares[0] <= owned(engines[0]), "what an engine owned stays with it"
-
-
-def test_an_engine_that_does_not_beat_drops_out_and_comes_back(url: str, join: Join) -> None:
-    alive, hung = join(url, "alive"), join(url, "hung")
-    until_seen([alive, hung], alive, [b"alive", b"hung"], 10)
-    until_seen([alive], alive, [b"alive"], LEASE_S * 4)
-    assert owned(alive) == set(SEGMENTS)
-    assert owned(hung) == set(SEGMENTS), "its view has grown old: it cannot tell"
-    until_seen([alive, hung], alive, [b"alive", b"hung"], 10)
-    until_seen([alive, hung], hung, [b"alive", b"hung"], 10)
-    assert owned(alive).isdisjoint(owned(hung))
 
 
 def test_a_second_life_takes_its_name_back(url: str, join: Join) -> None:

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from keystoneauth1.noauth import NoAuth
+from stand_in import Answer, StandIn, running
 
 from vmhad.drivers.compute.nova import NovaCompute
 from vmhad.drivers.compute.rooms import NO_LIMIT, room_of
@@ -20,71 +19,12 @@ from vmhad.kernel.cloud import Room, ServerState
 from vmhad.ports import Refused, Unanswered
 
 ROW = {"id": "a", "OS-EXT-SRV-ATTR:host": "host01", "OS-EXT-STS:vm_state": "active"}
-Answer = tuple[int, bytes]
-
-
-class StandIn(ThreadingHTTPServer):
-    """A Nova whose next answers are set by the test: answer(method, path) -> (status, body)."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Talk)
-        self.answer: Callable[[str, str], Answer] = lambda method, path: (200, b"{}")
-        self.asked: list[tuple[str, str]] = []
-        self.delay_s = 0.0
-        self.released = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v2.1"
-
-    def versions(self) -> bytes:
-        """Nova's version document."""
-        link = {"rel": "self", "href": self.url}
-        version = {"id": "v2.1", "status": "CURRENT", "version": "2.104", "min_version": "2.1", "links": [link]}
-        return json.dumps({"version": version}).encode()
-
-
-class Talk(BaseHTTPRequestHandler):
-    """One connection to the stand-in; kept alive."""
-
-    protocol_version = "HTTP/1.1"
-    server: StandIn
-
-    def _answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.path in ("", "/", "/v2.1", "/v2.1/"):
-            status, body = 200, self.server.versions()
-        else:
-            self.server.asked.append((self.command, self.path))
-            if self.server.delay_s:
-                self.server.released.wait(self.server.delay_s)
-            status, body = self.server.answer(self.command, self.path)
-        if status == 0:
-            self.close_connection = True
-            return
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = do_PUT = _answer
-
-    def log_message(self, *arguments: Any) -> None:
-        """Quiet."""
 
 
 @pytest.fixture
 def peer() -> Iterator[StandIn]:
-    server = StandIn()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield server
-    server.released.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,28 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine may die at any port call: the story ends the same way. A thinned sweep; `vmhad-sim sweep` runs it whole."""
+"""An engine may die at any port call: every story ends the same way. Thinned; `vmhad-sim sweep` runs it whole."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from vmhad.sim.sweep import sweep
+from vmhad.cmd import sim
+from vmhad.sim.sweep import DIFFERS, sweep
 
-STORIES = Path(__file__).parents[1] / "stories"
-SWEPT = {
-    "anti_affinity_serialised": 23,
-    "cut_moves_four_vms": 13,
-    "error_vm_that_was_stopped_stays_stopped": 31,
-    "hang_fenced_first": 31,
-    "hard_affinity_moved_as_one": 23,
-    "lost_answer_is_not_sent_twice": 17,
-    "return_lifts_the_fence_last": 29,
-    "target_hangs_while_receiving": 37,
-}
+STORIES = sorted((Path(__file__).parents[1] / "stories").glob("*.txt"))
+# How many calls of each story are died at, before and after.
+CALLS = 2
 
 
-@pytest.mark.parametrize(("story", "every"), sorted(SWEPT.items()))
-def test_a_death_at_any_call_is_harmless(story: str, every: int) -> None:
-    falls = list(sweep(STORIES / f"{story}.txt", every))
-    assert not falls, "\n".join(f"killed at call {fall.call}: {fall.why}" for fall in falls)
+@pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
+def test_a_death_at_any_call_is_harmless(path: Path) -> None:
+    swept = sweep(path, calls_max=CALLS)
+    assert not swept.falls, "\n".join(f"killed {f.death.when} call {f.death.call}: {f.why}" for f in swept.falls)
+
+
+def test_few_stories_may_end_otherwise() -> None:
+    excused = [path.stem for path in STORIES if DIFFERS in path.read_text()]
+    assert len(excused) <= 12, excused
+
+
+def test_a_death_that_does_harm_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody may fence h1 after 5 s here, which only one who takes over does."""
+    story = tmp_path / "forbidden.txt"
+    story.write_text(
+        "# It is fenced in time.\nsegment east\nhost h1 h2 h3\nvm a on h1\nrun 5s\ncut h1\nrun 3.5s silently\n"
+        "forbid h1 that is too late\nrun 60s silently\nshow vms\n"
+    )
+    assert sim.main(["sweep", str(story), "--every", "5", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["stories"] == 1 and told["crash_points"] > 10
+    assert 0 < told["failures"] == len(told["failed"]) and "too late" in told["failed"][0]["why"]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """vmhad-manage: what an operator asks of the journal, and leaves in it as an order for the segment's owner.
 
-It needs no running engine and calls none: orders are values in the journal, which the owner reads within seconds.
+It needs no running engine and calls none: orders are values in the journal, which the owner reads within seconds. An
+export of the topology asks Nova and Placement instead, and changes nothing.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from vmhad.conf.load import load
+from vmhad.cmd.topology import add_topology, export
+from vmhad.conf.load import load, policy_defaults
 from vmhad.conf.settings import ConfigError, Settings
 from vmhad.journal.journal import Journal
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.step import Step, Verb
-from vmhad.ports import Conflict, Unanswered
+from vmhad.ports import Conflict, Refused, Unanswered
 from vmhad.wiring import open_store
 
 PAUSE_MINUTES_MAX = 43200.0
@@ -29,10 +31,13 @@ PAUSE_MINUTES_MAX = 43200.0
 def main() -> int:
     told = _arguments(sys.argv[1:])
     try:
-        settings = load([word for path in told.config_file for word in ("--config-file", path)])
+        words = [word for path in told.config_file for word in ("--config-file", path)]
+        settings = load(words)
+        if told.noun == "topology":
+            return export(settings, policy_defaults(words), told)
         journal = Journal(open_store(settings))
         return int(told.run(journal, settings, told))
-    except (ConfigError, Unanswered, Conflict) as error:
+    except (ConfigError, Unanswered, Refused, Conflict) as error:
         print(f"vmhad-manage: {error}", file=sys.stderr)
         return 2
 
@@ -108,7 +113,7 @@ def _time(at: float) -> str:
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="vmhad-manage", description="Incidents and orders, through the journal.")
+    parser = argparse.ArgumentParser(prog="vmhad-manage", description="Incidents and orders; the topology.")
     parser.add_argument("--config-file", action="append", default=[], help="as for vmhad-engine")
     nouns = parser.add_subparsers(dest="noun", required=True)
     incidents = nouns.add_parser("incident", help="what failed and what was done").add_subparsers(required=True)
@@ -132,6 +137,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         if kind is OrderKind.PAUSE:
             one.add_argument("--minutes", type=float, default=60.0, help="a pause ends by itself (default: 60)")
         one.set_defaults(run=give_order, kind=kind)
+    add_topology(nouns)
     return parser.parse_args(words)
 
 

@@ -57,6 +57,11 @@ def parse(args: Sequence[str]) -> cfg.ConfigOpts:
     return conf
 
 
+def policy_defaults(args: Sequence[str]) -> Policy:
+    """What [policy] says for every segment; nothing else of the configuration need be complete. Raises ConfigError."""
+    return checked(_policy(parse(args)), "[policy]")
+
+
 def settings(conf: cfg.ConfigOpts) -> Settings:
     """Raises ConfigError."""
     engine = _engine(conf)

@@ -23,6 +23,8 @@ from vmhad.kernel.topology import Host, Segment
 
 SEGMENTS_OPTION = "[engine] segments_file"
 CREDENTIALS_OPTION = "[power] credentials_file"
+# What an export adds for rehearsals; an engine asks Nova for it and never reads it here.
+EXPORTED_PARTS = ("exported", "servers", "groups")
 # Names become parts of journal keys.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 GUID = re.compile(r"[0-9a-f]{32}")
@@ -42,7 +44,8 @@ class SegmentsFile:
 
 def load_segments(path: str, credentials_path: str, defaults: Policy) -> SegmentsFile:
     """Raises ConfigError."""
-    top = Field(path, "", parse(read_text(path, SEGMENTS_OPTION), path, SEGMENTS_OPTION)).mapping(["segments"])
+    document = parse(read_text(path, SEGMENTS_OPTION), path, SEGMENTS_OPTION)
+    top = Field(path, "", document).mapping(["segments"], EXPORTED_PARTS)
     passwords = _passwords(credentials_path)
     segments: dict[str, Segment] = {}
     policies: dict[str, Policy] = {}
@@ -50,7 +53,7 @@ def load_segments(path: str, credentials_path: str, defaults: Policy) -> Segment
     at_home: dict[str, str] = {}
     for entry in top["segments"].items():
         fields = entry.mapping(["name", "hosts"], ["policy"])
-        name = _name(fields["name"])
+        name = name_of(fields["name"])
         if name in segments:
             raise fields["name"].wrong(f"repeats the segment {name!r}")
         hosts = []
@@ -98,15 +101,18 @@ def _policy_value(option: cfg.Opt, field: Field) -> Any:
 
 
 def _host(entry: Field, passwords: Mapping[str, str], credentials_path: str) -> tuple[Host, BmcAccess]:
-    fields = entry.mapping(["name", "bmc"], ["domains"])
-    name = _name(fields["name"])
-    domains = {}
-    if "domains" in fields:
-        domains = {kind: domain.text() for kind, domain in fields["domains"].entries().items()}
-    password = passwords.get(name, passwords.get("default"))
+    fields = entry.mapping(["name", "bmc"], ["domains", "inventory"])
+    host = host_of(fields)
+    password = passwords.get(host.name, passwords.get("default"))
     if password is None:
-        raise ConfigError(f"{CREDENTIALS_OPTION}: {credentials_path} has no password for {name!r} and no default.")
-    return Host(name, domains), _bmc(fields["bmc"], password)
+        raise ConfigError(f"{CREDENTIALS_OPTION}: {credentials_path} has no password for {host.name!r} and no default.")
+    return host, _bmc(fields["bmc"], password)
+
+
+def host_of(fields: Mapping[str, Field]) -> Host:
+    """A host by its name and domains; its other fields are for others to read. Raises ConfigError."""
+    domains = fields["domains"].entries() if "domains" in fields else {}
+    return Host(name_of(fields["name"]), {kind: domain.text() for kind, domain in domains.items()})
 
 
 def _bmc(entry: Field, password: str) -> BmcAccess:
@@ -137,7 +143,7 @@ def _refuse_shared_bmc(entry: Field, bmc: BmcAccess, others: Mapping[str, BmcAcc
             raise entry.wrong(f"has a BMC with the guid {bmc.guid}, which is that of {host!r}")
 
 
-def _name(field: Field) -> str:
+def name_of(field: Field) -> str:
     name = field.text()
     if not NAME.fullmatch(name):
         raise field.wrong("may have letters, digits, '.', '_' and '-' only")

@@ -108,6 +108,14 @@ class Field:
             raise self.wrong("must be a text that is not empty (in quotes if it looks like a number)")
         return self.value
 
+    def truth(self) -> bool:
+        if not isinstance(self.value, bool):
+            raise self.wrong("must be true or false")
+        return self.value
+
+    def texts(self) -> tuple[str, ...]:
+        return tuple(one.text() for one in self.items())
+
     def number(self, least: int, most: int) -> int:
         if isinstance(self.value, bool) or not isinstance(self.value, int) or not least <= self.value <= most:
             raise self.wrong(f"must be a whole number from {least} to {most}")

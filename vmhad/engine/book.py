@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 
+from vmhad.journal.journal import SegmentRecord
 from vmhad.kernel.cloud import Fallen, Inventory, Server
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
@@ -17,13 +19,15 @@ from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 WAIT_MAX_S = 600.0
 # A VM that falls whenever it is started is left alone after this many times in this long.
 STARTS_MAX = 3
+_NEWS = attrgetter(*(one.name for one in fields(Incident) if one.name != "wake_at"))
 YEAR_9999 = 253402300799.0
 STARTS_WINDOW_S = 1800.0
 
 
 @dataclass
 class Book:
-    """incidents, steps: as committed, by id, plus soft observations. epoch: the one it was loaded under."""
+    """incidents, steps: as committed, by id, plus soft observations; changed only through put. epoch: the one it was
+    loaded under. fallen: host -> those of its VMs that Nova switched off."""
 
     epoch: int
     incidents: dict[str, Incident]
@@ -31,6 +35,24 @@ class Book:
     inventories: dict[str, Inventory] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()
     fallen: dict[str, Fallen] = field(default_factory=dict)
+    _open: tuple[Incident, ...] = ()
+    _of: dict[str, dict[str, Step]] = field(default_factory=dict)
+    _in_order: dict[str, tuple[Step, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.put(tuple(self.incidents.values()), tuple(self.steps.values()))
+
+    def put(self, incidents: Iterable[Incident] = (), steps: Iterable[Step] = ()) -> None:
+        """Takes these in place of what is here of them."""
+        for step in steps:
+            self.steps[step.id] = step
+            self._of.setdefault(step.incident, {})[step.id] = step
+            self._in_order.pop(step.incident, None)
+        changed = {one.id: one for one in incidents}
+        if changed:
+            self.incidents.update(changed)
+            open_now = {one.id: one for one in (*self._open, *changed.values()) if self.incidents[one.id].is_open}
+            self._open = tuple(self.incidents[key] for key in sorted(open_now))
 
     def worth_starting(self, host: str, now: float) -> tuple[Server, ...]:
         """The fallen VMs of a host, without those that were started again and again and fell each time."""
@@ -42,50 +64,53 @@ class Book:
         return sum(one.state is StepState.DONE and one.ended_at > now - STARTS_WINDOW_S for one in mine)
 
     def open_incidents(self) -> tuple[Incident, ...]:
-        return tuple(self.incidents[key] for key in sorted(self.incidents) if self.incidents[key].is_open)
+        """By id."""
+        return self._open
 
     def steps_of(self, incident: Incident) -> tuple[Step, ...]:
-        return tuple(self.steps[key] for key in sorted(self.steps) if self.steps[key].incident == incident.id)
+        """By id."""
+        if incident.id not in self._in_order:
+            steps = self._of.get(incident.id, {})
+            self._in_order[incident.id] = tuple(steps[key] for key in sorted(steps))
+        return self._in_order[incident.id]
 
     def take(self, outcome: Outcome) -> None:
         """An observation changes no state by itself, so it may stand in memory before anything is written."""
         step = self.steps.get(outcome.step)
         if step is not None:
-            self.steps[step.id] = record(step, outcome)
+            self.put(steps=[record(step, outcome)])
+
+    def take_fallen(self, fallen: Fallen) -> None:
+        self.fallen.pop(fallen.host, None)
+        if fallen.servers:
+            self.fallen[fallen.host] = fallen
 
     def carry_over(self, old: Book) -> None:
         """What this very process did and saw in steps that the journal still has as it knew them."""
         for step in old.steps.values():
             mine = self.steps.get(step.id)
             if mine is not None and (mine.state, mine.attempt) == (StepState.STARTED, step.attempt):
-                self.steps[step.id] = replace(mine, acts=step.acts, acted_at=step.acted_at, observed=step.observed)
+                self.put(steps=[replace(mine, acts=step.acts, acted_at=step.acted_at, observed=step.observed)])
         for incident in old.incidents.values():
             mine_now = self.incidents.get(incident.id)
             was_inherited = incident.proof is not None and incident.proof.at == 0.0
             if was_inherited and mine_now is not None and mine_now.round == incident.round:
-                self.incidents[incident.id] = inherited(mine_now)
+                self.put([inherited(mine_now)])
         self.inventories = dict(old.inventories)
 
-    def elsewhere(self, incident: Incident) -> tuple[Step, ...]:
-        """The evacuations of all other open incidents."""
-        others = {one.id for one in self.open_incidents() if one.id != incident.id}
-        return tuple(step for step in self.steps.values() if step.incident in others and step.verb is Verb.EVACUATE)
+    def evacuations(self) -> Iterator[Step]:
+        """Those of the open incidents; the oldest incident's first."""
+        for incident in sorted(self._open, key=lambda one: (one.opened_at, one.id)):
+            for step in self._of.get(incident.id, {}).values():
+                if step.verb is Verb.EVACUATE:
+                    yield step
 
-    def claimed(self) -> Mapping[str, str]:
-        """Server id -> the open incident that is evacuating it; once it has arrived it is free for its new host's."""
-        open_ids = {incident.id for incident in self.open_incidents()}
-        return {
-            step.subject: step.incident
-            for step in self.steps.values()
-            if step.verb is Verb.EVACUATE and step.incident in open_ids and step.is_open
-        }
-
-    def proofs(self, life: Mapping[str, float]) -> Mapping[str, Proof]:
-        """The proofs that hold, by host. life: host -> its newest sign of life."""
+    def proofs(self, life: Callable[[str], float]) -> Mapping[str, Proof]:
+        """The proofs that hold, by host. life: a host's newest sign of life."""
         return {
             one.host: one.proof
-            for one in self.open_incidents()
-            if one.proof is not None and holds(one.proof, one.round, life.get(one.host, 0.0))
+            for one in self._open
+            if one.proof is not None and holds(one.proof, one.round, life(one.host))
         }
 
     def pause(self, host: str, now: float) -> str:
@@ -109,14 +134,36 @@ class Book:
         ]
 
     def orders_for(self, incident: Incident) -> frozenset[str]:
+        if not self.orders:
+            return frozenset()
         return frozenset(
             one.kind for one in self.orders if one.host == incident.host and one.kind in ("retry", "close")
         )
 
 
+def loaded(record: SegmentRecord, epoch: int, dropped: Book | None, now: float) -> Book:
+    """The book as the journal has it. dropped: what this process had of the segment before it was read again."""
+    if dropped is not None and dropped.epoch == epoch:
+        steps = [not_from_the_future(one, now) for one in record.steps]
+        book = Book(epoch, {one.id: one for one in record.incidents}, {one.id: one for one in steps})
+        book.carry_over(dropped)
+        return book
+    steps = [perhaps_sent(not_from_the_future(one, now), now) for one in record.steps]
+    incidents = [inherited(_not_begun_later(one, now)) for one in record.incidents]
+    return Book(epoch, {one.id: one for one in incidents}, {one.id: one for one in steps})
+
+
 def inherited(incident: Incident) -> Incident:
     """An incident of another engine's time. Any life that we see came after its proof, whatever its clock said."""
     return replace(incident, proof=replace(incident.proof, at=0.0)) if incident.proof else incident
+
+
+def _not_begun_later(incident: Incident, now: float) -> Incident:
+    """As with steps: another clock may have run ahead of ours, and a pause since its last turn would never end."""
+    if all(one.at <= now for one in incident.turns):
+        return incident
+    turns = tuple(replace(one, at=min(one.at, now)) for one in incident.turns)
+    return replace(incident, turns=turns, opened_at=min(incident.opened_at, now))
 
 
 def perhaps_sent(step: Step, now: float) -> Step:
@@ -140,7 +187,7 @@ def not_from_the_future(step: Step, now: float) -> Step:
 
 def worth_writing(old: Incident | None, new: Incident) -> bool:
     """A new time to look again is no news."""
-    return old is None or replace(new, wake_at=old.wake_at) != old
+    return old is None or _NEWS(old) != _NEWS(new)
 
 
 def steps_worth_writing(old: Mapping[str, Step], new: Iterable[Step]) -> tuple[Step, ...]:

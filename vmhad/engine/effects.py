@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vmhad.engine.world import World
+from vmhad.engine.world import Departures, World
 from vmhad.guards.hosts.settle import IDLE
 from vmhad.kernel.cloud import ARRIVED, BROKEN, ComputeService, Migration, Server, ServerState
 from vmhad.kernel.signal import Reading
@@ -82,7 +82,7 @@ def _probe_enabled(step: Step, level: ComputeService | None) -> Probed:
 
 
 def _look_lift(world: World, step: Step) -> tuple[ComputeService | None, tuple[Migration, ...]]:
-    return world.compute.service(step.subject), world.departures(step.subject, world.clock.now())[1]
+    return world.compute.service(step.subject), world.departures(step.subject, world.clock.now()).evacuations
 
 
 def _probe_lifted(step: Step, level: tuple[ComputeService | None, tuple[Migration, ...]]) -> Probed:
@@ -96,21 +96,22 @@ def _probe_lifted(step: Step, level: tuple[ComputeService | None, tuple[Migratio
     return Answer.NOT_SO, "forced_down", "clean, still forced down"
 
 
-def _look_departures(world: World, step: Step) -> tuple[tuple[Server, ...], tuple[Migration, ...]]:
-    """A first act may rest on what the plan was made from, if that was read just before it was STARTED."""
-    return world.departures(step.incident.rpartition(".")[0], step.started_at - JUST_BEFORE_S if not step.acts else 0.0)
+def _look_departures(world: World, step: Step) -> Departures:
+    """A first attempt may rest on what the plan was made from, read just before it was STARTED. A later one is looked
+    for again first: the request before it may have arrived late."""
+    host, fresh_s = step.incident.rpartition(".")[0], JUST_BEFORE_S if step.attempt == 1 else 0.0
+    return world.departures(host, 0.0 if step.acts else step.started_at - fresh_s)
 
 
-def _probe_evacuated(step: Step, level: tuple[tuple[Server, ...], tuple[Migration, ...]]) -> Probed:
+def _probe_evacuated(step: Step, level: Departures) -> Probed:
     """Done = an evacuation of this incident is done *and* the server has left the host. The reading: «id status».
 
     Nova may finish the attempt under the record of an earlier one that was given up (it takes the oldest accepted one),
     and a late twin may fail after the first has landed: so once the server has left, any record that is done will do.
     """
-    servers, migrations = level
-    server = next((one for one in servers if one.id == step.subject), None)
+    server = next((one for one in level.servers if one.id == step.subject), None)
     known, given_up = (step.args.get(key, "").split(",") for key in ("known", "given_up"))
-    ours = [one for one in migrations if one.server == step.subject and one.id not in known]
+    ours = [one for one in level.evacuations if one.server == step.subject and one.id not in known]
     if server is None:
         return _departed(ours)
     pending = [one for one in ours if one.id not in given_up]
@@ -120,7 +121,7 @@ def _probe_evacuated(step: Step, level: tuple[tuple[Server, ...], tuple[Migratio
     if all(one.status in BROKEN for one in pending):
         why = server.fault or f"Nova's migration ended in {newest.status}"
         return Answer.FAILED, f"{newest.id} {newest.status}", why
-    if not server.task_state:
+    if level.is_listed and not server.task_state:
         return Answer.NOT_YET, f"{newest.id} {IDLE}", f"Nova does nothing with it: {server.fault or server.state.value}"
     text = f"evacuating to {newest.target or 'a host of the scheduler'}: {newest.status}"
     return Answer.NOT_YET, f"{newest.id} {newest.status}", text

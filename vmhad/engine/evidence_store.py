@@ -3,73 +3,159 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
-from vmhad.guards.hosts.judge import judge
-from vmhad.kernel.evidence import Evidence, Seen, weigh
+from vmhad.guards.hosts.judge import healthy_until, judge
+from vmhad.kernel.evidence import Evidence, Seen, freshens, repeats, weigh
 from vmhad.kernel.policy import Policy
-from vmhad.kernel.signal import Channel
+from vmhad.kernel.signal import Channel, Signal
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement, Verdict
-from vmhad.ports import Nudges, Watch
+from vmhad.ports import Nudge, Nudges, Watch
 
 # A host under suspicion is looked at again this often, instead of at the watch's own pace.
 LOOK_EVERY_S = 0.9
 # The notification that a server was switched off, by its user or by Nova itself.
 POWERED_OFF = "instance.power_off.end"
 ABOUT_HOSTS = ("service.", "libvirt.")
+# A host is heard again before its nova-compute has looked for its guests, and the notification of those it found gone
+# may be lost: so it is asked about them this long after its return.
+FALLEN_LOOKS_S = (0.0, 10.0, 30.0, 90.0)
+
+
+@dataclass
+class Judged:
+    """A segment's verdicts as they stand. unwell: the hosts whose verdict is not HEALTHY, judged anew every time.
+
+    good_until: until then every HEALTHY stands unless another reading comes. verdicts is replaced, never changed: it is
+    kept in cases.
+    """
+
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    unwell: set[str] = field(default_factory=set)
+    good_until: float = -inf
 
 
 @dataclass
 class EvidenceStore:
+    """hosts: ask of(), not this: what only freshens is weighed when somebody asks, the newest for all before it."""
+
     watches: Sequence[Watch]
     nudges: Sequence[Nudges]
     hosts: dict[str, Evidence] = field(default_factory=dict)
+    _fresh: dict[str, dict[Channel, Signal]] = field(default_factory=dict)
+    _judged: dict[str, Judged] = field(default_factory=dict)
+    _news: set[str] = field(default_factory=set)
+    _back: set[str] = field(default_factory=set)
     _fallen_hints: set[str] = field(default_factory=set)
+    _fallen_looks: list[tuple[float, str]] = field(default_factory=list)
     _looked_at: dict[str, float] = field(default_factory=dict)
 
-    def gather(self) -> None:
-        """Takes in every signal that came. A nudge about a host makes the watches look at once; what is told of single
-        VMs says nothing of their host, and comes by the dozen in every recovery."""
+    def gather(self) -> tuple[Nudge, ...]:
+        """Takes in every signal and every nudge that came; answers with the nudges that somebody should look into."""
         for watch in self.watches:
             for signal in watch.read():
-                old = self.of(signal.host)
-                self.hosts[signal.host] = new = weigh(old, signal)
-                if new.back_at > old.back_at:
-                    self._fallen_hints.add(signal.host)
+                self._take(signal)
         nudged = [nudge for source in self.nudges for nudge in source.read() if nudge.host]
+        worth = tuple(nudge for nudge in nudged if nudge.why == POWERED_OFF or nudge.why.startswith(ABOUT_HOSTS))
+        self.nudged(worth)
+        return worth
+
+    def nudged(self, nudged: Iterable[Nudge]) -> None:
+        """A nudge about a host makes the watches look at once; what is told of single VMs says nothing of their host,
+        and comes by the dozen in every recovery."""
+        nudged = tuple(nudged)
         self._fallen_hints |= {nudge.host for nudge in nudged if nudge.why == POWERED_OFF}
         of_hosts = {nudge.host for nudge in nudged if nudge.why.startswith(ABOUT_HOSTS)}
         if of_hosts:
             self.look(sorted(of_hosts))
 
-    def take_fallen_hints(self, segment: Segment) -> tuple[str, ...]:
+    def _take(self, signal: Signal) -> None:
+        host = signal.host
+        known = self.hosts.get(host)
+        if known is not None and freshens(known, signal):
+            waiting = self._fresh.setdefault(host, {})
+            if signal.channel not in waiting or waiting[signal.channel].at <= signal.at:
+                waiting[signal.channel] = signal
+                return
+        old = self.of(host)
+        self.hosts[host] = new = weigh(old, signal)
+        if not repeats(old, signal):
+            self._news.add(host)
+        if new.back_at > old.back_at:
+            self._back.add(host)
+            self._fallen_looks.extend((new.back_at + after_s, host) for after_s in FALLEN_LOOKS_S)
+
+    def take_fallen_hints(self, segment: Segment, now: float) -> tuple[str, ...]:
         """The hosts where a guest may be gone: one was switched off there, or the host is back from a silence."""
+        if self._fallen_looks:
+            self._fallen_hints |= {host for at, host in self._fallen_looks if at <= now}
+            self._fallen_looks = [one for one in self._fallen_looks if one[0] > now]
+        if not self._fallen_hints:
+            return ()
         hints = self._fallen_hints & set(segment.names)
         self._fallen_hints -= hints
         return tuple(sorted(hints))
 
     def of(self, host: str) -> Evidence:
-        return self.hosts.get(host) or Evidence(host)
+        evidence = self.hosts.get(host) or Evidence(host)
+        waiting = self._fresh.pop(host, None)
+        if waiting is not None:
+            for signal in waiting.values():
+                evidence = weigh(evidence, signal)
+            self.hosts[host] = evidence
+        return evidence
 
-    def verdicts(self, segment: Segment, policy: Policy, now: float) -> Mapping[str, Verdict]:
-        """Every host's verdict; suspects are looked at anew, so that suspicion ends soon one way or the other."""
-        verdicts = {name: judge(self.of(name), policy, now) for name in segment.names}
-        doubtful = [name for name in sorted(verdicts) if verdicts[name].judgement is Judgement.SUSPECT]
+    def judged(self, segment: Segment, policy: Policy, now: float) -> Judged:
+        """Every host's verdict; suspects are looked at anew, so that suspicion ends soon one way or the other.
+
+        Costs what changed: a HEALTHY host is judged again only when another reading came or one may be stale.
+        """
+        judged = self._judged.setdefault(segment.name, Judged())
+        if now > judged.good_until:
+            self._judge(judged, segment.names, policy, now, inf)
+        else:
+            news = self._news & judged.verdicts.keys() if self._news else set()
+            self._judge(judged, judged.unwell | news, policy, now, judged.good_until)
+        doubtful = [name for name in sorted(judged.unwell) if judged.verdicts[name].judgement is Judgement.SUSPECT]
         due = [name for name in doubtful if now >= self._looked_at.get(name, 0.0) + LOOK_EVERY_S]
         if due:
             self._looked_at.update(dict.fromkeys(due, now))
             self.look(due)
-        return verdicts
+        return judged
+
+    def _judge(self, judged: Judged, hosts: Collection[str], policy: Policy, now: float, good_until: float) -> None:
+        self._news.difference_update(hosts)
+        changed = {}
+        for name in hosts:
+            evidence = self.of(name)
+            verdict = judge(evidence, policy, now)
+            if verdict.judgement is Judgement.HEALTHY:
+                good_until = min(good_until, healthy_until(evidence, policy))
+            if verdict != judged.verdicts.get(name):
+                changed[name] = verdict
+        judged.good_until = good_until
+        if changed:
+            judged.verdicts = {**judged.verdicts, **changed}
+            judged.unwell = {
+                name for name in judged.unwell | changed.keys()
+                if judged.verdicts[name].judgement is not Judgement.HEALTHY
+            }
 
     def quiet(self, segment: Segment, policy: Policy, now: float) -> frozenset[str]:
-        """The hosts whose nova-compute was not heard for a while, whatever Nova calls them yet."""
-        return frozenset(name for name in segment.names if self.of(name).quiet_s(now) > policy.heartbeat_quiet_s)
+        """The hosts whose nova-compute was not heard for a while, whatever Nova calls them yet; and those not heard at
+        all yet, for a new engine cannot know for how long they have been silent."""
+        known = [one for name in segment.names if (one := self.hosts.get(name)) is not None]
+        quiet_s = policy.heartbeat_quiet_s
+        unheard = {one.host for one in known if one.listened_from and not one.heard_at}
+        return frozenset(unheard | {one.host for one in known if one.quiet_s(now) > quiet_s})
 
     def back(self, segment: Segment, policy: Policy, now: float) -> frozenset[str]:
         """The hosts that were silent and were heard again a short while ago."""
-        return frozenset(name for name in segment.names if now - self.of(name).back_at < policy.back_grace_s)
+        back = {name for name in self._back if now - self.hosts[name].back_at < policy.back_grace_s}
+        return frozenset(back.intersection(segment.names) if back else ())
 
     def powers(self, segment: Segment) -> Mapping[str, Seen]:
         """Host -> what its BMC said last, and since when."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 
 from vmhad.engine.effects import EFFECTS, Effect
 from vmhad.engine.world import World
@@ -18,6 +19,10 @@ from vmhad.guards.hosts.settle import PROOF_REFUSED
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Answer, Observation, Outcome, Step
 from vmhad.ports import Refused, Unanswered, Workers
+
+
+# A BMC that refuses a password may lock the account when it is asked again and again.
+REFUSED_REST_S = 5.0
 
 
 def nothing_before_send(step: Step) -> None:
@@ -35,6 +40,7 @@ class Executor:
     before_send: Callable[[Step], None] = nothing_before_send
     _looked_at: dict[str, float] = field(default_factory=dict)
     _acted: set[tuple[str, int]] = field(default_factory=set)
+    _refusals: dict[str, tuple[float, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def pursue(self, segment: str, step: Step, now: float) -> float:
@@ -49,6 +55,7 @@ class Executor:
         return now + effect.every_s
 
     def forget(self, ended: Step) -> None:
+        self._refusals.pop(ended.id, None)
         for attempt in range(ended.attempt + 1):
             self._looked_at.pop(f"{ended.id}#{attempt}", None)
             with self._lock:
@@ -56,10 +63,19 @@ class Executor:
 
     def _round(self, segment: str, step: Step, effect: Effect) -> tuple[Outcome, ...]:
         seen = self._look(step, effect)
+        refusal = self._fresh_refusal(step)
+        if refusal and seen.observation.answer is not Answer.SO:
+            return (replace(seen, observation=replace(seen.observation, text=refusal)),)
         if not self._must_act(step, effect, seen.observation.answer):
             return (seen,)
         acted = self._act(segment, step, effect)
         return (seen, acted, self._look(step, effect)) if effect.insists and acted.acted else (seen, acted)
+
+    def _fresh_refusal(self, step: Step) -> str:
+        """'' or what the last act was refused with, so lately that it is not made again."""
+        with self._lock:
+            at, text = self._refusals.get(step.id, (-inf, ""))
+        return text if self.world.clock.now() < at + REFUSED_REST_S else ""
 
     def _look(self, step: Step, effect: Effect) -> Outcome:
         at = self.world.clock.now()
@@ -88,6 +104,8 @@ class Executor:
         try:
             effect.act(self.world, step)
         except Refused as error:
+            with self._lock:
+                self._refusals[step.id] = (now, str(error))
             return self._outcome(step, now, Answer.FAILED, "", str(error))
         except Unanswered as error:
             self._remember(step)

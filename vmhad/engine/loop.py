@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-from vmhad.engine.book import (
-    Book,
-    inherited,
-    not_from_the_future,
-    perhaps_sent,
-    steps_worth_writing,
-    worth_writing,
-)
-from vmhad.engine.evidence_store import EvidenceStore
+from vmhad.engine.book import Book, loaded, steps_worth_writing, worth_writing
+from vmhad.engine.cases import Cases
+from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.executor import Executor, nothing_before_send
 from vmhad.engine.ownership import Ownership
 from vmhad.engine.timeline import Timeline, of_incident, of_step
@@ -26,16 +21,15 @@ from vmhad.guards import hosts as hosts_guard
 from vmhad.journal import keys
 from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.journal import Change, EpochLost, Journal
-from vmhad.kernel.brake import Scene, brake
-from vmhad.kernel.case import Case, Decision
+from vmhad.kernel.case import Decision
 from vmhad.kernel.cloud import Fallen, Inventory
 from vmhad.kernel.incident import Incident, State, opened
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.reconcile import reconcile
 from vmhad.kernel.step import Outcome, Step, StepState, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.kernel.verdict import Judgement, Verdict
-from vmhad.ports import Clock, Compute, Conflict, Membership, Nudges, Power, Store, Unanswered, Watch, Workers
+from vmhad.kernel.verdict import Judgement
+from vmhad.ports import Clock, Compute, Conflict, Membership, Nudge, Nudges, Power, Store, Unanswered, Watch, Workers
 
 LOG = logging.getLogger(__name__)
 
@@ -104,9 +98,10 @@ class Engine:
     def tick(self) -> float:
         """One round over every held segment; returns in how many seconds to come again at the latest."""
         self._renew()
-        self.evidence.gather()
+        nudges = self.evidence.gather()
         self._collect()
         held = dict(self.ownership.held())
+        self._pass_on(nudges, held)
         for name in set(self.books) - set(held):
             del self.books[name]
         wake_at = self.clock.now() + TICK_MAX_S
@@ -149,6 +144,13 @@ class Engine:
         """Lets the segments go, so that another engine takes them at once."""
         self.ownership.release()
 
+    def _pass_on(self, nudges: Sequence[Nudge], held: Mapping[str, int]) -> None:
+        """All engines drain one queue: what came of a host that another engine has is left for it in the journal."""
+        for nudge in nudges:
+            for name in sorted(self.segments.keys() - held.keys()):
+                if nudge.host in self.segments[name].names:
+                    self.workers.submit(f"{name}: {nudge}", partial(self.journal.put_nudge, name, nudge))
+
     def _drop(self, name: str) -> None:
         """The segment is read from the journal again; what was seen of steps meanwhile is not lost with it."""
         book = self.books.pop(name, None)
@@ -165,7 +167,7 @@ class Engine:
             elif isinstance(result, Fallen):
                 for segment, book in self.books.items():
                     if result.host in self.segments[segment].names:
-                        book.fallen[result.host] = result
+                        book.take_fallen(result)
             elif isinstance(result, tuple):
                 self._take(result)
             elif isinstance(result, Unanswered):
@@ -184,23 +186,25 @@ class Engine:
         now = self.clock.now()
         book = self._book(name, epoch, now)
         policy = self.policies[name]
-        verdicts = self.evidence.verdicts(self.segments[name], policy, now)
-        for host in self.evidence.take_fallen_hints(self.segments[name]):
+        judged = self.evidence.judged(self.segments[name], policy, now)
+        for host in self.evidence.take_fallen_hints(self.segments[name], now):
             self._look_for_fallen(host)
         before = {one.id: one for one in book.open_incidents()}
+        if not (before or judged.unwell or book.fallen or book.orders):
+            return now + TICK_MAX_S
         current = dict(before)
-        for incident in self._new_incidents(name, verdicts, before, now):
+        for incident in self._new_incidents(name, judged, before, now):
             current[incident.id] = incident
         fences = self.journal.fences() if current else frozenset()
+        cases = Cases(self.segments[name], policy, book, self.evidence, judged, current, fences, self._contested, now)
         changed: dict[str, Step] = {}
         wake_at = now + TICK_MAX_S
         for incident_id in sorted(current):
-            if current[incident_id].host not in verdicts:
+            if current[incident_id].host not in judged.verdicts:
                 self._warn_once(f"incident {incident_id} rests: its host is no longer in segment {name}")
                 continue
-            case = self._case(current, incident_id, book, changed, verdicts, fences)
-            decision = reconcile(case, hosts_guard, now)
-            current[incident_id] = decision.incident
+            decision = reconcile(cases.of(current[incident_id]), hosts_guard, now)
+            cases.take(decision)
             changed.update((step.id, step) for step in decision.steps)
             wake_at = min(wake_at, decision.wake_at)
             self._read_inventory(book, decision, name)
@@ -211,15 +215,7 @@ class Engine:
         book = self.books.get(name)
         if book is None or book.epoch != epoch:
             record = self.journal.load(name)
-            ours = self._dropped.pop(name, None)
-            is_ours = ours is not None and ours.epoch == epoch
-            incidents = [one if is_ours else inherited(one) for one in record.incidents]
-            steps = [not_from_the_future(one, now) for one in record.steps]
-            steps = steps if is_ours else [perhaps_sent(one, now) for one in steps]
-            book = Book(epoch, {one.id: one for one in incidents}, {one.id: one for one in steps})
-            if ours is not None and is_ours:
-                book.carry_over(ours)
-            self.books[name] = book
+            self.books[name] = book = loaded(record, epoch, self._dropped.pop(name, None), now)
             # A pause must be known before the first decision of a book.
             self._orders_at.pop(name, None)
             LOG.info(
@@ -227,6 +223,7 @@ class Engine:
             )
         if now >= self._orders_at.get(name, 0.0) + ORDERS_EVERY_S:
             book.orders = tuple(self.journal.orders(name))
+            self.evidence.nudged(self.journal.take_nudges(name))
             self._orders_at[name] = now
         if now >= self._pruned_at.get(name, 0.0) + PRUNE_EVERY_S:
             self.workers.submit(
@@ -236,68 +233,23 @@ class Engine:
         return book
 
     def _new_incidents(
-        self, name: str, verdicts: Mapping[str, Verdict], before: Mapping[str, Incident], now: float
+        self, name: str, judged: Judged, before: Mapping[str, Incident], now: float
     ) -> list[Incident]:
-        with_incident = {one.host for one in before.values()}
+        book = self.books[name]
         fresh = []
-        for host in sorted(verdicts):
-            verdict = verdicts[host]
+        suspects = judged.unwell | (book.fallen.keys() & judged.verdicts.keys())
+        for host in sorted(suspects - {one.host for one in before.values()}):
+            verdict = judged.verdicts[host]
             because = verdict.because if verdict.judgement in (Judgement.SUSPECT, Judgement.FAILED) else ""
-            fallen = self.books[name].worth_starting(host, now)
+            fallen = book.worth_starting(host, now)
             if fallen and not because:
                 names = ", ".join(server.name for server in fallen[:3])
                 because = f"Nova found the guests of {len(fallen)} VMs gone and switched them off: {names}"
             if because and keys.open_host(host) in self._contested:
                 self._warn_once(f"{host} is in an open incident of another segment: {because}")
-            elif because and host not in with_incident:
+            elif because:
                 fresh.append(opened(f"{host}.{int(now * 1000)}", name, host, now, because))
         return fresh
-
-    def _case(
-        self,
-        current: Mapping[str, Incident],
-        incident_id: str,
-        book: Book,
-        changed: Mapping[str, Step],
-        verdicts: Mapping[str, Verdict],
-        fences: frozenset[str],
-    ) -> Case:
-        incident = current[incident_id]
-        segment, policy = self.segments[incident.segment], self.policies[incident.segment]
-        others = tuple(current[key] for key in sorted(current))
-        pause = book.pause(incident.host, self.clock.now())
-        now = self.clock.now()
-        quiet = self.evidence.quiet(segment, policy, now)
-        back = self.evidence.back(segment, policy, now)
-        others_here = tuple(one for one in others if one.host in verdicts)
-        scene = Scene(segment, policy, verdicts, quiet, back, others_here, pause, fences, now)
-        steps = {step.id: step for step in book.steps_of(incident)}
-        steps.update((step.id, step) for step in changed.values() if step.incident == incident.id)
-        return Case(
-            incident=incident,
-            steps=tuple(steps.values()),
-            segment=segment,
-            policy=policy,
-            evidence=self.evidence.of(incident.host),
-            verdict=verdicts[incident.host],
-            verdicts=verdicts,
-            proofs=book.proofs({name: self.evidence.of(name).life_at for name in segment.names}),
-            powers=self.evidence.powers(segment),
-            elsewhere=book.elsewhere(incident),
-            suspected_at={one.host: one.opened_at for one in others},
-            busy_hosts=frozenset(one.host for one in others if one.is_open and one.state is not State.SUSPECTED),
-            claimed=self._claimed(book, book.inventories.get(incident.host)),
-            inventory=book.inventories.get(incident.host),
-            fallen=book.worth_starting(incident.host, now),
-            hold=brake(incident, scene),
-            orders=book.orders_for(incident),
-        )
-
-    def _claimed(self, book: Book, inventory: Inventory | None) -> Mapping[str, str]:
-        """What this segment's incidents have, and what the journal said another segment's has."""
-        servers = inventory.servers if inventory else ()
-        elsewhere = {one.id: "of another segment" for one in servers if keys.open_vm(one.id) in self._contested}
-        return elsewhere | dict(book.claimed())
 
     def _look_for_fallen(self, host: str) -> None:
         self.workers.submit(f"fallen of {host}", lambda: Fallen(host, self.compute.fallen(host)))
@@ -324,7 +276,7 @@ class Engine:
         steps = steps_worth_writing(book.steps, changed.values())
         fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING)
         after = (fences - set(current)) | fencing
-        over = book.handled_orders(before, current, now)
+        over = book.handled_orders(before, current, now) if book.orders else []
         if incidents or steps or over or after != fences:
             claims = _claims(incidents, steps, book)
             deletes = tuple(keys.order(name, one.id) for one in over)
@@ -342,8 +294,7 @@ class Engine:
         for step in changed.values():
             if not step.is_open:
                 self.executor.forget(step)
-        book.incidents.update(current)
-        book.steps.update(changed)
+        book.put(current.values(), changed.values())
 
     def _pursue(self, name: str, book: Book, now: float) -> float:
         """Hands STARTED steps to the executor: only those that belong to the state the incident is in."""
@@ -351,12 +302,10 @@ class Engine:
         for incident in book.open_incidents():
             if incident.state is State.FENCING:
                 self.evidence.look_at_all(self.segments[name], now)
-            for step in book.steps_of(incident):
-                if step.state is not StepState.STARTED:
-                    continue
-                if step.verb not in PURSUED[incident.state]:
-                    continue
-                wake_at = min(wake_at, self.executor.pursue(name, step, now))
+            verbs = PURSUED[incident.state]
+            for step in book.steps_of(incident) if verbs else ():
+                if step.state is StepState.STARTED and step.verb in verbs:
+                    wake_at = min(wake_at, self.executor.pursue(name, step, now))
         return wake_at
 
     def _warn_once(self, text: str) -> None:

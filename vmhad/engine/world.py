@@ -14,7 +14,6 @@ from vmhad.kernel.signal import Reading
 from vmhad.ports import Clock, Compute, Power
 
 Level = TypeVar("Level")
-Departures = tuple[tuple[Server, ...], tuple[Migration, ...]]
 
 # A shared read rests for this many times its own cost, so that watching stays a small part of the work.
 REST_TIMES_COST = 4.0
@@ -24,6 +23,16 @@ DEPARTURES_REST_S = 1.5
 SERVERS_REST_S = 3.0
 # How old the reading of a proof may be when an act follows it.
 PROOF_REST_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Departures:
+    """What Nova still has on a host, and the evacuations away from it, newest first. is_listed: the servers were listed
+    with this very read; else they are as of an earlier one, and say nothing of what a server does now."""
+
+    servers: tuple[Server, ...]
+    evacuations: tuple[Migration, ...]
+    is_listed: bool
 
 
 @dataclass
@@ -71,7 +80,8 @@ class DeparturesRead:
         with self.shared.lock:
             if inventory.at > self.shared.began_at:
                 self._listed(inventory.servers, evacuations, inventory.at)
-                self.shared.began_at, self.shared.level = inventory.at, (inventory.servers, evacuations)
+                self.shared.began_at = inventory.at
+                self.shared.level = Departures(inventory.servers, evacuations, True)
 
     def _read(self) -> Departures:
         now = self.clock.now()
@@ -79,7 +89,8 @@ class DeparturesRead:
         if _ended(evacuations) != self.ended or now >= self.listed_at + SERVERS_REST_S:
             servers, evacuations = self.compute.departures(self.host)
             self._listed(servers, evacuations, now)
-        return self.servers, evacuations
+            return Departures(servers, evacuations, True)
+        return Departures(self.servers, evacuations, False)
 
     def _listed(self, servers: tuple[Server, ...], evacuations: tuple[Migration, ...], at: float) -> None:
         self.servers, self.ended, self.listed_at = servers, _ended(evacuations), at

@@ -17,7 +17,7 @@ from vmhad.journal.change import OPERATIONS_MAX, Change, Contended, Operation, p
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order
 from vmhad.kernel.step import Step
-from vmhad.ports import Compare, Conflict, Store
+from vmhad.ports import Compare, Conflict, Nudge, Store
 
 __all__ = ["Change", "Contended", "EpochLost", "Journal", "SegmentRecord"]
 
@@ -42,7 +42,9 @@ class Journal:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._nudges_at: dict[str, int] = {}
         self._commits: dict[str, int] = {}
+        self._orders: dict[str, tuple[int, tuple[Order, ...]]] = {}
 
     def load(self, segment: str) -> SegmentRecord:
         """Raises Unanswered; JournalUnreadable when any value of the segment is not what it should be."""
@@ -109,9 +111,32 @@ class Journal:
         return codec.decode_names(keys.FENCES, self._store.get(keys.FENCES))
 
     def orders(self, segment: str) -> tuple[Order, ...]:
-        """What operators asked of the segment and its owner has not yet handled, by id."""
-        found = self._store.list(keys.orders(segment))
-        return tuple(codec.decode(Order, key, raw) for key, raw in found.items())
+        """What operators asked of the segment and its owner has not yet handled, by id. Cheap while nothing changes."""
+        prefix = keys.orders(segment)
+        revision = self._store.revision(prefix)
+        read_at, orders = self._orders.get(segment, (-1, ()))
+        if revision != read_at:
+            orders = tuple(codec.decode(Order, key, raw) for key, raw in self._store.list(prefix).items())
+            self._orders[segment] = (revision, orders)
+        return orders
+
+    def put_nudge(self, segment: str, nudge: Nudge) -> None:
+        """Leaves a nudge for whoever owns the segment; of several with one subject the last one stays."""
+        key = keys.nudge(segment, f"{nudge.host} {nudge.server} {nudge.why}")
+        self._store.commit([], {key: codec.encode(nudge)})
+
+    def take_nudges(self, segment: str) -> tuple[Nudge, ...]:
+        """What other engines left for its owner, once. Cheap while there is nothing."""
+        prefix = keys.nudges(segment)
+        revision = self._store.revision(prefix)
+        if revision == self._nudges_at.get(segment, 0):
+            return ()
+        found = dict(list(self._store.list(prefix).items())[: OPERATIONS_MAX - 1])
+        if found:
+            self._store.commit([], {}, tuple(found))
+        else:
+            self._nudges_at[segment] = revision
+        return tuple(codec.decode(Nudge, key, raw) for key, raw in found.items())
 
     def put_order(self, order: Order) -> None:
         """Leaves an order for whoever owns the segment. Raises Contended if the id stands for another one."""

@@ -7,6 +7,7 @@ Names are quoted, so that none can reach into its neighbour's keys; a prefix alw
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote
 
 ROOT = "/vmhad/v1/"
@@ -16,6 +17,7 @@ OPEN_VMS = ROOT + "open/vm/"
 FENCES = ROOT + "budget/fences"
 
 
+@lru_cache(maxsize=4096)
 def _path(*names: str) -> str:
     """Raises ValueError for an empty name: it would make two different things share a key."""
     if not all(names):

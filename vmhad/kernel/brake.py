@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
@@ -18,12 +19,13 @@ from vmhad.kernel.verdict import Judgement, Verdict
 BEING_HANDLED = (State.FENCING, State.RECOVERING, State.STUCK)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scene:
-    """The segment as the brake sees it. quiet: hosts whose nova-compute was not heard for policy.heartbeat_quiet_s.
+    """The segment as the brake sees it, the same for all its incidents until the state of one changes.
 
-    back: hosts that were silent and are heard again. incidents: its open ones.
-    paused: why, or empty. fences: the cloud's open ones.
+    verdicts: of the hosts that are not HEALTHY, and of those with an incident. quiet: hosts whose nova-compute was not
+    heard for policy.heartbeat_quiet_s. back: hosts that were silent and are heard again. incidents: its open ones.
+    paused: host -> why, where an operator's pause covers it. fences: the cloud's open ones.
     """
 
     segment: Segment
@@ -32,67 +34,76 @@ class Scene:
     quiet: frozenset[str]
     back: frozenset[str]
     incidents: tuple[Incident, ...]
-    paused: str
+    paused: Mapping[str, str]
     fences: frozenset[str]
     now: float
+
+    @cached_property
+    def dead(self) -> frozenset[str]:
+        """Hosts seen dead, or fenced by us, in this storm; an old death that waits for its host is no part of it."""
+        old = {one.host for one in self.incidents if self.now - one.opened_at > self.policy.storm_window_s}
+        seen = {name for name, verdict in self.verdicts.items() if verdict.positive}
+        handled = {one.host for one in self.incidents if one.state in BEING_HANDLED}
+        return frozenset(seen | handled) - old
+
+    @cached_property
+    def silent(self) -> frozenset[str]:
+        """Hosts not heard, that nothing says are dead. Nova calls them down one by one; they fell silent together."""
+        judged = {name for name, verdict in self.verdicts.items() if verdict.judgement is Judgement.FAILED}
+        return (self.quiet | judged) - {name for name, verdict in self.verdicts.items() if verdict.positive}
+
+    @cached_property
+    def blind(self) -> int:
+        return sum(verdict.judgement is Judgement.BLIND for verdict in self.verdicts.values())
 
 
 def brake(incident: Incident, scene: Scene) -> str:
     """'' or why this incident's fence must wait."""
-    if scene.paused:
-        return scene.paused
+    if incident.host in scene.paused:
+        return scene.paused[incident.host]
     blind = "" if scene.verdicts[incident.host].positive else _blind(scene)
     return blind or _storm(incident, scene) or _limits(incident, scene)
 
 
 def _blind(scene: Scene) -> str:
-    blind = [name for name, verdict in scene.verdicts.items() if verdict.judgement is Judgement.BLIND]
-    if len(blind) > scene.policy.blind_share_max * len(scene.segment.hosts):
-        return f"{len(blind)} of {len(scene.segment.hosts)} hosts cannot be judged: it is we who are blind"
+    if scene.blind > scene.policy.blind_share_max * len(scene.segment.hosts):
+        return f"{scene.blind} of {len(scene.segment.hosts)} hosts cannot be judged: it is we who are blind"
     return ""
-
-
-def _dead(scene: Scene) -> frozenset[str]:
-    """Hosts seen dead, or fenced by us, in this storm; an old death that waits for its host is no part of it."""
-    old = {one.host for one in scene.incidents if scene.now - one.opened_at > scene.policy.storm_window_s}
-    seen = {name for name, verdict in scene.verdicts.items() if verdict.positive}
-    handled = {one.host for one in scene.incidents if one.state in BEING_HANDLED}
-    return frozenset(seen | handled) - old
-
-
-def _silent(scene: Scene) -> frozenset[str]:
-    """Hosts not heard, that nothing says are dead. Nova calls them down one by one; they fell silent together."""
-    judged = {name for name, verdict in scene.verdicts.items() if verdict.judgement is Judgement.FAILED}
-    return (scene.quiet | judged) - {name for name, verdict in scene.verdicts.items() if verdict.positive}
 
 
 def _storm(incident: Incident, scene: Scene) -> str:
     """A death that was seen is held only by other deaths; one inferred from silence by every silence there is."""
     size = len(scene.segment.hosts)
     allowed = scene.policy.failed_share_max * size
-    dead = _dead(scene)
+    dead = scene.dead
     positive = scene.verdicts[incident.host].positive
-    failing = dead | {incident.host} if positive else dead | _silent(scene) | {incident.host}
-    domains = {_domain(scene, name) for name in failing}
-    one_domain = positive and len(domains) == 1 and "" not in domains and len(failing) < size
-    if len(failing) > allowed and not one_domain:
+    failing = dead | {incident.host} if positive else dead | scene.silent | {incident.host}
+    if len(failing) > allowed and not (positive and len(failing) < size and _are_one_domain(failing, scene)):
         return f"{len(failing)} of {size} hosts failed at once, more than failed_share_max allows ({allowed:g})"
     if positive:
         return ""
     back = sorted(scene.back - {incident.host})
     if back:
         return f"{back[0]} was silent too and is heard again: what silenced them may be over"
-    return _silent_domains(scene)
+    return _silent_domains(scene, incident.host)
 
 
-def _silent_domains(scene: Scene) -> str:
-    silent = _silent(scene)
+def _are_one_domain(hosts: frozenset[str], scene: Scene) -> bool:
+    domains = {_domain(scene, name) for name in hosts}
+    return len(domains) == 1 and "" not in domains
+
+
+def _silent_domains(scene: Scene, host: str) -> str:
+    """A silent host elsewhere, of another cause, does not make a dead switch a death."""
+    silent = scene.silent
     if len(silent) < scene.policy.domain_silent_min:
         return ""
     kind = scene.policy.domain_kind
     where = {_domain(scene, name) for name in silent}
-    if len(where) == 1 and "" not in where:
-        return f"{len(silent)} hosts of {kind} {where.pop()} are silent with their power on: a dead switch looks so"
+    mine = _domain(scene, host)
+    beside = sum(_domain(scene, name) == mine for name in silent | {host})
+    if mine and beside >= scene.policy.domain_silent_min:
+        return f"{beside} hosts of {kind} {mine} are silent with their power on: a dead switch looks so"
     if len(where) >= scene.policy.domain_silent_min:
         return f"{len(silent)} hosts of {len(where)} {kind}s are silent at once with their power on: the fault is ours"
     return ""
@@ -101,7 +112,7 @@ def _silent_domains(scene: Scene) -> str:
 def _limits(incident: Incident, scene: Scene) -> str:
     others = [one for one in scene.incidents if one.id != incident.id]
     fencing = [one for one in others if one.state is State.FENCING]
-    silent = _silent(scene)
+    silent = scene.silent
     if fencing and len(silent) >= scene.policy.canary_from_hosts and not scene.verdicts[incident.host].positive:
         return f"{fencing[0].host} is fenced first, as canary for {len(silent)} silent hosts"
     recovering = [one for one in others if one.state in (State.FENCING, State.RECOVERING)]

@@ -22,10 +22,10 @@ class Case:
 
     verdicts: of every host of the segment. proofs: of every host of the segment that has one which holds.
     busy_hosts: hosts with an open incident past suspicion. suspected_at: host with an open incident -> when it was
-    opened. powers: host -> what its BMC said last. elsewhere: the evacuations of the segment's other open incidents.
-    claimed: server id -> the incident that has it. fallen: VMs of this host that Nova switched off because their guests
-    were gone. hold: '' or why the brake holds the first act of this incident's fence. orders: kinds of the operator's
-    orders for it ("retry", "close").
+    opened. powers: host -> what its BMC said last (only while FENCING). elsewhere: the evacuations of the segment's
+    other open incidents; claimed: server id -> the incident that has it (both only while FENCING or RECOVERING).
+    fallen: VMs of this host that Nova switched off because their guests were gone. hold: '' or why the brake holds the
+    first act of this incident's fence. orders: kinds of the operator's orders for it ("retry", "close").
     """
 
     incident: Incident

@@ -10,6 +10,9 @@ from vmhad.kernel.signal import Channel, Reading, Signal
 
 # Two heartbeats of a nova-compute are 10 s apart by default; this long without one is a silence.
 SILENCE_S = 25.0
+# A new engine hears every living nova-compute within a heartbeat and a reading or two: what it hears for the first time
+# later than that was silent before, and Nova's DOWN is a silence whoever listened.
+FIRST_HEARD_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Evidence:
 
     bmc_trusted: its BMC was read ON by us, and no heartbeat has belied an OFF of it since. heard_at: the newest
     heartbeat of its nova-compute that we saw move, 0.0 if none yet; listened_from: when we began to listen. back_at:
-    the newest heartbeat that ended a silence of SILENCE_S or more, 0.0 if none did.
+    the newest heartbeat that ended a silence, 0.0 if none did.
     """
 
     host: str
@@ -61,27 +64,40 @@ class Evidence:
         return seen.detail if seen else "never read"
 
 
+def repeats(evidence: Evidence, signal: Signal) -> bool:
+    """The signal says of its channel what was said before."""
+    old = evidence.seen.get(signal.channel)
+    return old is not None and old.reading is signal.reading
+
+
+def freshens(evidence: Evidence, signal: Signal) -> bool:
+    """All is well as before, and it is no heartbeat: of several such signals in a row the newest tells all."""
+    return signal.reading is (Reading.ON if signal.life else Reading.UP) and repeats(evidence, signal)
+
+
 def weigh(evidence: Evidence, signal: Signal) -> Evidence:
     """The evidence after one signal. A late signal changes no reading, but a sign of life counts whenever it comes.
 
     A sign of life breaks the run of OFF readings that began before it: what is read after it must stand on its own.
     """
-    seen = dict(evidence.seen)
+    seen = evidence.seen
     old = seen.get(signal.channel)
     trusted = (evidence.bmc_trusted or signal.reading is Reading.ON) and not _belies(evidence, signal)
     if old is None or signal.at >= old.at:
         first_at = old.first_at if old is not None and old.reading is signal.reading else signal.at
-        seen[signal.channel] = Seen(signal.reading, first_at, signal.at, signal.detail)
+        seen = {**seen, signal.channel: Seen(signal.reading, first_at, signal.at, signal.detail)}
     life_at = max(evidence.life_at, signal.at) if signal.life else evidence.life_at
     power = seen.get(Channel.POWER)
     if power is not None and power.reading is Reading.OFF and power.first_at <= life_at:
-        seen[Channel.POWER] = replace(power, first_at=power.at)
-    heard_at, listened_from = evidence.heard_at, evidence.listened_from
+        seen = {**seen, Channel.POWER: replace(power, first_at=power.at)}
+    heard_at, listened_from, back_at = evidence.heard_at, evidence.listened_from, evidence.back_at
     if signal.channel is Channel.NOVA:
         listened_from = listened_from or signal.at
-        heard_at = max(heard_at, signal.at) if signal.life else heard_at
-    was_silent = heard_at > evidence.heard_at and evidence.quiet_s(heard_at) >= SILENCE_S
-    back_at = heard_at if was_silent else evidence.back_at
+        if signal.life and signal.at > heard_at:
+            was_down = old is not None and old.reading is Reading.DOWN
+            enough_s = SILENCE_S if heard_at else FIRST_HEARD_S
+            back_at = signal.at if was_down or evidence.quiet_s(signal.at) >= enough_s else back_at
+            heard_at = signal.at
     return Evidence(evidence.host, seen, life_at, trusted, heard_at, listened_from, back_at)
 
 

@@ -70,6 +70,8 @@ def _ask(case: Case, guard: Guard, now: float) -> Move:
 
 def _after(case: Case, move: Move, now: float) -> Case:
     incident = case.incident
+    if move.event is None and not move.steps and move.proof is None and move.held == incident.held:
+        return case
     if move.proof is not None:
         incident = replace(incident, proof=move.proof)
     if move.event is not None:

@@ -26,8 +26,19 @@ class NovaFaults:
     """What is wrong with nova-api, for all engines alike. errors: verb -> how many calls still fail."""
 
     down_until: float = 0.0
+    slow_until: float = 0.0
+    slow_s: float = 0.0
     errors_before_effect: dict[str, int] = field(default_factory=dict)
     errors_after_effect: dict[str, int] = field(default_factory=dict)
+
+    def mend(self) -> None:
+        self.down_until = self.slow_until = 0.0
+        self.errors_before_effect.clear()
+        self.errors_after_effect.clear()
+
+    def late_s(self, now: float) -> float:
+        """How much longer than usual an answer takes."""
+        return self.slow_s if now < self.slow_until else 0.0
 
     @staticmethod
     def take(errors: dict[str, int], verb: str) -> bool:
@@ -38,13 +49,14 @@ class NovaFaults:
 
 @dataclass
 class Post:
-    """One evacuate request as it reached nova-api; kept for the checkers."""
+    """One evacuate request as it reached nova-api; kept for the checkers. late: its sender slept before it left."""
 
     at: float
     engine: str
     server: str
     target: str
     force: bool
+    late: bool = False
 
 
 class SimCompute:
@@ -98,15 +110,19 @@ class SimCompute:
 
     def set_enabled(self, host: str, enabled: bool, reason: str) -> None:
         """Blocks a minute on a host that is dead and still counts as up; the effect is there before it blocks."""
-        blocks = self._nova.is_up(host) and not self._nova.datacentre.hosts[host].serves
+        service = self._nova.service(host)
+        changes = service is not None and service.up and service.enabled != enabled
+        blocks = changes and not self._nova.datacentre.hosts[host].serves
         self._write("disable", lambda: self._nova.set_enabled(host, enabled, reason))
         if blocks:
             self._clock.spend(min(self._timeout_s, BLOCKED_DISABLE_S))
-            raise Unanswered("nova-api did not answer in time")
+            if self._timeout_s < BLOCKED_DISABLE_S:
+                raise Unanswered("nova-api did not answer in time")
 
     def evacuate(self, server_id: str, target: str, force: bool) -> None:
         def act() -> None:
-            self._on_evacuate(Post(self._nova.agenda.now, self._life.name, server_id, target, force))
+            now, life = self._nova.agenda.now, self._life
+            self._on_evacuate(Post(now, life.name, server_id, target, force, life.is_late))
             self._rebuilds.begin(server_id, target, force)
 
         self._write("evacuate", act)
@@ -120,7 +136,7 @@ class SimCompute:
     def _read(self, calls: int = 1) -> None:
         self._life.count_call()
         self._answers()
-        self._clock.spend(calls * READ_S)
+        self._wait(calls * READ_S)
 
     def _write(self, verb: str, act: Callable[[], None]) -> None:
         self._life.count_call()
@@ -129,8 +145,16 @@ class SimCompute:
         if NovaFaults.take(self._faults.errors_before_effect, verb):
             raise Unanswered("nova-api answered 500")
         self._life.send(verb, act)
+        self._wait(0.0)
         if NovaFaults.take(self._faults.errors_after_effect, verb):
             raise Unanswered("nova-api answered 500")
+
+    def _wait(self, usual_s: float) -> None:
+        """What was asked is done however late the answer is; past the time limit nobody waits for it any more."""
+        takes_s = usual_s + self._faults.late_s(self._nova.agenda.now)
+        self._clock.spend(min(takes_s, self._timeout_s))
+        if takes_s >= self._timeout_s:
+            raise Unanswered("nova-api did not answer in time")
 
     def _answers(self) -> None:
         if self._nova.agenda.now < self._faults.down_until:

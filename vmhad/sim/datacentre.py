@@ -6,7 +6,7 @@ A guest of a VM is a process on a host; two guests of one VM on powered hosts ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -18,7 +18,11 @@ POWER_OFF_TAKES_S = 0.8
 
 
 class Bmc(StrEnum):
-    """How a host's BMC behaves. OTHER: its address leads to the BMC of another host."""
+    """How a host's BMC behaves. STUCK: it accepts and does nothing. OTHER: its address leads to another host's BMC.
+
+    LOSES_ANSWERS: it does what it is told, and nobody hears that it did. REFUSES: it shows the power and does nothing.
+    HANGS: it does what it is told half a minute later, when nobody waits for it any more.
+    """
 
     OK = "ok"
     DEAD = "dead"
@@ -26,13 +30,27 @@ class Bmc(StrEnum):
     STUCK = "stuck"
     WRONG_PASSWORD = "wrong-password"  # noqa: S105 - a word of the stories
     OTHER = "other"
+    GARBAGE = "garbage"
+    REFUSES = "refuses"
+    LOSES_ANSWERS = "loses-answers"
+    SLOW = "slow"
+    HANGS = "hangs"
+
+
+@dataclass
+class Disk:
+    """Where a VM's disk lies. Its writers are whoever reaches that backend and runs a guest of the VM."""
+
+    backend: str = "ceph"
 
 
 @dataclass
 class SimHost:
     """powered: mains reach it and it is switched on. alive: its system runs. hung: stopped in its tracks, may go on.
 
-    compute: nova-compute runs. network: it reaches the control plane. feed: mains are there at all.
+    compute: nova-compute runs. network, storage, tenant: its own link of that plane is there (network: management).
+    feed: mains are there at all. off_at, powered_at, bmc_at: when its power, and its BMC's ways, changed last.
+    silenced_by: switches and WANs that keep its management plane from us; its BMC too where they stand in bmc_silenced_by.
     """
 
     name: str
@@ -46,25 +64,57 @@ class SimHost:
     hung: bool = False
     compute: bool = True
     network: bool = True
+    storage: bool = True
+    tenant: bool = True
+    silenced_by: set[str] = field(default_factory=set)
+    bmc_silenced_by: set[str] = field(default_factory=set)
     feed: bool = True
     bmc: Bmc = Bmc.OK
     bmc_of: str = ""
     boot_s: float = BOOT_S
+    off_s: float = POWER_OFF_TAKES_S
     life: int = 0
+    powered_at: float = 0.0
+    misled_at: float = 0.0
+    off_at: float = 0.0
+    bmc_at: float = 0.0
+    blips_until: float = 0.0
+
+    @property
+    def misleads(self) -> bool:
+        """What its BMC says of its power need not be so."""
+        return self.bmc in (Bmc.LIES, Bmc.OTHER)
 
     @property
     def serves(self) -> bool:
         """Its nova-compute does its work and is heard."""
-        return self.powered and self.alive and self.compute and self.network and not self.hung
+        return self.powered and self.alive and self.compute and self.is_reached and not self.hung
+
+    @property
+    def is_reached(self) -> bool:
+        """Its management plane and ours are one."""
+        return self.network and not self.silenced_by
+
+
+class Guests(set[str]):
+    """The hosts on which a process of one VM really runs. on_start is told of each that is new."""
+
+    on_start: Callable[[], None] = staticmethod(lambda: None)
+
+    def add(self, host: str) -> None:
+        if host not in self:
+            super().add(host)
+            self.on_start()
 
 
 @dataclass
 class SimVm:
-    """A VM's guests: the hosts on which a process of it really runs, whatever Nova believes."""
+    """A VM's guests, whatever Nova believes of them."""
 
     id: str
     name: str
-    guests: set[str] = field(default_factory=set)
+    guests: Guests = field(default_factory=Guests)
+    disk: Disk = field(default_factory=Disk)
 
 
 class Datacentre:
@@ -76,13 +126,22 @@ class Datacentre:
         self.vms: dict[str, SimVm] = {}
         self.compute_started: list[Callable[[str], None]] = []
         self.bmc_ever_lied = False
+        self.touched: list[SimVm] = []
+        self.cut_clients: dict[str, set[str]] = {}
 
     def add_host(self, host: SimHost) -> None:
         self.hosts[host.name] = host
 
+    def add_vm(self, vm: SimVm) -> None:
+        """touched collects the VMs that may have a new writer since the checkers looked last."""
+        self.vms[vm.id] = vm
+        vm.guests.on_start = lambda: self.touched.append(vm)
+
     def writers(self, vm: SimVm) -> set[str]:
-        """Where a guest of the VM may write to its disk; a hung host's guests may."""
-        return {name for name in vm.guests if self.hosts[name].powered}
+        """Where a guest of the VM may write to its disk; a hung host's guests may, one without storage cannot."""
+        cut = self.cut_clients.get(vm.disk.backend, ())
+        hosts = (self.hosts[name] for name in vm.guests if name not in cut)
+        return {host.name for host in hosts if host.powered and host.storage}
 
     # Faults.
 
@@ -98,6 +157,8 @@ class Datacentre:
     def crash(self, name: str) -> None:
         """A kernel panic without reboot: power stays on, every guest is gone."""
         host = self.hosts[name]
+        if not host.powered:
+            return
         host.life += 1
         host.alive = host.compute = host.hung = False
         self._drop_guests(name)
@@ -105,7 +166,7 @@ class Datacentre:
     def hang(self, name: str, seconds: float | None = None) -> None:
         """The host stops in its tracks with its guests; after seconds, if given, all goes on as if nothing had been."""
         host = self.hosts[name]
-        host.hung = True
+        host.hung = host.powered and host.alive
         life = host.life
         if seconds is not None:
             self.agenda.after(seconds, lambda: self._unhang(name, life))
@@ -117,16 +178,58 @@ class Datacentre:
         """The management network is lost: guests and power go on, nothing is heard."""
         self.hosts[name].network = False
 
+    def set_storage(self, name: str, reached: bool) -> None:
+        """A guest that was cut off from its disk writes on when it is back: its host never told it to stop."""
+        self.hosts[name].storage = reached
+        self._perhaps_writes(name)
+
+    def cut_client(self, backend: str, name: str, cut: bool) -> None:
+        """The backend refuses whatever the host writes, or takes it again."""
+        clients = self.cut_clients.setdefault(backend, set())
+        (clients.add if cut else clients.discard)(name)
+        self._perhaps_writes(name)
+
+    def silence(self, cause: str, names: Sequence[str], with_bmc: bool) -> None:
+        """A switch or a WAN is lost: what is behind it lives on, unheard."""
+        for name in names:
+            self.hosts[name].silenced_by.add(cause)
+            if with_bmc:
+                self.hosts[name].bmc_silenced_by.add(cause)
+
+    def unsilence(self, cause: str) -> None:
+        for host in self.hosts.values():
+            host.silenced_by.discard(cause)
+            if cause in host.bmc_silenced_by:
+                host.bmc_silenced_by.discard(cause)
+                host.bmc_at = self.agenda.now
+
+    def heal_planes(self) -> None:
+        """Switches, WANs and backends are as they were."""
+        for host in self.hosts.values():
+            host.silenced_by.clear()
+            if host.bmc_silenced_by:
+                host.bmc_silenced_by.clear()
+                host.bmc_at = self.agenda.now
+        for backend, clients in self.cut_clients.items():
+            for name in sorted(clients):
+                self.cut_client(backend, name, False)
+
+    def in_domain(self, name: str) -> list[str]:
+        """The hosts of a rack, a feed, a switch or a site, whatever kind it is."""
+        return [host.name for host in self.hosts.values() if name in host.domains.values()]
+
     def reboot(self, name: str) -> None:
         """The system starts anew, power never goes; no guest survives."""
         self.crash(name)
-        self._boot(name)
+        if self.hosts[name].powered:
+            self._boot(name)
 
     def restore(self, name: str) -> None:
         """Whatever was wrong with the host is repaired, and it is switched on if it was not."""
         host = self.hosts[name]
-        host.feed = host.network = True
-        host.bmc = Bmc.OK
+        host.feed = host.network = host.tenant = True
+        self.set_storage(name, True)
+        self.set_bmc(name, Bmc.OK)
         if not host.powered or not host.alive:
             self.power_on(name)
         elif host.hung:
@@ -134,15 +237,24 @@ class Datacentre:
         elif not host.compute:
             self._start_compute(name, host.life)
 
+    def set_bmc(self, name: str, bmc: Bmc, other: str = "") -> None:
+        """other: whose BMC it is that answers under this host's address."""
+        host = self.hosts[name]
+        if host.misleads:
+            host.misled_at = self.agenda.now
+        host.bmc, host.bmc_of, host.bmc_at = bmc, other, self.agenda.now
+        self.bmc_ever_lied |= host.misleads
+
     # What a BMC does.
 
     def power_off(self, name: str) -> None:
         """The chassis goes off shortly."""
-        self.agenda.after(POWER_OFF_TAKES_S, lambda: self._power_lost(name))
+        self.agenda.after(self.hosts[name].off_s, lambda: self._power_lost(name))
 
     def power_on(self, name: str) -> None:
         host = self.hosts[name]
         if host.feed and not (host.powered and host.alive):
+            host.powered_at = host.powered_at if host.powered else self.agenda.now
             host.powered = True
             self._boot(name)
 
@@ -151,8 +263,12 @@ class Datacentre:
     def _power_lost(self, name: str) -> None:
         host = self.hosts[name]
         host.life += 1
+        host.off_at = self.agenda.now if host.powered else host.off_at
         host.powered = host.alive = host.compute = host.hung = False
         self._drop_guests(name)
+
+    def _perhaps_writes(self, name: str) -> None:
+        self.touched.extend(vm for vm in self.vms.values() if name in vm.guests)
 
     def _drop_guests(self, name: str) -> None:
         for vm in self.vms.values():

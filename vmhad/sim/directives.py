@@ -30,6 +30,7 @@ class Stage:
         self._breaches_expected = False
         self._directives: dict[str, Callable[[list[str]], Sequence[str] | None]] = {
             "pace": self._pace,
+            "seed": self._seed,
             "segment": self._segment,
             "group": self._group,
             "host": self._host,
@@ -48,6 +49,13 @@ class Stage:
             "nudge": self._nudge,
             "order": self._order,
             "expect": self._expect,
+            "heal": self._heal,
+            "plane": self._plane,
+            "switch": self._switch,
+            "wan": self._switch,
+            "storage": self._storage,
+            "nudges": self._nudges,
+            "ring": self._ring,
             **{fault: self._fault(fault) for fault in HOST_FAULTS},
         }
 
@@ -85,6 +93,11 @@ class Stage:
         self._declaring("pace")
         self.draft.pace = with_pace(self.draft.pace, _options(words))
 
+    def _seed(self, words: list[str]) -> None:
+        """seed 7 -- draws how long each spawn takes"""
+        self._declaring("seed")
+        self.draft.seed = int(words[0])
+
     def _segment(self, words: list[str]) -> None:
         """segment east policy silent_means=fence failed_share_max=0.4"""
         self._declaring("segment")
@@ -97,7 +110,7 @@ class Stage:
         self.draft.groups[words[0]] = GroupRow(words[0], options["policy"], [], int(options.get("max_per_host", "1")))
 
     def _host(self, words: list[str]) -> None:
-        """host h1 h2 h3 rack=r1 room=64vcpu zone=az1 has=gpu,ssd boot=40s"""
+        """host h1 h2 h3 rack=r1 room=64vcpu zone=az1 has=gpu,ssd boot=40s off=0.8s"""
         self._declaring("host")
         for name in _plain(words):
             self.draft.add_host(name, _options(words))
@@ -161,47 +174,121 @@ class Stage:
         self.world.datacentre.hang(words[0], seconds(words[1]) if len(words) > 1 else None)
 
     def _bmc(self, words: list[str]) -> None:
-        """bmc h1 lies | dead | ok | stuck | wrong-password | other h2"""
-        host = self.world.datacentre.hosts[words[0]]
-        host.bmc = Bmc(words[1])
-        host.bmc_of = words[2] if host.bmc is Bmc.OTHER else ""
-        if host.bmc in (Bmc.LIES, Bmc.OTHER):
-            self.world.datacentre.bmc_ever_lied = True
+        """bmc h1 lies | dead | ok | stuck | wrong-password | other h2 | garbage | refuses | loses-answers | slow |
+        blips 0.5s, which is OFF for that long | bmc h1 lies excused -- nobody can tell a host
+        that is silent and reads OFF from a dead one: two writers are then no breach"""
+        if words[1] == "blips":
+            self.world.datacentre.hosts[words[0]].blips_until = self._lasting(words[2])
+            return
+        bmc = Bmc(words[1])
+        self.world.datacentre.set_bmc(words[0], bmc, words[2] if bmc is Bmc.OTHER else "")
+        if "excused" in words:
+            self.world.checkers.excused.add(words[0])
+
+    def _plane(self, words: list[str]) -> None:
+        """plane h1 management off | plane h1 storage off 60s | plane h1 tenant on"""
+        host, plane, to = words[0], words[1], words[2] == "on"
+        datacentre = self.world.datacentre
+        attribute = {"management": "network", "storage": "storage", "tenant": "tenant"}[plane]
+
+        def turn(on: bool) -> None:
+            if attribute == "storage":
+                datacentre.set_storage(host, on)
+            else:
+                setattr(datacentre.hosts[host], attribute, on)
+
+        turn(to)
+        if len(words) > 3:
+            self.world.agenda.after(seconds(words[3]), lambda: turn(not to))
+
+    def _switch(self, words: list[str]) -> None:
+        """switch r1 off 60s | switch r1 off 60s with-bmc | switch r1 on | wan s2 off 60s -- the management plane of a
+        whole domain is lost, with its BMCs where it is said; the hosts live on"""
+        name, datacentre = words[0], self.world.datacentre
+        if words[1] == "on":
+            datacentre.unsilence(name)
+            return
+        datacentre.silence(name, datacentre.in_domain(name), "with-bmc" in words)
+        if len(words) > 2 and words[2] != "with-bmc":
+            self.world.agenda.after(seconds(words[2]), lambda: datacentre.unsilence(name))
+
+    def _storage(self, words: list[str]) -> None:
+        """storage ceph cuts h1 | storage ceph lets h1 -- the backend refuses, or takes again, what that host writes"""
+        self.world.datacentre.cut_client(words[0], words[2], words[1] == "cuts")
 
     # Faults of the rest.
 
     def _nova(self, words: list[str]) -> None:
         """nova down 30s | heartbeats-lost 90s | error-after-effect evacuate 1 | error-before-effect evacuate 1 |
-        affinity-check off"""
+        slow 4s 60s | affinity-check off | hides h2 h3 60s -- the last: their cell is down, Nova lists them not"""
         world, fault = self.world, words[0]
         if fault == "down":
-            world.nova_faults.down_until = world.agenda.now + seconds(words[1])
+            world.nova_faults.down_until = self._lasting(words[1])
         elif fault == "heartbeats-lost":
-            world.nova.heartbeats_lost_until = world.agenda.now + seconds(words[1])
+            world.nova.heartbeats_lost_until = self._lasting(words[1])
         elif fault == "error-after-effect":
             world.nova_faults.errors_after_effect[words[1]] = int(words[2])
         elif fault == "error-before-effect":
             world.nova_faults.errors_before_effect[words[1]] = int(words[2])
+        elif fault == "slow":
+            world.nova_faults.slow_s = seconds(words[1])
+            world.nova_faults.slow_until = self._lasting(words[2])
+        elif fault == "hides":
+            world.nova.hidden_until.update(dict.fromkeys(words[1:-1], self._lasting(words[-1])))
+            world.nova.hidden_from.update(dict.fromkeys(words[1:-1], world.agenda.now))
         elif fault == "affinity-check":
             world.nova.affinity_check_off = words[1] == "off"
         else:
             raise StoryError(f"Nova knows no fault {fault}")
 
     def _store(self, words: list[str]) -> None:
-        """store down 20s | store cut-off e1 20s"""
-        faults, now = self.world.store_faults, self.world.agenda.now
+        """store down 20s | store cut-off e1 20s | store deaf e1 20s | store late e1 8s -- deaf: its commits land, the
+        answers are lost; late: so is the answer to its next decision, and that lands so much later"""
+        faults = self.world.store_faults
         if words[0] == "down":
-            faults.down_until = now + seconds(words[1])
+            faults.down_until = self._lasting(words[1])
+        elif words[0] == "late":
+            faults.late_s[words[1]] = seconds(words[2])
+        elif words[0] == "deaf":
+            faults.deaf[words[1]] = self._lasting(words[2])
         else:
-            faults.cut_off[words[1]] = now + seconds(words[2])
+            faults.cut_off[words[1]] = self._lasting(words[2])
+
+    def _ring(self, words: list[str]) -> None:
+        """ring down 20s | ring apart e1 20s -- nobody sees it; or one engine is alone on its side of it"""
+        ring = self.world.ring
+        if words[0] == "down":
+            ring.unseen_until = self._lasting(words[1])
+        else:
+            ring.apart[words[1]] = self._lasting(words[2])
+
+    def _nudges(self, words: list[str]) -> None:
+        """nudges lose 50% 60s | nudges double 60s | nudges shuffle 60s -- notifications that are on their way"""
+        queue = self.world.nudges
+        if words[0] == "lose":
+            queue.loses, queue.loses_until = float(words[1].rstrip("%")) / 100, self._lasting(words[2])
+        elif words[0] == "double":
+            queue.doubles_until = self._lasting(words[1])
+        else:
+            queue.shuffles_until = self._lasting(words[1])
+
+    def _lasting(self, text: str) -> float:
+        """When a fault that lasts this long ends. Until then the world is not at rest."""
+        until = self.world.agenda.now + seconds(text)
+        self.world.agenda.at(until, lambda: None)
+        return until
 
     def _kill(self, words: list[str]) -> None:
         """kill engine e1"""
         self.world.kill_engine(words[1])
 
     def _freeze(self, words: list[str]) -> None:
-        """freeze engine e1 20s | freeze engine e1 20s in evacuate -- the latter between the check and the send"""
-        if "in" in words:
+        """freeze engine e1 20s | freeze engine e1 20s in evacuate | freeze engine e1 20s before evacuate -- in:
+        between the
+        check and the send; before: between what was written and the check"""
+        if "before" in words:
+            self.world.nodes[words[1]].life.freeze_before = (words[words.index("before") + 1], seconds(words[2]))
+        elif "in" in words:
             self.world.nodes[words[1]].life.freeze_in_act = (words[words.index("in") + 1], seconds(words[2]))
         else:
             self.world.freeze_engine(words[1], seconds(words[2]))
@@ -212,20 +299,21 @@ class Stage:
 
     # People.
 
+    def _heal(self, words: list[str]) -> None:
+        """heal -- whatever was broken is repaired: hosts, BMCs, Nova, store; where no engine lives a new one starts"""
+        self.world.heal()
+
     def _user(self, words: list[str]) -> None:
-        """user stops web-1 | user deletes web-1"""
-        world, vm = self.world, words[1]
-        if words[0] == "stops":
-            world.nova.stopped(world.nova.server_row(vm))
-        else:
-            world.nova.delete(vm)
+        """user stops web-1 | user starts web-1 | user deletes web-1 -- as far as Nova and the host let them"""
+        self.world.nova.by_user(words[0], words[1])
 
     def _nudge(self, words: list[str]) -> None:
         """nudge h1 service.update"""
         self.world.nudges.put(Nudge(words[0], "", " ".join(words[1:])))
 
     def _order(self, words: list[str]) -> None:
-        """order pause east 60s new switches | order resume east | order retry h1 | order close h1"""
+        """order pause east 60s new switches | order resume east | order retry h1 | order close h1 | order retry stuck
+        -- the last for every incident that is STUCK"""
         order(self.world, words)
 
 

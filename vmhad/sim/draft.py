@@ -14,8 +14,8 @@ from vmhad.sim.datacentre import SimHost
 from vmhad.sim.nova import GroupRow, ServerRow
 from vmhad.sim.world import Pace, World
 
-HOST_OPTIONS = ("room", "zone", "has", "boot")
-VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs")
+HOST_OPTIONS = ("room", "zone", "has", "boot", "off")
+VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs", "backend")
 CHOICES: dict[str, type[StrEnum]] = {"silent_means": SilentMeans, "after_fence": AfterFence}
 
 
@@ -48,7 +48,9 @@ class Draft:
         room = options.get("room", "64vcpu").removesuffix("vcpu")
         traits = frozenset(options.get("has", "").split(",")) - {""}
         zone, boot_s = options.get("zone", "nova"), seconds(options.get("boot", "40s"))
-        self.truths.append(SimHost(name, places, vcpus=int(room), zone=zone, traits=traits, boot_s=boot_s))
+        truth = SimHost(name, places, vcpus=int(room), zone=zone, traits=traits, boot_s=boot_s)
+        truth.off_s = seconds(options.get("off", "0.8"))
+        self.truths.append(truth)
 
     def add_vm(self, name: str, host: str, words: set[str], options: Mapping[str, str]) -> None:
         if host not in {truth.name for truth in self.truths}:
@@ -65,6 +67,7 @@ class Draft:
             vcpus=int(options.get("vcpus", "1")),
             refused=options.get("refused", ""),
             needs=options.get("needs", ""),
+            backend=options.get("backend", "ceph"),
             metadata=metadata,
         )
         self.vms.append(vm)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from vmhad.journal.journal import Journal
-from vmhad.kernel.incident import Incident
+from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.order import Order, OrderKind
 from vmhad.sim.draft import StoryError, seconds
 from vmhad.sim.world import World
@@ -18,14 +18,31 @@ def incidents(world: World) -> list[Incident]:
 
 
 def order(world: World, words: list[str]) -> None:
-    """pause SEGMENT|HOST FOR why... | resume SEGMENT|HOST | retry HOST | close HOST"""
+    """pause SEGMENT|HOST FOR why... | resume SEGMENT|HOST | retry HOST|stuck | close HOST|stuck"""
     kind = OrderKind(words[0])
+    if words[1] == "stuck":
+        # An operator leaves a host alone that is just coming back.
+        hosts = {one.host for one in incidents(world) if one.state is State.STUCK}
+        for host in sorted(host for host in hosts if not world.datacentre.hosts[host].powered):
+            order(world, [words[0], host])
+        return
     segment, host = _place(world, words[1])
+    if kind is OrderKind.RESUME:
+        _resume(world, segment, host)
+        return
     until, why = 0.0, " ".join(words[2:])
     if kind is OrderKind.PAUSE:
         until, why = world.agenda.now + seconds(words[2]), " ".join(words[3:])
-    number = f"{world.agenda.elapsed_s:012.3f}"
+    number = f"{world.agenda.elapsed_s:012.3f}-{kind.value}-{host or segment}"
     Journal(world.store).put_order(Order(number, kind, segment, host, until, "operator", why))
+
+
+def _resume(world: World, segment: str, host: str) -> None:
+    """Takes the pauses back, as vmhad-manage does."""
+    journal = Journal(world.store)
+    for one in journal.orders(segment):
+        if (one.kind, one.host) == (OrderKind.PAUSE, host):
+            journal.drop_order(one)
 
 
 def _place(world: World, name: str) -> tuple[str, str]:

@@ -9,29 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from vmhad.kernel.cloud import ComputeService, Group, Inventory, Migration, Room, Server, ServerState
 from vmhad.ports import Nudge, Refused
-from vmhad.sim.datacentre import Datacentre, SimHost, SimVm
+from vmhad.sim.datacentre import Datacentre, Disk, SimHost, SimVm
+from vmhad.sim.queues import HostQueues
 
 HEARTBEAT_S = 10.0
 SERVICE_DOWN_S = 60.0
 CLEAN_EVACUATED_S = 3.2
 START_STOP_S = 1.0
+RESYNC_S = 60.0
 UNFINISHED = ("accepted", "pre-migrating")
 EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
 
 
 @dataclass
 class ServiceRow:
-    """A row of the services table. last_seen: when its last heartbeat landed."""
+    """A row of the services table. last_seen: when its last heartbeat landed. heard_from: when the unbroken run of
+    heartbeats began that it was the last of, and silent_s how long it was not heard before. barred_until: Placement
+    keeps the host from the scheduler till then."""
 
     host: str
     last_seen: float
     updated_at: str
+    heard_from: float = 0.0
     forced_down: bool = False
     enabled: bool = True
     disabled_reason: str = ""
+    barred_until: float = 0.0
+    silent_s: float = 0.0
 
 
 @dataclass
@@ -52,6 +60,7 @@ class ServerRow:
     fault: str = ""
     refused: str = ""
     needs: str = ""
+    backend: str = "ceph"
 
 
 @dataclass
@@ -77,7 +86,11 @@ class GroupRow:
 
 
 class SimNova:
-    """The records, and the API's synchronous half. affinity_check_off: targets run with the group-check workaround."""
+    """The records, and the API's synchronous half. affinity_check_off: targets run with the group-check workaround.
+
+    wished: server id -> the state its user wants it in, whatever befalls it.
+    copies: (server, host) where a hypervisor holds the server, running or not; it outlives the host's power.
+    """
 
     def __init__(self, datacentre: Datacentre) -> None:
         self.datacentre = datacentre
@@ -87,10 +100,16 @@ class SimNova:
         self.migrations: list[MigrationRow] = []
         self.groups: dict[str, GroupRow] = {}
         self.allocations: set[tuple[str, str]] = set()
+        self.copies: set[tuple[str, str]] = set()
+        self.queues = HostQueues(datacentre)
         self.heartbeats_lost_until = 0.0
+        self.hidden_until: dict[str, float] = {}
+        self.hidden_from: dict[str, float] = {}
         self.stopped_by_nova: set[str] = set()
         self.nudge: Callable[[Nudge], None] = lambda nudge: None
         self.affinity_check_off = False
+        self.wished: dict[str, ServerState] = {}
+        self.wished_at: dict[str, float] = {}
         datacentre.compute_started.append(self._compute_started)
 
     # Building the cloud.
@@ -99,15 +118,17 @@ class SimNova:
         self.datacentre.add_host(host)
         self.services[host.name] = ServiceRow(host.name, self.agenda.now, self.agenda.iso())
         first_s = (1.7 * len(self.services)) % HEARTBEAT_S
-        self.agenda.after(first_s, lambda: self._heartbeat(host.name))
+        self.agenda.after(first_s, lambda: self._heartbeat(host.name), periodic=True)
 
     def add_server(self, server: ServerRow) -> None:
-        vm = SimVm(server.id, server.name)
+        vm = SimVm(server.id, server.name, disk=Disk(server.backend))
         if server.state is ServerState.ACTIVE:
             vm.guests.add(server.host)
-        self.datacentre.vms[server.id] = vm
+        self.datacentre.add_vm(vm)
         self.servers[server.id] = server
+        self.wished[server.id] = server.state
         self.allocations.add((server.id, server.host))
+        self.copies.add((server.id, server.host))
 
     # What the API shows.
 
@@ -117,11 +138,15 @@ class SimNova:
 
     def service(self, host: str) -> ComputeService | None:
         row = self.services.get(host)
-        if row is None:
+        if row is None or self.is_hidden(host):
             return None
         return ComputeService(
             host, self.is_up(host), row.enabled, row.disabled_reason, row.forced_down, row.updated_at
         )
+
+    def is_hidden(self, host: str) -> bool:
+        """Its cell is down: Nova's lists are without it."""
+        return self.agenda.now < self.hidden_until.get(host, 0.0)
 
     def fallen(self, host: str) -> tuple[Server, ...]:
         return tuple(one for one in self.on_host(host) if one.id in self.stopped_by_nova)
@@ -151,7 +176,7 @@ class SimNova:
         return tuple(server for server in found if server is not None)
 
     def evacuations_from(self, host: str) -> tuple[Migration, ...]:
-        return tuple(_shown(row) for row in reversed(self.migrations) if row.source == host)
+        return tuple(_shown(row) for row in reversed(self.migrations) if row.source == host and self._lives(row))
 
     def inventory(self, host: str, hosts: Sequence[str], at: float) -> Inventory:
         servers = self.on_host(host)
@@ -167,7 +192,11 @@ class SimNova:
             host=host,
             at=at,
             servers=servers,
-            migrations=tuple(_shown(row) for row in reversed(self.migrations) if host in (row.source, row.target)),
+            migrations=tuple(
+                _shown(row)
+                for row in reversed(self.migrations)
+                if host in (row.source, row.target) and self._lives(row)
+            ),
             groups=groups,
             member_hosts={member: self.servers[member].host for member in sorted(members)},
             services=tuple(service for service in services if service is not None),
@@ -186,8 +215,9 @@ class SimNova:
 
     def set_forced_down(self, host: str, forced: bool) -> None:
         row = self._service_row(host)
-        if not forced and any(move.source == host and move.status == "done" for move in self.migrations):
-            raise Refused(f"400: unable to force up host {host}: done evacuation migration records remain")
+        done = [move for move in self.migrations if move.source == host and move.status == "done" and self._lives(move)]
+        if not forced and done:
+            raise Refused(f"Unable to force up host {host} as `done` evacuation migration records remain")
         if row.forced_down != forced:
             row.forced_down = forced
             row.updated_at = self.agenda.iso()
@@ -197,6 +227,14 @@ class SimNova:
         if (row.enabled, row.disabled_reason) != (enabled, "" if enabled else reason):
             row.enabled, row.disabled_reason = enabled, "" if enabled else reason
             row.updated_at = self.agenda.iso()
+            self._bar(row)
+
+    def _bar(self, row: ServiceRow) -> None:
+        """Placement is told by the nova-compute that is told; one that is not sees it a minute later by itself."""
+        if self.is_up(row.host):
+            row.barred_until = 0.0 if row.enabled else inf
+        elif row.enabled and row.barred_until:
+            row.barred_until = self.agenda.now + RESYNC_S
 
     def accept_evacuation(self, server_id: str, target: str) -> MigrationRow:
         """The API's checks and the migration row. Neither task_state nor lock is asked: never idempotent."""
@@ -204,39 +242,58 @@ class SimNova:
         if server.refused:
             raise Refused(f"{server.refused}")
         if server.state not in EVACUABLE:
-            raise Refused(f"409: cannot evacuate instance {server_id} while it is in vm_state {server.state.value}")
+            raise Refused(f"Cannot 'evacuate' instance {server_id} while it is in vm_state {server.state.value}")
         if target and target not in self.services:
-            raise Refused(f"404: compute host {target} could not be found")
+            raise Refused(f"Compute host {target} could not be found.")
         if target == server.host:
-            raise Refused("400: the target host can't be the same one")
+            raise Refused("The target host can't be the same one.")
         if self.is_up(server.host):
-            raise Refused(f"400: compute service of {server.host} is still in use")
-        now = self.agenda.iso()
-        row = MigrationRow(len(self.migrations) + 1, server_id, server.host, target, now, updated_at=now)
-        self.migrations.append(row)
+            raise Refused(f"Compute service of {server.host} is still in use.")
         server.task_state = "rebuilding"
+        return self.add_migration(server_id, server.host, target)
+
+    def add_migration(self, server_id: str, source: str, target: str) -> MigrationRow:
+        now = self.agenda.iso()
+        row = MigrationRow(len(self.migrations) + 1, server_id, source, target, now, updated_at=now)
+        self.migrations.append(row)
         return row
 
     def start(self, server_id: str) -> None:
         row = self.server_row(server_id)
         if row.state is not ServerState.STOPPED or row.task_state:
-            raise Refused(f"409: cannot start instance {server_id} while it is {row.state.value} {row.task_state}")
+            raise Refused(f"Cannot 'start' instance {server_id} while it is {_busy(row)}")
         row.task_state = "powering-on"
         self.stopped_by_nova.discard(server_id)
-        self._cast(row.host, lambda: self._started(row))
+        self._cast_power(row, row.host)
 
     def stop(self, server_id: str) -> None:
         row = self.server_row(server_id)
         if row.state not in (ServerState.ACTIVE, ServerState.ERROR) or row.task_state:
-            raise Refused(f"409: cannot stop instance {server_id} while it is {row.state.value} {row.task_state}")
+            raise Refused(f"Cannot 'stop' instance {server_id} while it is {_busy(row)}")
         row.task_state = "powering-off"
         self.stopped_by_nova.discard(server_id)
-        self._cast(row.host, lambda: self.stopped(row))
+        self._cast_power(row, row.host)
 
     def server_row(self, server_id: str) -> ServerRow:
         if server_id not in self.servers:
-            raise Refused(f"404: instance {server_id} could not be found")
+            raise Refused(f"Instance {server_id} could not be found.")
         return self.servers[server_id]
+
+    def by_user(self, wish: str, server_id: str) -> None:
+        """stops, starts or deletes, as far as the API lets them: a busy VM is refused, what is gone is not found."""
+        row = self.servers.get(server_id)
+        if row is None or (wish != "deletes" and (row.task_state or not self.datacentre.hosts[row.host].serves)):
+            return
+        if wish == "deletes":
+            self.delete(server_id)
+        elif row.state in (ServerState.STOPPED, ServerState.ACTIVE):
+            self.wished[server_id] = ServerState.STOPPED if wish == "stops" else ServerState.ACTIVE
+            self.wished_at[server_id] = self.agenda.now
+            if wish == "stops":
+                self.stopped_by_nova.discard(server_id)
+                self.stopped(row)
+            elif row.state is ServerState.STOPPED:
+                self.start(server_id)
 
     def stopped(self, row: ServerRow) -> None:
         self.datacentre.vms[row.id].guests.discard(row.host)
@@ -247,58 +304,90 @@ class SimNova:
         row = self.servers.pop(server_id)
         if self.datacentre.hosts[row.host].serves:
             self.datacentre.vms[server_id].guests.discard(row.host)
+            self.copies.discard((server_id, row.host))
         self.allocations = {one for one in self.allocations if one[0] != server_id}
 
     # Within.
 
     def _service_row(self, host: str) -> ServiceRow:
         if host not in self.services:
-            raise Refused(f"404: host {host} could not be found")
+            raise Refused(f"Nova has no nova-compute service on {host}")
         return self.services[host]
 
-    def _cast(self, host: str, act: Callable[[], None]) -> None:
-        """A message to a nova-compute. One that is dead when it comes never hears it: its queue goes with it."""
+    def _lives(self, move: MigrationRow) -> bool:
+        """A server's records go with it."""
+        return move.server in self.servers
 
-        def arrive() -> None:
-            if self.datacentre.hosts[host].serves:
-                act()
+    def _cast_power(self, row: ServerRow, host: str) -> None:
+        """Sent to where the server is now. A nova-compute that reads it late does it, wherever the server is by then:
+        it switches first and looks at the task state afterwards."""
+        order = row.task_state
 
-        self.agenda.after(START_STOP_S, arrive)
+        def read() -> None:
+            if order == "powering-on":
+                self.datacentre.vms[row.id].guests.add(host)
+                self.copies.add((row.id, host))
+            else:
+                self.datacentre.vms[row.id].guests.discard(host)
+            if row.task_state == order:
+                row.state = ServerState.ACTIVE if order == "powering-on" else ServerState.STOPPED
+                row.task_state = ""
 
-    def _started(self, row: ServerRow) -> None:
-        self.datacentre.vms[row.id].guests.add(row.host)
-        row.state, row.task_state = ServerState.ACTIVE, ""
+        self.queues.cast(host, START_STOP_S, read)
 
     def _heartbeat(self, host: str) -> None:
-        self.agenda.after(HEARTBEAT_S, lambda: self._heartbeat(host))
-        if self.datacentre.hosts[host].serves and self.agenda.now >= self.heartbeats_lost_until:
-            row = self.services[host]
-            row.last_seen = self.agenda.now
-            row.updated_at = self.agenda.iso()
+        self.agenda.after(HEARTBEAT_S, lambda: self._heartbeat(host), periodic=True)
+        if self.datacentre.hosts[host].serves:
+            self._heard(host)
+
+    def _heard(self, host: str) -> None:
+        if self.agenda.now < self.heartbeats_lost_until:
+            return
+        row = self.services[host]
+        if self.agenda.now - row.last_seen > 1.5 * HEARTBEAT_S:
+            row.silent_s, row.heard_from = self.agenda.now - row.last_seen, self.agenda.now
+        row.last_seen = self.agenda.now
+        row.updated_at = self.agenda.iso()
 
     def _compute_started(self, host: str) -> None:
-        if self.agenda.now >= self.heartbeats_lost_until:
-            self.services[host].last_seen = self.agenda.now
-            self.services[host].updated_at = self.agenda.iso()
+        self._heard(host)
+        self.services[host].barred_until = 0.0 if self.services[host].enabled else inf
         life = self.datacentre.hosts[host].life
         self.agenda.after(CLEAN_EVACUATED_S, lambda: self._init_host(host, life))
 
     def _init_host(self, host: str, life: int) -> None:
-        """What a starting nova-compute does: evacuated guests go, and a VM whose guest is gone counts as stopped."""
+        """What a starting nova-compute does: evacuated guests go, and a VM whose guest is gone counts as stopped.
+
+        It ends one record a server, the newest; where there are two, the other waits for its next start.
+        """
         truth = self.datacentre.hosts[host]
         if truth.life != life or not truth.compute:
             return
-        for move in self.migrations:
-            if move.source == host and move.status in (*UNFINISHED, "done"):
-                self.datacentre.vms[move.server].guests.discard(host)
-                self.allocations.discard((move.server, host))
-                move.status, move.updated_at = "completed", self.agenda.iso()
+        gone = [move for move in self.migrations if move.source == host and move.status in (*UNFINISHED, "done")]
+        evacuated = {move.server: move for move in gone if self._lives(move)}
+        for move in evacuated.values():
+            self.datacentre.vms[move.server].guests.discard(host)
+            self.copies.discard((move.server, host))
+            self.allocations.discard((move.server, host))
+            move.status, move.updated_at = "completed", self.agenda.iso()
         for row in self.servers.values():
-            here = host in self.datacentre.vms[row.id].guests
-            if row.host == host and row.state is ServerState.ACTIVE and not here and not row.task_state:
-                row.state = ServerState.STOPPED
-                self.stopped_by_nova.add(row.id)
-                self.nudge(Nudge(host, row.id, "instance.power_off.end"))
+            if row.host == host and row.id not in evacuated:
+                self._init_server(row)
+
+    def _init_server(self, row: ServerRow) -> None:
+        """A rebuild that nobody will go on with is an ERROR; a start or a stop that was under way is done."""
+        if row.task_state.startswith("rebuild") and row.state is not ServerState.ERROR:
+            row.state, row.task_state = ServerState.ERROR, ""
+        elif row.task_state in ("powering-on", "powering-off"):
+            self._cast_power(row, row.host)
+        elif row.state is ServerState.ACTIVE and row.host not in self.datacentre.vms[row.id].guests:
+            row.state = ServerState.STOPPED
+            self.stopped_by_nova.add(row.id)
+            self.nudge(Nudge(row.host, row.id, "instance.power_off.end"))
+
+
+def _busy(row: ServerRow) -> str:
+    return f"in task_state {row.task_state}" if row.task_state else f"in vm_state {row.state.value}"
 
 
 def _shown(row: MigrationRow) -> Migration:

@@ -3,25 +3,49 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 
 from vmhad.ports import Nudge
-from vmhad.sim.clock import SimClock
+from vmhad.sim.clock import Agenda, SimClock
+
+LATE_S = 8.0
 
 
 class NudgeQueue:
-    """Nudges nobody has taken yet. lost: a story's message bus is dead."""
+    """Nudges nobody has taken yet. lost: a story's message bus is dead. loses: the share of them that never comes.
 
-    def __init__(self) -> None:
+    doubles: each comes again a while later. shuffles: each comes a while later, and so in another order.
+    """
+
+    def __init__(self, agenda: Agenda, seed: int = 0) -> None:
+        self._agenda = agenda
+        self._draw = random.Random(seed)
         self.waiting: dict[tuple[str, str], Nudge] = {}
         self.clocks: list[SimClock] = []
         self.lost = False
+        self.loses = 0.0
+        self.doubles_until = self.shuffles_until = self.loses_until = 0.0
 
     def put(self, nudge: Nudge) -> None:
-        if not self.lost:
-            self.waiting[(nudge.host, nudge.server)] = nudge
-            for clock in self.clocks:
-                clock.wake()
+        now = self._agenda.now
+        if self.lost or (now < self.loses_until and self._draw.random() < self.loses):
+            return
+        if now < self.doubles_until:
+            self._agenda.after(self._draw.uniform(0.0, LATE_S), lambda: self._arrive(nudge))
+        if now < self.shuffles_until:
+            self._agenda.after(self._draw.uniform(0.0, LATE_S), lambda: self._arrive(nudge))
+        else:
+            self._arrive(nudge)
+
+    def heal(self) -> None:
+        self.lost = False
+        self.doubles_until = self.shuffles_until = self.loses_until = 0.0
+
+    def _arrive(self, nudge: Nudge) -> None:
+        self.waiting[(nudge.host, nudge.server)] = nudge
+        for clock in self.clocks:
+            clock.wake()
 
 
 class SimNudges:

@@ -2,73 +2,105 @@
 """What Nova does after it accepted an evacuate: conductor, scheduler, and the target's nova-compute.
 
 accepted -> (scheduler) -> pre-migrating -> done, over one to three seconds; error where no host is valid, failed where
-the target declines. A target that dies keeps the migration as it was; one that hangs goes on when it goes on.
+the target declines. As in Nova itself a request and its record are not bound to each other: the conductor takes the
+oldest accepted record of the server, whoever made it. What keeps two requests for one server apart is its task state
+alone, and the one that finds another than it expects leaves the server in ERROR, however well it runs.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from vmhad.kernel.cloud import ServerState
-from vmhad.sim.nova import UNFINISHED, GroupRow, MigrationRow, ServerRow, SimNova
+from vmhad.sim.nova import GroupRow, MigrationRow, ServerRow, SimNova
 
 CONDUCTOR_S = 0.15
 CLAIM_S = 0.2
 HOST_MOVES_S = 0.05
 STOP_AGAIN_S = 0.4
-HUNG_LOOK_S = 0.5
 SPAWN_S = (0.6, 2.4)
+REBUILDING = "rebuilding"
+SPAWNING = "rebuild_spawning"
+POWERING_OFF = "powering-off"
+
+
+@dataclass
+class Attempt:
+    """One request on its way. move: the record it goes by, which need not be the one that its POST made; None where no
+    accepted one was left. life: the nova-compute that read the request, for
+    what it began dies with it. origin: the server's state then."""
+
+    server: ServerRow
+    source: str
+    target: str
+    spawn_s: float
+    move: MigrationRow | None = None
+    life: tuple[int, int] = (0, 0)
+    origin: ServerState = ServerState.ACTIVE
 
 
 class Rebuilds:
-    """Carries accepted evacuations on. spawn_draw: a seeded source, so that a story always runs the same way."""
+    """Carries accepted evacuations on; a spawn takes as long as a seeded source says, so that a story always runs the
+    same way. slow: host -> how many seconds longer each spawn on it takes."""
 
     def __init__(self, nova: SimNova, seed: int = 0) -> None:
         self.nova = nova
         self.agenda = nova.agenda
         self.datacentre = nova.datacentre
         self._draw = random.Random(seed)
+        self.slow: dict[str, float] = {}
+        self.spawn_s = SPAWN_S
         self.ended: list[Callable[[ServerRow], None]] = []
+        self.landed: list[Callable[[MigrationRow, ServerRow], None]] = []
 
     def begin(self, server_id: str, target: str, force: bool) -> None:
         """POST evacuate. Raises Refused."""
-        move = self.nova.accept_evacuation(server_id, target)
-        server = self.nova.servers[server_id]
-        origin = server.state
-        spawn_s = self._draw.uniform(*SPAWN_S)
-        self.agenda.after(CONDUCTOR_S, lambda: self._conduct(move, server, origin, force, spawn_s))
+        source = self.nova.accept_evacuation(server_id, target).source
+        attempt = Attempt(self.nova.servers[server_id], source, target, self._draw.uniform(*self.spawn_s))
+        self.agenda.after(CONDUCTOR_S, lambda: self._conduct(attempt, force))
 
-    def _conduct(
-        self, move: MigrationRow, server: ServerRow, origin: ServerState, force: bool, spawn_s: float
-    ) -> None:
+    # The conductor and the scheduler.
+
+    def _conduct(self, attempt: Attempt, force: bool) -> None:
+        server = attempt.server
+        if server.id not in self.nova.servers:
+            return
+        mine = (one for one in self.nova.migrations if one.server == server.id and one.status == "accepted")
+        attempt.move = next(mine, None)
         if force:
-            if self.nova.room(move.target).vcpus < server.vcpus:
-                self._end(move, server, "error", origin, "no room on the forced host")
+            complaint = self._forced_complaint(attempt)
+            if complaint:
+                self._end(attempt, "error", server.state, complaint)
                 return
         else:
-            target = self._schedule(move, server)
-            if not target:
-                self._end(move, server, "error", ServerState.ERROR, "No valid host was found.")
+            attempt.target = self._schedule(attempt)
+            if not attempt.target:
+                self._end(attempt, "error", ServerState.ERROR, "No valid host was found.")
                 return
-            move.target = target
-        self.nova.allocations.add((server.id, move.target))
-        life = self.datacentre.hosts[move.target].life
+        self.nova.allocations.add((server.id, attempt.target))
+        self.nova.queues.cast(attempt.target, CLAIM_S, lambda: self._claim(attempt))
 
-        def claim() -> None:
-            self._claim(move, server, origin, life, spawn_s)
+    def _forced_complaint(self, attempt: Attempt) -> str:
+        """Past the scheduler, yet not past Placement. A server that it has on two hosts cannot be forced."""
+        server = attempt.server
+        if sum(one == server.id for one, _ in self.nova.allocations) > 1:
+            return "The instance has complex allocations on the source host so move cannot be forced."
+        room = self.nova.room(attempt.target)
+        if room.vcpus < server.vcpus or room.ram_mib < server.ram_mib:
+            return f"There is not enough capacity on host {attempt.target}."
+        return ""
 
-        self._on_target(move.target, life, CLAIM_S, claim, needs_network=True)
-
-    def _schedule(self, move: MigrationRow, server: ServerRow) -> str:
+    def _schedule(self, attempt: Attempt) -> str:
         """The target if the filters pass it; without one, the fitting host with most room."""
-        hosts = [move.target] if move.target else [name for name in self.nova.services if name != move.source]
-        fitting = [name for name in hosts if self._fits(name, server)]
+        hosts = [attempt.target] if attempt.target else [name for name in self.nova.services if name != attempt.source]
+        fitting = [name for name in hosts if self._fits(name, attempt.server)]
         return max(fitting, key=lambda name: self.nova.room(name).vcpus, default="")
 
     def _fits(self, host: str, server: ServerRow) -> bool:
-        room, truth = self.nova.room(host), self.datacentre.hosts[host]
-        if not (self.nova.is_up(host) and self.nova.services[host].enabled):
+        room, truth, service = self.nova.room(host), self.datacentre.hosts[host], self.nova.services[host]
+        if not (self.nova.is_up(host) and service.enabled) or self.agenda.now < service.barred_until:
             return False
         if room.vcpus < server.vcpus or room.ram_mib < server.ram_mib:
             return False
@@ -76,100 +108,127 @@ class Rebuilds:
             return False
         if server.zone_pinned and truth.zone != self.datacentre.hosts[server.host].zone:
             return False
-        return all(self._group_passes(group, host, server) for group in self._groups(server))
+        return all(self._group_passes(group, host) for group in self._groups(server))
 
     def _groups(self, server: ServerRow) -> list[GroupRow]:
         return [group for group in self.nova.groups.values() if server.id in group.members]
 
-    def _group_passes(self, group: GroupRow, host: str, server: ServerRow) -> bool:
+    def _group_passes(self, group: GroupRow, host: str) -> bool:
         """The scheduler's filter: it knows where members are, not where evacuations under way will bring them."""
         where = [self.nova.servers[member].host for member in group.members if member in self.nova.servers]
         if group.policy == "anti-affinity":
             return where.count(host) < group.max_per_host
         return group.policy != "affinity" or host in where
 
-    def _claim(
-        self, move: MigrationRow, server: ServerRow, origin: ServerState, life: int, spawn_s: float
-    ) -> None:
-        """The target's nova-compute takes it, after the checks that come too late for another host to be chosen."""
-        complaint = self._late_complaint(move, server)
-        if complaint:
-            if server.host != move.target:
-                self.nova.allocations.discard((server.id, move.target))
-            self._end(move, server, "failed", ServerState.ERROR, complaint)
-            return
-        self._set(move, "pre-migrating")
-        self._on_target(move.target, life, spawn_s, lambda: self._spawn(move, server, origin, life))
+    # The target.
 
-    def _late_complaint(self, move: MigrationRow, server: ServerRow) -> str:
-        if move.target in self.datacentre.vms[server.id].guests or self._twin_spawns(move):
+    def _claim(self, attempt: Attempt) -> None:
+        """The target's nova-compute has read it, and makes the checks that come too late for another host."""
+        server, target = attempt.server, attempt.target
+        if server.id not in self.nova.servers:
+            return
+        attempt.life = self.nova.queues.life(target)
+        if attempt.move is None:
+            attempt.move = self.nova.add_migration(server.id, attempt.source, target)
+        attempt.move.target = target
+        self._set(attempt, "pre-migrating")
+        complaint = self._late_complaint(attempt)
+        if complaint:
+            self._fail(attempt, complaint)
+            server.task_state = ""
+        elif server.task_state != REBUILDING:
+            self._preempted(attempt, REBUILDING, REBUILDING)
+        else:
+            attempt.origin, server.task_state = server.state, SPAWNING
+            takes_s = attempt.spawn_s + self.slow.get(target, 0.0)
+            self.nova.queues.work(target, attempt.life, takes_s, lambda: self._spawned(attempt), alone=True)
+
+    def _late_complaint(self, attempt: Attempt) -> str:
+        server, target = attempt.server, attempt.target
+        for group in [] if self.nova.affinity_check_off else self._groups(server):
+            others = {m for m in group.members if m != server.id and m in self.nova.servers}
+            where = {self.nova.servers[member].host for member in others}
+            here = {m for m in others if self.nova.servers[m].host == target} | others & self._moving(target)
+            if group.policy == "anti-affinity" and len(here) >= group.max_per_host:
+                return "Anti-affinity instance group policy was violated"
+            if group.policy == "affinity" and where and target not in where:
+                return "Affinity instance group policy was violated"
+        if (server.id, target) in self.nova.copies:
             return f"Instance {server.name} already exists."
-        if self.nova.affinity_check_off:
-            return ""
-        for group in self._groups(server):
-            others = [m for m in group.members if m != server.id and m in self.nova.servers]
-            where = [self.nova.servers[member].host for member in others]
-            coming = [m for m in self.nova.migrations if m.target == move.target and m.status == "pre-migrating"]
-            here = where.count(move.target) + sum(m.server in others for m in coming)
-            if group.policy == "anti-affinity" and here >= group.max_per_host:
-                return "Anti-affinity instance group policy was violated."
-            if group.policy == "affinity" and where and move.target not in where:
-                return "Affinity instance group policy was violated."
         return ""
 
-    def _twin_spawns(self, move: MigrationRow) -> bool:
-        """Another evacuation of the server is being built on that host: the host's lock makes this one the later."""
-        return any(
-            other is not move
-            and other.server == move.server
-            and other.target == move.target
-            and other.status == "pre-migrating"
-            for other in self.nova.migrations
-        )
+    def _moving(self, host: str) -> set[str]:
+        """Servers with a record under way to the host, or away from it, also one that nobody will ever finish."""
+        return {
+            one.server
+            for one in self.nova.migrations
+            if (one.target == host and one.status == "pre-migrating")
+            or (one.source == host and one.status in ("accepted", "pre-migrating"))
+        }
 
-    def _spawn(self, move: MigrationRow, server: ServerRow, origin: ServerState, life: int) -> None:
+    def _spawned(self, attempt: Attempt) -> None:
         """The guest runs from here on, before Nova says so; a stopped server runs for a moment too."""
-        self.datacentre.vms[server.id].guests.add(move.target)
-        keep_stopped = origin is ServerState.STOPPED
-        delay_s = STOP_AGAIN_S if keep_stopped else 0.0
-        self._on_target(move.target, life, delay_s, lambda: self._built(move, server, keep_stopped, life))
+        server = attempt.server
+        self.datacentre.vms[server.id].guests.add(attempt.target)
+        self.nova.copies.add((server.id, attempt.target))
+        self._on_target(attempt, 0.0, self._saved)
 
-    def _built(self, move: MigrationRow, server: ServerRow, keep_stopped: bool, life: int) -> None:
+    def _saved(self, attempt: Attempt) -> None:
+        """What the target tells Nova of it, if it can; a server that was deleted meanwhile leaves its guest behind."""
+        server = attempt.server
+        if server.id not in self.nova.servers:
+            return
+        if server.task_state != SPAWNING:
+            self._preempted(attempt, SPAWNING, "")
+            return
+        server.state, server.task_state, server.fault = ServerState.ACTIVE, "", ""
+        if attempt.origin is ServerState.STOPPED:
+            server.task_state = POWERING_OFF
+            self._on_target(attempt, STOP_AGAIN_S, self._stopped_again)
+        else:
+            self._on_target(attempt, HOST_MOVES_S, self._landed)
+
+    def _stopped_again(self, attempt: Attempt) -> None:
+        self.datacentre.vms[attempt.server.id].guests.discard(attempt.target)
+        attempt.server.state, attempt.server.task_state = ServerState.STOPPED, ""
+        self._on_target(attempt, HOST_MOVES_S, self._landed)
+
+    def _landed(self, attempt: Attempt) -> None:
         """Nova saves the state first and the host a moment later: ACTIVE with the old host is readable."""
-        if keep_stopped:
-            self.datacentre.vms[server.id].guests.discard(move.target)
-        server.state = ServerState.STOPPED if keep_stopped else ServerState.ACTIVE
-        server.task_state, server.fault = "", ""
-        self._on_target(move.target, life, HOST_MOVES_S, lambda: self._landed(move, server))
+        attempt.server.host = attempt.target
+        self._set(attempt, "done")
+        for call in self.landed:
+            if attempt.move is not None:
+                call(attempt.move, attempt.server)
+        self._tell(attempt.server)
 
-    def _landed(self, move: MigrationRow, server: ServerRow) -> None:
-        server.host = move.target
-        self._set(move, "done")
+    def _preempted(self, attempt: Attempt, expected: str, wanted: str) -> None:
+        """Somebody else changed the server's task meanwhile. The server reads ERROR; and what could not be saved is
+        saved with that after all, over the task of whoever came first."""
+        actual = attempt.server.task_state or "None"
+        self._fail(attempt, f"Conflict updating instance: expected task_state {expected}, it is {actual}")
+        attempt.server.task_state = wanted
+
+    def _fail(self, attempt: Attempt, fault: str) -> None:
+        """Whatever the target holds of the server stays there, and its room counts as free, even if it runs there."""
+        self.nova.allocations.discard((attempt.server.id, attempt.target))
+        self._set(attempt, "failed")
+        attempt.server.state, attempt.server.fault = ServerState.ERROR, fault
+        self._tell(attempt.server)
+
+    def _end(self, attempt: Attempt, status: str, state: ServerState, fault: str) -> None:
+        self._set(attempt, status)
+        attempt.server.state, attempt.server.task_state, attempt.server.fault = state, "", fault
+        self._tell(attempt.server)
+
+    def _tell(self, server: ServerRow) -> None:
         for call in self.ended:
             call(server)
 
-    def _end(self, move: MigrationRow, server: ServerRow, status: str, state: ServerState, fault: str) -> None:
-        self._set(move, status)
-        server.state, server.task_state, server.fault = state, "", fault
-        for call in self.ended:
-            call(server)
+    def _set(self, attempt: Attempt, status: str) -> None:
+        """Nova overwrites, whatever became of the record meanwhile."""
+        if attempt.move is not None:
+            attempt.move.status, attempt.move.updated_at = status, self.agenda.iso()
 
-    def _set(self, move: MigrationRow, status: str) -> None:
-        if move.status in UNFINISHED or status == "done":
-            move.status, move.updated_at = status, self.agenda.iso()
-
-    def _on_target(
-        self, host: str, life: int, delay_s: float, act: Callable[[], None], needs_network: bool = False
-    ) -> None:
-        """Runs act on the target if it still lives that same life by then; a hung one does it when it goes on."""
-
-        def due() -> None:
-            truth = self.datacentre.hosts[host]
-            if truth.life != life or not (truth.powered and truth.alive):
-                return
-            if truth.hung or not truth.compute or (needs_network and not truth.network):
-                self.agenda.after(HUNG_LOOK_S, due)
-            else:
-                act()
-
-        self.agenda.after(delay_s, due)
+    def _on_target(self, attempt: Attempt, takes_s: float, act: Callable[[Attempt], None]) -> None:
+        self.nova.queues.work(attempt.target, attempt.life, takes_s, lambda: act(attempt))

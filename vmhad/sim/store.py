@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from vmhad.ports import Compare, Conflict
 
@@ -15,6 +15,8 @@ class MemoryStore:
     """Never Unanswered. revision() is exact for prefixes that end with '/', and the whole store's for others."""
 
     def __init__(self) -> None:
+        self.writer = ""
+        self.on_commit: Callable[[str, Mapping[str, bytes], Sequence[str]], None] = lambda who, puts, deletes: None
         self._lock = threading.Lock()
         self._entries: dict[str, bytes] = {}
         self._changed: dict[str, int] = {}
@@ -44,7 +46,10 @@ class MemoryStore:
             for key in deletes:
                 self._entries.pop(key, None)
             self._changed.update(dict.fromkeys((folder for key in written for folder in _folders(key)), self._revision))
-            return self._revision
+            revision = self._revision
+        if written:
+            self.on_commit(self.writer, puts, deletes)
+        return revision
 
     def revision(self, prefix: str) -> int:
         with self._lock:

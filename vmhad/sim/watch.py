@@ -8,15 +8,14 @@ when the answer came. They freeze and die with their engine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from math import inf
 
-from vmhad.kernel.cloud import ComputeService
 from vmhad.kernel.signal import Channel, Reading, Signal
 from vmhad.sim.clock import SimClock, Ticket
 from vmhad.sim.compute import READ_S, NovaFaults
 from vmhad.sim.datacentre import Datacentre
 from vmhad.sim.life import Life
-from vmhad.sim.nova import SimNova
+from vmhad.sim.nova import ServiceRow, SimNova
 from vmhad.sim.power import look
 
 OFF_AGAIN_S = 1.0
@@ -25,37 +24,26 @@ MOVED_LATELY_S = 60.0
 
 
 class _Rounds:
-    """When one subject is read: every interval_s, sooner when asked, never while a read is under way."""
+    """When one subject is read: every interval_s, sooner when asked, after the read that is under way."""
 
     def __init__(self, watch: SimWatch, name: str, first_s: float) -> None:
         self._watch, self._name = watch, name
-        self._began_at = 0.0
-        self._reading = False
-        self._ticket: Ticket = watch.clock_agenda.after(first_s, self._begin)
+        self._began_at = self._over_at = 0.0
+        self._ticket: Ticket = watch.agenda.every(watch.agenda.now + first_s, self._read)
 
     def sooner(self) -> None:
-        if not self._reading:
-            self._next(max(self._watch.clock_agenda.now, self._began_at + LOOKS_APART_S))
-
-    def _next(self, when: float) -> None:
+        when = max(self._watch.agenda.now, self._began_at + LOOKS_APART_S, self._over_at)
         self._ticket.cancel()
-        self._ticket = self._watch.clock_agenda.at(when, self._begin)
+        self._ticket = self._watch.agenda.every(when, self._read)
 
-    def _begin(self) -> None:
-        life, agenda = self._watch.life, self._watch.clock_agenda
-        if life.dead:
-            return
-        if life.frozen:
-            self._next(life.thaw_at)
-            return
-        self._reading, self._began_at = True, agenda.now
+    def _read(self) -> float:
+        life, now = self._watch.life, self._watch.agenda.now
+        if life.dead or now < life.thaw_at:
+            return inf if life.dead else life.thaw_at
         signals, took_s, again_s = self._watch.look_at(self._name)
-        life.after(took_s, lambda: self._over(signals, again_s))
-
-    def _over(self, signals: Sequence[Signal], again_s: float) -> None:
-        self._reading = False
-        self._watch.deliver(signals)
-        self._next(max(self._watch.clock_agenda.now, self._began_at + again_s))
+        self._began_at, self._over_at = now, now + took_s
+        self._watch.expect(signals, self._over_at)
+        return max(self._over_at, now + again_s)
 
 
 class SimWatch:
@@ -63,16 +51,17 @@ class SimWatch:
 
     def __init__(self, life: Life, clock: SimClock, datacentre: Datacentre, interval_s: float) -> None:
         self.life = life
-        self.clock_agenda = datacentre.agenda
+        self.agenda = datacentre.agenda
         self._clock = clock
         self._interval_s = interval_s
-        self._signals: list[Signal] = []
+        self._coming: list[tuple[float, Sequence[Signal]]] = []
         self._rounds: dict[str, _Rounds] = {}
         self._said: dict[str, Reading] = {}
 
     def read(self) -> Iterable[Signal]:
-        signals, self._signals = self._signals, []
-        return signals
+        now, coming = self.agenda.now, self._coming
+        self._coming = [one for one in coming if one[0] > now]
+        return [signal for at, signals in coming if at <= now for signal in signals]
 
     def look(self, hosts: Iterable[str]) -> None:
         raise NotImplementedError
@@ -81,21 +70,18 @@ class SimWatch:
         """One read: its signals, how long it took, and when the next begins, counted from the beginning of this one."""
         raise NotImplementedError
 
-    def deliver(self, signals: Sequence[Signal]) -> None:
-        """Wakes the engine for news only, as the real eyes do: another reading than before, or an OFF."""
-        self._signals.extend(signals)
-        news = [one for one in signals if one.reading is Reading.OFF or self._said.get(one.host) is not one.reading]
-        self._said.update((one.host, one.reading) for one in signals)
-        if news:
-            self._clock.wake()
-
-
-@dataclass(frozen=True)
-class _Row:
-    """What of a service row a change of updated_at may come from beside a heartbeat."""
-
-    updated_at: str
-    set_by_api: tuple[bool, bool, str]
+    def expect(self, signals: Sequence[Signal], at: float) -> None:
+        """They are there at that time. Wakes the engine for news only, as the real eyes do: another reading than
+        before, or an OFF. Only a new reading is the beginning of something; an OFF is read for as long as it lasts."""
+        self._coming.append((at, signals))
+        changed = off = False
+        for one in signals:
+            off = off or one.reading is Reading.OFF
+            if self._said.get(one.host) is not one.reading:
+                self._said[one.host] = one.reading
+                changed = True
+        if changed or off:
+            self.life.at(at, self._clock.wake, periodic=not changed)
 
 
 class SimNovaWatch(SimWatch):
@@ -108,7 +94,7 @@ class SimNovaWatch(SimWatch):
     ) -> None:
         super().__init__(life, clock, nova.datacentre, interval_s)
         self._nova, self._faults, self._timeout_s = nova, faults, timeout_s
-        self._rows: dict[str, _Row] = {}
+        self._shown: dict[str, tuple[str, tuple[bool, bool, str]]] = {}
         self._moved_at: dict[str, float] = {}
         self._rounds[""] = _Rounds(self, "", 0.05)
 
@@ -118,25 +104,30 @@ class SimNovaWatch(SimWatch):
 
     def look_at(self, name: str) -> tuple[Sequence[Signal], float, float]:
         at = self._clock.now()
-        if self.clock_agenda.now < self._faults.down_until:
+        takes_s = READ_S + self._faults.late_s(self.agenda.now)
+        if self.agenda.now < self._faults.down_until or takes_s >= self._timeout_s:
             unknown = [
                 Signal(host, Channel.NOVA, Reading.UNKNOWN, at, "nova-api did not answer")
                 for host in sorted(self._nova.services)
             ]
             return unknown, self._timeout_s, self._interval_s
-        shown = (self._nova.service(host) for host in sorted(self._nova.services))
-        return [self._signal(one, at) for one in shown if one is not None], READ_S, self._interval_s
+        listed = [row for name, row in sorted(self._nova.services.items()) if not self._nova.is_hidden(name)]
+        return [self._signal(row, at) for row in listed], takes_s, self._interval_s
 
-    def _signal(self, service: ComputeService, at: float) -> Signal:
-        row = _Row(service.updated_at, (service.forced_down, service.enabled, service.disabled_reason))
-        old = self._rows.get(service.host)
-        self._rows[service.host] = row
-        moved = old is not None and old.updated_at != row.updated_at and old.set_by_api == row.set_by_api
+    def _signal(self, row: ServiceRow, at: float) -> Signal:
+        host = row.host
+        shown = (row.updated_at, (row.forced_down, row.enabled, row.disabled_reason))
+        before = self._shown.get(host, shown)
+        self._shown[host] = shown
+        moved = before[0] != shown[0] and before[1] == shown[1]
         if moved:
-            self._moved_at[service.host] = at
-        up = at - self._moved_at.get(service.host, 0.0) <= MOVED_LATELY_S if service.forced_down else service.up
-        detail = ("up" if service.up else "down") + (", forced down" if service.forced_down else "")
-        return Signal(service.host, Channel.NOVA, Reading.UP if up else Reading.DOWN, at, detail, moved)
+            self._moved_at[host] = at
+        if row.forced_down:
+            up, detail = at - self._moved_at.get(host, 0.0) <= MOVED_LATELY_S, "down, forced down"
+        else:
+            up = self._nova.is_up(host)
+            detail = "up" if up else "down"
+        return Signal(host, Channel.NOVA, Reading.UP if up else Reading.DOWN, at, detail, moved)
 
 
 class SimPowerWatch(SimWatch):
@@ -153,7 +144,6 @@ class SimPowerWatch(SimWatch):
     ) -> None:
         super().__init__(life, clock, datacentre, interval_s)
         self._datacentre, self._timeout_s = datacentre, timeout_s
-        self._last: dict[str, Reading] = {}
         for i, host in enumerate(hosts):
             self._rounds[host] = _Rounds(self, host, 0.1 + i * interval_s / len(hosts))
 
@@ -165,7 +155,6 @@ class SimPowerWatch(SimWatch):
     def look_at(self, name: str) -> tuple[Sequence[Signal], float, float]:
         at = self._clock.now()
         reading, text, took_s = look(self._datacentre, name, self._timeout_s)
-        first_off = reading is Reading.OFF and self._last.get(name) is not Reading.OFF
-        self._last[name] = reading
+        first_off = reading is Reading.OFF and self._said.get(name) is not Reading.OFF
         signal = Signal(name, Channel.POWER, reading, at, text, reading is Reading.ON)
-        return [signal], took_s, OFF_AGAIN_S if first_off else self._interval_s
+        return (signal,), took_s, OFF_AGAIN_S if first_off else self._interval_s

@@ -12,18 +12,20 @@ from dataclasses import dataclass, field
 
 from vmhad.engine.loop import Engine
 from vmhad.engine.timeline import Line
+from vmhad.kernel.incident import State
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.topology import Segment
 from vmhad.ports import Nudge
 from vmhad.sim.checkers import Checkers
 from vmhad.sim.clock import Agenda, SimClock, Ticket
-from vmhad.sim.compute import NovaFaults, SimCompute
+from vmhad.sim.compute import NovaFaults, Post, SimCompute
 from vmhad.sim.datacentre import Datacentre
+from vmhad.sim.ledger import Ledger
 from vmhad.sim.life import Killed, Life
 from vmhad.sim.membership import Ring, SimMembership
 from vmhad.sim.nova import ServerRow, SimNova
 from vmhad.sim.nudges import NudgeQueue, SimNudges
-from vmhad.sim.power import SimPower
+from vmhad.sim.power import PowerOrder, SimPower
 from vmhad.sim.reach import ReachedStore, StoreFaults
 from vmhad.sim.rebuild import Rebuilds
 from vmhad.sim.store import MemoryStore
@@ -31,6 +33,11 @@ from vmhad.sim.watch import SimNovaWatch, SimPowerWatch
 from vmhad.sim.workers import SimWorkers
 
 TICKS_APART_S = 0.005
+# After this long without a word, with nothing under way, nothing will happen by itself but what recurs.
+SETTLE_S = 20.0
+# How long after a host's return vmhad looks for VMs that are missing there.
+RETURNS_LAST_S = 100.0
+AT_REST = (State.SUSPECTED, State.RECOVERED, State.STUCK)
 
 
 @dataclass(frozen=True)
@@ -86,11 +93,19 @@ class World:
         self.store = MemoryStore()
         self.store_faults = StoreFaults()
         self.ring = Ring(self.agenda)
-        self.nudges = NudgeQueue()
+        self.nudges = NudgeQueue(self.agenda, self.seed)
         self.nova.nudge = self.nudges.put
         self.nodes: dict[str, Node] = {}
         self.checkers = Checkers(self.datacentre, self.nova, self._breach)
+        self.ledger = Ledger(
+            self.nova, self.store, self.segments, self.policies, self._offset_s, self.checkers.breach
+        )
+        self.ledger.sees_since = self._sees_since
+        self.store.on_commit = self.ledger.on_commit
         self.rebuilds.ended.append(self._rebuild_ended)
+        self.rebuilds.landed.append(self.checkers.on_landed)
+        self.touched_at = self.agenda.now
+        self.events = 0
 
     # Engines.
 
@@ -105,7 +120,7 @@ class World:
         return node
 
     def _engine(self, life: Life, clock: SimClock) -> Engine:
-        pace, checkers = self.pace, self.checkers
+        pace = self.pace
         hosts = sorted(self.datacentre.hosts)
         return Engine(
             segments=self.segments,
@@ -119,9 +134,9 @@ class World:
             ],
             nudges=[SimNudges(self.nudges, clock)],
             compute=SimCompute(
-                self.nova, self.rebuilds, self.nova_faults, life, clock, pace.call_timeout_s, checkers.on_evacuate
+                self.nova, self.rebuilds, self.nova_faults, life, clock, pace.call_timeout_s, self._on_evacuate
             ),
-            power=SimPower(self.datacentre, life, clock, pace.bmc_timeout_s, checkers.on_power),
+            power=SimPower(self.datacentre, life, clock, pace.bmc_timeout_s, self._on_power),
             membership=SimMembership(self.ring, life),
             me=life.name,
             lease_s=pace.lease_s,
@@ -135,13 +150,31 @@ class World:
     def freeze_engine(self, name: str, seconds: float) -> None:
         self.nodes[name].life.freeze(seconds)
 
+    def heal(self) -> None:
+        """Repairs whatever was broken; a process that is only stopped goes on by itself."""
+        for name in self.datacentre.hosts:
+            self.datacentre.restore(name)
+        self.nova_faults.mend()
+        self.nova.heartbeats_lost_until = 0.0
+        self.store_faults.down_until = 0.0
+        self.store_faults.cut_off.clear()
+        self.store_faults.deaf.clear()
+        self.store_faults.late_s.clear()
+        self.datacentre.heal_planes()
+        self.ring.heal()
+        self.nudges.heal()
+        for node in self.nodes.values():
+            node.life.freeze_in_act = node.life.freeze_before = None
+        if all(node.life.dead for node in self.nodes.values()):
+            self.add_engine("healer")
+
     def _tick_at(self, node: Node, when: float) -> None:
         when = max(when, node.ticked_at + TICKS_APART_S)
         if node.next_tick is not None and not node.next_tick.cancelled:
             if node.next_tick.at <= when:
                 return
             node.next_tick.cancel()
-        node.next_tick = self.agenda.at(when, lambda: self._tick(node))
+        node.next_tick = self.agenda.at(when, lambda: self._tick(node), periodic=True)
 
     def _tick(self, node: Node) -> None:
         if node.next_tick is not None:
@@ -164,11 +197,14 @@ class World:
     # Time.
 
     def run(self, seconds: float) -> None:
-        self.run_until(self.agenda.now + seconds)
+        """To the millisecond, so that two ways to one moment are one moment."""
+        self.run_until(round(self.agenda.now + seconds, 3))
 
     def run_until(self, when: float) -> None:
         while self.agenda.step(when):
-            self.checkers.after_event()
+            self.events += 1
+            if self.datacentre.touched or self.ledger.due:
+                self.after_event()
 
     def run_while(self, holds: Callable[[], bool], at_most_s: float) -> bool:
         """Steps while holds() is true; False if it still was when the time had passed."""
@@ -176,14 +212,58 @@ class World:
         while holds():
             if not self.agenda.step(until):
                 return not holds()
-            self.checkers.after_event()
+            self.after_event()
         return True
+
+    def after_event(self) -> None:
+        self.checkers.after_event()
+        self.ledger.after_event()
+
+    @property
+    def is_calm(self) -> bool:
+        """Nothing is under way: what is still to come comes from the script, or recurs for ever."""
+        now = self.agenda.now
+        last = max(self.touched_at, self.agenda.start_s + self.said[-1].at if self.said else 0.0)
+        if self.agenda.restless or now - last < SETTLE_S:
+            return False
+        if any(one.is_open and one.state not in AT_REST for one in self.ledger.incidents.values()):
+            return False
+        lost_on = {self.nova.servers[one].host for one in self.fallen}
+        if any(now - self.nova.services[host].heard_from < RETURNS_LAST_S for host in lost_on):
+            return False
+        return all(
+            row.forced_down or self.nova.is_up(name) == self.datacentre.hosts[name].serves
+            for name, row in self.nova.services.items()
+        )
+
+    @property
+    def fallen(self) -> set[str]:
+        """VMs that Nova switched off because it found their guests gone."""
+        return self.nova.stopped_by_nova & self.nova.servers.keys()
 
     # What is said.
 
     def _line(self, life: Life, clock: SimClock, line: Line) -> None:
         at = line.at - clock.offset_s - self.agenda.start_s
         self.said.append(Said(at, life.name, line.subject, line.word, line.text))
+
+    def _offset_s(self, engine: str) -> float:
+        return self.nodes[engine].clock.offset_s if engine in self.nodes else 0.0
+
+    def _sees_since(self, engine: str) -> float:
+        """From when on its eyes can have seen all there is to see of Nova."""
+        if engine not in self.nodes:
+            return self.agenda.now
+        life, nova = self.nodes[engine].life, self.nova_faults
+        return max(life.born_at, life.thaw_at, nova.down_until, nova.slow_until)
+
+    def _on_evacuate(self, post: Post) -> None:
+        self.checkers.on_evacuate(post)
+        self.ledger.on_post(post)
+
+    def _on_power(self, order: PowerOrder) -> None:
+        self.checkers.on_power(order)
+        self.ledger.on_power(order)
 
     def _breach(self, subject: str, sentence: str) -> None:
         self.said.append(Said(self.agenda.elapsed_s, "", subject, "BREACH", sentence))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from keystoneauth1.plugin import BaseAuthPlugin
 
 from vmhad.drivers.compute.calls import Calls, Missing
+from vmhad.drivers.compute.census import Census, census_of
 from vmhad.drivers.compute.rooms import Rooms, Side
 from vmhad.drivers.compute.rows import age_of, group_of, is_unfinished, migration_of, server_of, service_of
 from vmhad.kernel.cloud import ComputeService, Group, Inventory, Migration, Server, ServerState
@@ -148,6 +149,11 @@ class NovaCompute:
             zones={row["host"]: str(row["zone"]) for row in rows if row.get("zone")},
         )
 
+    def census(self) -> Census:
+        """All there is, for an export: a few listings, and two requests for each host. Raises Unanswered as a whole."""
+        servers = self._calls.pages("servers", "/servers/detail", SERVERS_AT, "servers", {"all_tenants": "1"})
+        return census_of(self._calls, self._side, self._service_rows(), servers, self._all_groups())
+
     def set_forced_down(self, host: str, forced: bool) -> None:
         """Nova refuses False while evacuations from the host are «done» and its nova-compute has not cleaned up yet."""
         self._update_service(host, {"forced_down": forced})
@@ -213,21 +219,23 @@ class NovaCompute:
         return tuple(migration for _, migration in sorted(aged, key=lambda pair: pair[0], reverse=True))
 
     def _groups(self, servers: Sequence[Server]) -> tuple[Group, ...]:
-        """The groups with a member among servers. Nova's listing has no links: an empty page is its end."""
+        """The groups with a member among servers."""
         here = {server.id for server in servers}
-        found: dict[str, Group] = {}
+        found = {group.id: group for group in self._all_groups() if here & set(group.members)} if here else {}
+        return tuple(found[key] for key in sorted(found))
+
+    def _all_groups(self) -> Iterator[Group]:
+        """Nova's listing has no links: an empty page is its end."""
         seen = 0
-        while here:
+        while True:
             params = {"all_projects": "True", "offset": str(seen)}
             page = self._calls.ask("groups", "GET", "/os-server-groups", GROUPS_AT, params=params).get("server_groups")
             if not isinstance(page, list):
                 raise Unanswered("groups: the answer has no list of groups")
             if not page:
-                break
+                return
             seen += len(page)
-            groups: list[Group] = self._calls.parsed("groups", group_of, page)
-            found.update({group.id: group for group in groups if here & set(group.members)})
-        return tuple(found[key] for key in sorted(found))
+            yield from self._calls.parsed("groups", group_of, page)
 
     def _member_hosts(self, servers: Sequence[Server], groups: Sequence[Group]) -> dict[str, str]:
         known = {server.id: server.host for server in servers}

@@ -44,12 +44,13 @@ def fence(case: Case, now: float) -> Move:
     step_id = f"{case.incident.id}/{case.incident.round}/{Verb.POWER_OFF.value}"
     step = case.step(step_id)
     if step is None:
-        step = start(Step(step_id, case.incident.id, Verb.POWER_OFF, case.incident.host), now)
-        return Move("power_off is sent", steps=(step,), wake_at=now + 1.0)
+        step = Step(step_id, case.incident.id, Verb.POWER_OFF, case.incident.host, _before_the_act(case))
+        return Move("power_off is sent", steps=(start(step, now),), wake_at=now + 1.0)
     proof = _proof(case, step, now)
-    if proof is not None and proof.by_us and not _all_read_since(case, step, now):
+    was_dead = step.args.get("found") == Reading.OFF.value
+    if proof is not None and not was_dead and not _all_read_since(case, step, now):
         return Move("read OFF; the other hosts are read before it is believed", wake_at=now + 0.2)
-    if proof is not None and proof.by_us and (other := _fell_with_it(case, step)):
+    if proof is not None and not was_dead and (other := _fell_with_it(case, step)):
         failed = replace(step, state=StepState.FAILED, ended_at=now, because=f"{other} {FELL_WITH_IT}")
         missing = f"no proof: {other} went off right after power_off of {case.incident.host}: whose BMC is this?"
         return Move(missing, Event.EXHAUSTED, (failed,))
@@ -71,29 +72,41 @@ def fence(case: Case, now: float) -> Move:
     return Move(missing, Event.EXHAUSTED, (failed,))
 
 
-def off_before(step: Step) -> bool:
-    """The host was off before the first act of this attempt."""
-    return bool(step.observed) and step.observed[0].reading == Reading.OFF.value
+def _before_the_act(case: Case) -> dict[str, str]:
+    """What a later attempt, or another engine, can no longer see: was it dead already, and who was suspected."""
+    found = Reading.OFF.value if case.verdict.positive else ""
+    return {"found": found, "suspects": ",".join(sorted(case.suspected_at))}
 
 
 def _fell_with_it(case: Case, step: Step) -> str:
-    """Another host whose power went in the moment of our act: the BMC may be wired to that one. '' if none did."""
+    """Another host whose power went with our act, or with what is read as this one's: its BMC may be wired to that one.
+    '' if none did."""
+    gone_at = _gone_at(case, step)
     for name, power in sorted(_bystanders(case, step).items()):
-        if power.reading is Reading.OFF and step.acted_at < power.first_at <= step.acted_at + FALLS_WITH_S:
+        after_act_s, apart_s = power.first_at - step.acted_at, abs(power.first_at - gone_at)
+        if power.reading is Reading.OFF and (0.0 < after_act_s <= FALLS_WITH_S or apart_s <= FALLS_WITH_S):
             return name
     return ""
 
 
 def _all_read_since(case: Case, step: Step, now: float) -> bool:
-    """Every other host that can be read was read after the act."""
+    """Every other host that can be read was read after the act, and after this one went off."""
+    since = max(step.acted_at, _gone_at(case, step))
     fresh = [power for power in _bystanders(case, step).values() if now - power.at <= case.policy.channel_stale_s]
-    return all(power.at > step.acted_at for power in fresh if power.reading is not Reading.UNKNOWN)
+    return all(power.at > since for power in fresh if power.reading is not Reading.UNKNOWN)
 
 
 def _bystanders(case: Case, step: Step) -> dict[str, Seen]:
-    """The hosts that nobody suspected when we acted."""
-    suspects = {name for name, since in case.suspected_at.items() if since <= step.acted_at}
+    """The hosts that nobody suspected when the fence began."""
+    suspects = {case.incident.host, *step.args.get("suspects", "").split(",")}
     return {name: power for name, power in case.powers.items() if name not in suspects}
+
+
+def _gone_at(case: Case, step: Step) -> float:
+    """When its power was first read OFF, by whichever eye; it may have gone long after the act."""
+    first = next((seen.at for seen in step.observed if seen.reading == Reading.OFF.value), step.acted_at)
+    own = case.powers.get(case.incident.host)
+    return min(own.first_at, first) if own is not None and own.reading is Reading.OFF else first
 
 
 def _proof(case: Case, step: Step, now: float) -> Proof | None:
@@ -107,8 +120,8 @@ def _proof(case: Case, step: Step, now: float) -> Proof | None:
     if not newest_run or newest_run[-1].at - newest_run[0].at < case.policy.readings_apart_s:
         return None
     pair = (newest_run[0], newest_run[-1])
-    by_us = not off_before(step)
-    return Proof(case.incident.host, Verb.POWER_OFF.value, pair[0].at, by_us, case.incident.round, pair)
+    was_off = step.attempt == 1 and step.observed[0].reading == Reading.OFF.value
+    return Proof(case.incident.host, Verb.POWER_OFF.value, pair[0].at, not was_off, case.incident.round, pair)
 
 
 def _never_landed(case: Case, step: Step) -> bool:

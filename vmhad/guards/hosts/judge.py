@@ -8,13 +8,17 @@ policy says so (silent_means = fence), because with these two eyes a dead nova-c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 
 from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.policy import Policy, SilentMeans
 from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.verdict import Judgement, Verdict
+
+# A time is added up here and subtracted there: this much is left for the difference.
+ROUNDING_S = 0.001
 
 
 class Power(StrEnum):
@@ -98,13 +102,19 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Verdict:
     """The verdict of the first row that fits what was read within policy.channel_stale_s before now."""
     power = _power(evidence, policy, now)
     nova = _nova(evidence, policy, now)
-    number, row = first_row(power, nova, policy.silent_means)
-    because = row.because
+    verdict = _plain(power, nova, policy.silent_means)
+    because = verdict.because
     if power is Power.UNKNOWN and nova is not Nova.UP:
         because += f" (power: {evidence.detail(Channel.POWER)})"
-    if row.judgement is Judgement.BLIND:
+    if verdict.judgement is Judgement.BLIND:
         because += f" (nova: {evidence.detail(Channel.NOVA)})"
-    return Verdict(row.judgement, because, number, row.positive)
+    return verdict if because == verdict.because else replace(verdict, because=because)
+
+
+def healthy_until(evidence: Evidence, policy: Policy) -> float:
+    """Until when a verdict HEALTHY stands, if every reading that comes meanwhile says again what was said before: that
+    verdict rests on two fresh readings and on nothing else."""
+    return min(seen.at for seen in evidence.seen.values()) + policy.channel_stale_s - ROUNDING_S
 
 
 def first_row(power: Power, nova: Nova, silent_means: SilentMeans) -> tuple[int, Row]:
@@ -120,6 +130,13 @@ def _matches(row: Row, power: Power, nova: Nova, silent_means: SilentMeans) -> b
         and (not row.nova or nova in row.nova)
         and (not row.silent_means or silent_means in row.silent_means)
     )
+
+
+@cache
+def _plain(power: Power, nova: Nova, silent_means: SilentMeans) -> Verdict:
+    """The verdict before the details of what was read are added to its reason."""
+    number, row = first_row(power, nova, silent_means)
+    return Verdict(row.judgement, row.because, number, row.positive)
 
 
 def _power(evidence: Evidence, policy: Policy, now: float) -> Power:

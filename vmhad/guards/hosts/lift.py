@@ -44,6 +44,8 @@ def rest(case: Case, now: float) -> Move:
 
 def lift(case: Case, now: float) -> Move:
     """LIFTING: clear forced_down, enable, start what is left on the host and was not stopped by its user."""
+    if "close" in case.orders:
+        return Move("closed by an operator's order", Event.CLOSED)
     if case.verdict.judgement is Judgement.FAILED:
         return Move(f"it fell again, which is a new incident: {case.verdict.because}", Event.FELL_AGAIN)
     changed: list[Step] = list(settle.settle(case, now))
@@ -103,16 +105,19 @@ def _stuck(case: Case, now: float) -> Move:
         return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
     if any(step.verb is Verb.POWER_OFF and step.because.endswith(FELL_WITH_IT) for step in case.steps):
         return Move(f"{incident.because}; only an order (retry) goes on from here", wake_at=now + LOOK_AGAIN_S)
-    if incident.proof is not None and not any(_may_go_better(step) for step in case.steps):
+    if incident.proof is not None and not any(_may_go_better(case, step) for step in case.steps):
         return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
     if now < since + pause_s or case.hold:
         return Move(incident.because, held=case.hold, wake_at=now + LOOK_AGAIN_S)
     return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
 
 
-def _may_go_better(step: Step) -> bool:
-    """A VM that was tried in vain may be tried again; one that was never tried needs another policy, or an order."""
-    return step.verb in (Verb.EVACUATE, Verb.RESTORE_STATE) and step.state is StepState.FAILED and step.attempt > 0
+def _may_go_better(case: Case, step: Step) -> bool:
+    """A VM that was tried in vain may be tried again, so may what Nova did not take in this round; one that was never
+    tried needs another policy, or an order."""
+    of_vms = step.verb in (Verb.EVACUATE, Verb.RESTORE_STATE)
+    told_nova = step.id == f"{case.incident.id}/{case.incident.round}/{Verb.FORCE_DOWN.value}"
+    return (of_vms or told_nova) and step.state is StepState.FAILED and step.attempt > 0
 
 
 def _replanned(case: Case) -> tuple[Step, ...]:

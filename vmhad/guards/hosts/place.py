@@ -7,13 +7,16 @@ moved as one. What is refused here would only have cost a failed evacuation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import Group, Inventory, Room, Server
 from vmhad.kernel.step import Step, StepState
 from vmhad.kernel.verdict import Judgement
+
+TARGETS_FULL = "every target receives as many VMs as evacuations_per_target_max allows"
+MAY_HOLD_A_COPY = " failed to start it and may hold a copy, and is not proven off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,18 @@ class Placement:
 @dataclass(frozen=True, slots=True)
 class Board:
     """The cloud with what this incident has already planned on it. placed: server id -> target of a started or done
-    evacuation. in_flight: target -> evacuations under way. moving: the servers of those."""
+    evacuation. in_flight: target -> evacuations under way. moving: the servers of those. coming: the servers that this
+    incident has moved, moves or still means to move. rooms, arriving: host -> what Placement says is left on it, and
+    which servers of this incident were placed there since."""
 
     case: Case
     inventory: Inventory
     placed: Mapping[str, str]
     in_flight: Mapping[str, int]
     moving: frozenset[str]
+    coming: frozenset[str]
+    rooms: Mapping[str, Room]
+    arriving: Mapping[str, Sequence[Server]]
 
     def host_of(self, server_id: str) -> str:
         return self.placed.get(server_id) or self.inventory.member_hosts.get(server_id, "")
@@ -45,15 +53,43 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
     """steps: server id -> its evacuate step as it stands now."""
     placed: dict[str, str] = {}
     in_flight: dict[str, int] = {}
-    theirs = {step.subject: step for step in case.elsewhere}
-    known = sorted((theirs | dict(steps)).items())
+    # One that arrived on a host which died since is on its way again, in the incident of that host.
+    in_turn = sorted((*case.elsewhere, *steps.values()), key=lambda step: step.state is StepState.STARTED)
+    known = sorted({step.subject: step for step in in_turn}.items())
     for server_id, step in known:
         if step.state in (StepState.STARTED, StepState.DONE) and step.args.get("target"):
             placed[server_id] = step.args["target"]
             if step.state is StepState.STARTED:
                 in_flight[step.args["target"]] = in_flight.get(step.args["target"], 0) + 1
     moving = frozenset(server_id for server_id, step in known if step.state is StepState.STARTED)
-    return Board(case, inventory, placed, in_flight, moving)
+    coming = frozenset(server_id for server_id, step in steps.items() if step.state is not StepState.FAILED)
+    arriving: dict[str, list[Server]] = {}
+    for server in inventory.servers:
+        if server.id in placed:
+            arriving.setdefault(placed[server.id], []).append(server)
+    rooms = {room.host: room for room in inventory.rooms}
+    return Board(case, inventory, placed, in_flight, moving, coming, rooms, arriving)
+
+
+def in_order(steps: Mapping[str, Step], at: Board) -> list[str]:
+    """The server ids, first who is to choose first: who was refused least often, then who has the fewest hosts to
+    choose from, then the largest.
+
+    A VM that Nova refuses everywhere must not take the last room from one that it would accept, try after try; and what
+    fits on one host only finds it taken by what would have fitted anywhere.
+    """
+    waiting = {one.id: one for one in at.inventory.servers if _is_planned(steps.get(one.id))}
+    left = {name: _room_left(name, at) for name in _receivers(at)} if len(waiting) > 1 else {}
+
+    def rank(server_id: str) -> tuple[int, int, int, int, int, str]:
+        step, server = steps[server_id], waiting.get(server_id)
+        refused = len(step.args["failed_on"].split(",")) if step.args.get("failed_on") else 0
+        if server is None:
+            return (refused, step.attempt, 0, 0, 0, server_id)
+        choices = sum(_zone_fits(server, name, at) and _fits(room, (server,)) for name, room in left.items())
+        return (refused, step.attempt, choices, -server.ram_mib, -server.vcpus, server_id)
+
+    return sorted(steps, key=rank)
 
 
 def place(server: Server, step: Step, at: Board, only: str = "") -> Placement:
@@ -61,12 +97,12 @@ def place(server: Server, step: Step, at: Board, only: str = "") -> Placement:
     groups = [group for group in at.inventory.groups if server.id in group.members]
     for group in groups:
         if group.policy == "affinity":
-            return _with_group(server, group, at)
+            return _with_group(server, group, at, only)
     candidates = [name for name in _receivers(at) if _zone_fits(server, name, at) and _has_room((server,), name, at)]
     if only:
         candidates = [name for name in candidates if name == only]
         if not candidates:
-            return Placement("", f"{only} failed to start it and may hold a copy, and is not proven off")
+            return Placement("", f"{only}{MAY_HOLD_A_COPY}")
     if not candidates:
         return Placement("", "no host of the segment is up with room for it")
     for group in groups:
@@ -76,7 +112,7 @@ def place(server: Server, step: Step, at: Board, only: str = "") -> Placement:
         return Placement("", "every host with room already holds a member of its anti-affinity group")
     free = [name for name in candidates if _below_cap(name, at)]
     if not free:
-        return Placement("", "every target receives as many VMs as evacuations_per_target_max allows")
+        return Placement("", TARGETS_FULL)
     failed_on = set(step.args.get("failed_on", "").split(",")) - {""}
 
     def rank(name: str) -> tuple[bool, int, int, int, str]:
@@ -86,7 +122,7 @@ def place(server: Server, step: Step, at: Board, only: str = "") -> Placement:
     return Placement(min(free, key=rank))
 
 
-def _with_group(server: Server, group: Group, at: Board) -> Placement:
+def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement:
     """A hard-affinity group goes as one: to where its members live, else to one host with room for all of them."""
     source = at.case.incident.host
     elsewhere = sorted({at.host_of(one) for one in group.members if one != server.id} - {source, ""})
@@ -94,9 +130,13 @@ def _with_group(server: Server, group: Group, at: Board) -> Placement:
         arrived = {host for one in group.members if (host := at.inventory.member_hosts.get(one, "")) and host != source}
         if elsewhere[0] not in arrived and not _first_has_arrived(group, elsewhere[0], at):
             return Placement("", "the first of its affinity group is still on its way")
-        if elsewhere[0] not in _receivers(at):
-            return Placement("", f"its affinity group lives on {elsewhere[0]}, which cannot receive")
-        return Placement(elsewhere[0])
+        if elsewhere[0] not in _receivers(at) or not _zone_fits(server, elsewhere[0], at):
+            return Placement("", f"its affinity group lives on {elsewhere[0]}, which cannot receive it")
+        if not _has_room((server,), elsewhere[0], at):
+            return Placement("", f"its affinity group lives on {elsewhere[0]}, which has no room for it")
+        if only not in ("", elsewhere[0]):
+            return Placement("", f"{only}{MAY_HOLD_A_COPY}")
+        return Placement(elsewhere[0]) if _below_cap(elsewhere[0], at) else Placement("", TARGETS_FULL)
     members = tuple(one for one in at.inventory.servers if one.id in group.members)
     if len(group.members) > 1 and len(members) > 1 and not at.case.policy.affinity_groups_movable:
         return Placement(
@@ -109,10 +149,17 @@ def _with_group(server: Server, group: Group, at: Board) -> Placement:
     waiting = _complex_allocations(members, at)
     if waiting:
         return Placement("", waiting)
-    for name in sorted(_receivers(at), key=lambda one: (-_free_ram_mib(one, at), one)):
-        if _has_room(members, name, at) and all(_zone_fits(one, name, at) for one in members):
-            return Placement(name, force=True)
-    return Placement("", f"no host has room for the {len(members)} members of its affinity group together")
+    coming = tuple(one for one in members if one.id in at.coming)
+    fit = [name for name in _receivers(at) if all(_zone_fits(one, name, at) for one in coming)]
+    fit = [name for name in fit if _has_room(coming, name, at)]
+    if not fit:
+        return Placement("", f"no host has room for the {len(coming)} members of its affinity group together")
+    if only and only not in fit:
+        return Placement("", f"{only}{MAY_HOLD_A_COPY}")
+    free = [name for name in fit if _below_cap(name, at) and name == (only or name)]
+    if not free:
+        return Placement("", TARGETS_FULL)
+    return Placement(min(free, key=lambda one: (-_free_ram_mib(one, at), one)), force=True)
 
 
 def _complex_allocations(members: tuple[Server, ...], at: Board) -> str:
@@ -150,20 +197,37 @@ def _zone_fits(server: Server, host: str, at: Board) -> bool:
     return not server.zone_pinned or at.inventory.zones.get(host, "nova") == server.zone
 
 
+def _is_planned(step: Step | None) -> bool:
+    return step is not None and step.state is StepState.PLANNED
+
+
 def _has_room(servers: tuple[Server, ...], host: str, at: Board) -> bool:
-    room = next((one for one in at.inventory.rooms if one.host == host), None)
+    room = _room_left(host, at, servers)
+    return room is None or _fits(room, servers)
+
+
+def _room_left(host: str, at: Board, beside: tuple[Server, ...] = ()) -> Room | None:
+    """What is left on it beside these servers, with all that is coming; None where Placement could not be read for it:
+    the scheduler decides."""
+    room = at.rooms.get(host)
     if room is None:
-        return True  # Placement was not readable for it: the scheduler decides.
-    coming = [one for one in at.inventory.servers if at.placed.get(one.id) == host and one not in servers]
-    return _fits(room, (*coming, *servers))
+        return None
+    coming = [one for one in at.arriving.get(host, ()) if one not in beside]
+    disk_gib = sum(_disk_gib(one) for one in coming)
+    vcpus, ram_mib = sum(one.vcpus for one in coming), sum(one.ram_mib for one in coming)
+    return Room(host, room.vcpus - vcpus, room.ram_mib - ram_mib, room.disk_gib - disk_gib)
 
 
-def _fits(room: Room, servers: tuple[Server, ...]) -> bool:
-    return (
+def _fits(room: Room | None, servers: tuple[Server, ...]) -> bool:
+    return room is None or (
         sum(one.vcpus for one in servers) <= room.vcpus
         and sum(one.ram_mib for one in servers) <= room.ram_mib
-        and sum(0 if one.volume_backed else one.disk_gib for one in servers) <= room.disk_gib
+        and sum(_disk_gib(one) for one in servers) <= room.disk_gib
     )
+
+
+def _disk_gib(server: Server) -> int:
+    return 0 if server.volume_backed else server.disk_gib
 
 
 def _count(group: Group, host: str, at: Board, server_id: str) -> int:
@@ -186,7 +250,6 @@ def _below_cap(host: str, at: Board) -> bool:
 
 
 def _free_ram_mib(host: str, at: Board) -> int:
-    """Memory left on it with all that is coming; 0 where Placement did not say."""
-    room = next((one for one in at.inventory.rooms if one.host == host), None)
-    coming = sum(one.ram_mib for one in at.inventory.servers if at.placed.get(one.id) == host)
-    return room.ram_mib - coming if room else 0
+    """0 where Placement did not say."""
+    room = _room_left(host, at)
+    return room.ram_mib if room else 0

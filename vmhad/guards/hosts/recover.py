@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmhad.guards.hosts import settle
-from vmhad.guards.hosts.place import Board, board, place
-from vmhad.guards.hosts.treat import may_run_on, refusal, treat
+from vmhad.guards.hosts.place import Board, board, in_order, place
+from vmhad.guards.hosts.treat import may_run_on, refusal, taken_by, treat
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import Inventory, Server
 from vmhad.kernel.incident import Event
@@ -68,9 +68,11 @@ def _settle_one(case: Case, down: Step, now: float) -> Move:
 def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
     """The evacuations that may begin now; each one placed with all before it on the board."""
     steps = {step.subject: step for step in case.steps if step.verb is Verb.EVACUATE}
+    if all(step.state is not StepState.PLANNED for step in steps.values()):
+        return ()
     servers = {server.id: server for server in inventory.servers}
     changed: list[Step] = []
-    for server_id in sorted(steps, key=lambda one: (steps[one].attempt, one)):
+    for server_id in in_order(steps, board(case, inventory, steps)):
         step = steps[server_id]
         if step.state is StepState.PLANNED and server_id not in servers:
             steps[server_id] = replace(step, state=StepState.DONE, ended_at=now, because="gone: it left the host")
@@ -93,6 +95,9 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     why_not = refusal(case, server)
     if why_not:
         return replace(step, state=StepState.FAILED, because=why_not, ended_at=now)
+    taken = taken_by(case, server)
+    if taken:
+        return settle.later(case, replace(step, attempt=step.attempt + 1), taken, now)
     others = may_run_on(case, server, at.inventory)
     unproven = [host for host in others if host not in case.proofs]
     if unproven and unproven != [step.args.get("target", unproven[0])]:
@@ -164,6 +169,8 @@ def _begin(case: Case, verb: Verb, now: float, old: Step | None, args: dict[str,
 
 
 def _with(case: Case, changed: tuple[Step, ...]) -> Case:
+    if not changed:
+        return case
     steps = {step.id: step for step in case.steps}
     steps.update((step.id, step) for step in changed)
     return replace(case, steps=tuple(steps.values()))

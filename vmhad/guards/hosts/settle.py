@@ -82,7 +82,11 @@ def _conclude(case: Case, step: Step, newest: Observation, now: float) -> Step:
         return replace(step, state=StepState.DONE, ended_at=now, because=newest.text)
     if step.verb is Verb.EVACUATE:
         return _conclude_evacuation(case, step, newest, now)
-    if newest.answer is Answer.FAILED or now > step.started_at + case.policy.evacuate_deadline_s:
+    too_late = now > step.started_at + case.policy.evacuate_deadline_s
+    if newest.answer is Answer.NOT_YET and too_late:
+        # Another attempt would only be another wait.
+        return replace(step, state=StepState.FAILED, ended_at=now, because=f"not finished in time: {newest.text}")
+    if newest.answer is Answer.FAILED or too_late:
         if step.attempt < case.policy.evacuate_attempts_max:
             return start(step, now)
         return replace(step, state=StepState.FAILED, ended_at=now, because=newest.text)
@@ -99,7 +103,7 @@ def _again(case: Case, step: Step, because: str, now: float) -> Step:
 
 def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float) -> Step:
     target = step.args["target"]
-    if newest.answer is Answer.FAILED and COPY_THERE in newest.text:
+    if COPY_THERE in newest.text and (newest.answer is Answer.FAILED or _was_dropped(step, newest)):
         because = f"{target} holds a copy that Nova cannot adopt: remove it there, or fence {target}, and order a retry"
         return replace(step, state=StepState.FAILED, ended_at=now, because=because)
     if newest.answer is Answer.FAILED:

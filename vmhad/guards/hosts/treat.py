@@ -8,6 +8,8 @@ from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import ARRIVED, OVER, Inventory, Server, ServerState
 from vmhad.kernel.step import Step, StepState, Verb
 
+# Nova keeps a request that its dead host never read, and that host does it when it is back, wherever the VM is by then.
+POWERING_ON, POWERING_OFF = "powering-on", "powering-off"
 EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
 
 
@@ -53,7 +55,8 @@ def _failed_on(server: Server, inventory: Inventory) -> set[str]:
 
 
 def _plan(case: Case, server: Server) -> Step:
-    wanted = ServerState.STOPPED if server.state is ServerState.STOPPED else ServerState.ACTIVE
+    is_off = server.state is ServerState.STOPPED and server.task_state != POWERING_ON
+    wanted = ServerState.STOPPED if is_off or server.task_state == POWERING_OFF else ServerState.ACTIVE
     args = {"name": server.name, "state": wanted.value}
     step_id = f"{case.incident.id}/{Verb.EVACUATE.value}/{server.id}"
     why_not = refusal(case, server)
@@ -63,11 +66,16 @@ def _plan(case: Case, server: Server) -> Step:
 
 def refusal(case: Case, server: Server) -> str:
     """'' or why it is not evacuated: asked when it is planned, and again before every start."""
-    owner = case.claimed.get(server.id, case.incident.id)
-    if owner != case.incident.id:
-        return f"it is in incident {owner}"
     if server.state not in EVACUABLE:
         return f"it is {server.state.value}: Nova evacuates only active, stopped and error VMs"
+    if server.task_state == POWERING_ON:
+        return "a start of it waits in the queue of its dead host: elsewhere it would run twice when that host is back"
     if not server.volume_backed and not case.policy.shared_ephemeral and not case.policy.rebuild_local_disks:
         return "its disk died with the host; policy forbids to rebuild it from its image (rebuild_local_disks)"
     return ""
+
+
+def taken_by(case: Case, server: Server) -> str:
+    """'' or the other incident that has it now. It may be free again soon: waited for, never taken for an end."""
+    owner = case.claimed.get(server.id, case.incident.id)
+    return f"it is in incident {owner}" if owner != case.incident.id else ""

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ports on the loopback that nobody listens on."""
+
+from __future__ import annotations
+
+import socket
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

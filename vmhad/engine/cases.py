@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cases of one segment in one tick: what is the same for all its incidents is worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from vmhad.engine.book import Book
+from vmhad.engine.evidence_store import EvidenceStore, Judged
+from vmhad.journal import keys
+from vmhad.kernel.brake import Scene, brake
+from vmhad.kernel.case import Case, Decision
+from vmhad.kernel.cloud import Inventory
+from vmhad.kernel.incident import Incident, State
+from vmhad.kernel.policy import Policy
+from vmhad.kernel.step import StepState, Verb
+from vmhad.kernel.topology import Segment
+
+MAY_EVACUATE = (State.FENCING, State.RECOVERING)
+
+
+@dataclass
+class Cases:
+    """current: all open incidents, by id, and what is decided of them in this tick. fences: the cloud's open ones.
+    contested: the claims that the journal said another segment has."""
+
+    segment: Segment
+    policy: Policy
+    book: Book
+    evidence: EvidenceStore
+    judged: Judged
+    current: dict[str, Incident]
+    fences: frozenset[str]
+    contested: Collection[str]
+    now: float
+
+    def __post_init__(self) -> None:
+        self._proofs = self.book.proofs(lambda host: self.evidence.of(host).life_at)
+        self._evacuations = {step.id: step for step in self.book.evacuations()}
+        self._survey()
+
+    def take(self, decision: Decision) -> None:
+        """What was decided of one incident is seen by those decided after it in the same tick."""
+        was = self.current[decision.incident.id]
+        self.current[was.id] = decision.incident
+        self._evacuations.update((step.id, step) for step in decision.steps if step.verb is Verb.EVACUATE)
+        if decision.incident.state is not was.state:
+            if decision.incident.state is State.FENCING:
+                self.fences |= {was.id}
+            self._survey()
+
+    def of(self, incident: Incident) -> Case:
+        host, book, verdicts = incident.host, self.book, self.judged.verdicts
+        inventory = book.inventories.get(host)
+        evacuations = self._evacuations.values() if incident.state in MAY_EVACUATE else ()
+        # As in the journal: a VM is taken with the start of its evacuation, not with the plan of it.
+        claimed = {step.subject: step.incident for step in evacuations if step.state is StepState.STARTED}
+        return Case(
+            incident=incident,
+            steps=book.steps_of(incident),
+            segment=self.segment,
+            policy=self.policy,
+            evidence=self.evidence.of(host),
+            verdict=verdicts[host],
+            verdicts=verdicts,
+            proofs=self._proofs,
+            powers=self.evidence.powers(self.segment) if incident.state is State.FENCING else {},
+            elsewhere=tuple(step for step in evacuations if step.incident != incident.id),
+            suspected_at=self._suspected_at,
+            busy_hosts=self._busy_hosts,
+            claimed=self._contested(inventory) | claimed,
+            inventory=inventory,
+            fallen=book.worth_starting(host, self.now),
+            hold=brake(incident, self._scene),
+            orders=book.orders_for(incident),
+        )
+
+    def _survey(self) -> None:
+        """What the states of all open incidents say to each of them."""
+        verdicts = self.judged.verdicts
+        others = tuple(self.current[key] for key in sorted(self.current))
+        here = tuple(one for one in others if one.host in verdicts)
+        self._suspected_at = {one.host: one.opened_at for one in others}
+        self._busy_hosts = frozenset(
+            one.host for one in others if one.is_open and one.state is not State.SUSPECTED
+        )
+        pauses = {one.host: self.book.pause(one.host, self.now) for one in here} if self.book.orders else {}
+        self._scene = Scene(
+            segment=self.segment,
+            policy=self.policy,
+            verdicts={name: verdicts[name] for name in self.judged.unwell.union(one.host for one in here)},
+            quiet=self.evidence.quiet(self.segment, self.policy, self.now),
+            back=self.evidence.back(self.segment, self.policy, self.now),
+            incidents=here,
+            paused={host: why for host, why in pauses.items() if why},
+            fences=self.fences,
+            now=self.now,
+        )
+
+    def _contested(self, inventory: Inventory | None) -> dict[str, str]:
+        servers = inventory.servers if inventory and self.contested else ()
+        return {one.id: "of another segment" for one in servers if keys.open_vm(one.id) in self.contested}

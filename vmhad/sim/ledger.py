@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the journal says is held against the truth, commit by commit and act by act, without asking the core's own code.
+
+Every rule here is worked out a second time, from the store's entries and from the simulated datacentre: who owned the
+segment, what was STARTED under which proof, what the brake had to hold, how much was under way at once. A rule gives
+the core the time its eyes and its reading of orders need, never more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vmhad.engine.ownership import OwnerRecord
+from vmhad.journal import codec, keys
+from vmhad.kernel.incident import Incident, State
+from vmhad.kernel.order import Order, OrderKind
+from vmhad.kernel.policy import Policy, SilentMeans
+from vmhad.kernel.step import Step, StepState, Verb
+from vmhad.kernel.topology import Segment
+from vmhad.sim import rules
+from vmhad.sim.compute import Post
+from vmhad.sim.nova import HEARTBEAT_S, SERVICE_DOWN_S, SimNova
+from vmhad.sim.power import PowerOrder
+from vmhad.sim.store import MemoryStore
+
+INCIDENTS = keys.ROOT + "incident/"
+STEPS = keys.ROOT + "step/"
+ORDERS = keys.ROOT + "order/"
+# How long an engine may need to learn of an order: it reads them every 2 s, and the decision may just be under way.
+ORDER_READ_S = 4.0
+# An OFF read this long ago may still be what a decision rests on (policy.channel_stale_s, and the way to the decision).
+OFF_LATELY_S = 20.0
+# How far the eyes may be behind the truth, in what makes a host silent or heard.
+EYES_LATE_S = 15.0
+HANDLED = (State.FENCING, State.RECOVERING, State.STUCK)
+
+
+@dataclass(frozen=True)
+class Started:
+    """An evacuation as it was STARTED. attempt counts within its step."""
+
+    at: float
+    engine: str
+    incident: str
+    target: str
+    attempt: int
+
+
+@dataclass
+class Ledger:
+    """report: (subject, sentence). offset_s: how far an engine's clock is from the world's.
+
+    fenced: the incidents whose fence was begun, in order. again_at: when a fence was taken up again because its proof
+    was lost, which no brake holds and no other decision of that moment could know.
+    due: what a commit has to be asked once the whole decision is written, which may take several commits.
+    """
+
+    nova: SimNova
+    store: MemoryStore
+    segments: Sequence[Segment]
+    policies: Mapping[str, Policy]
+    offset_s: Callable[[str], float]
+    report: Callable[[str, str], None]
+    incidents: dict[str, Incident] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
+    open_steps: dict[str, Step] = field(default_factory=dict)
+    started: dict[str, list[Started]] = field(default_factory=dict)
+    orders: dict[str, tuple[float, Order]] = field(default_factory=dict)
+    fenced: list[str] = field(default_factory=list)
+    again_at: dict[str, float] = field(default_factory=dict)
+    fencing_since: dict[str, float] = field(default_factory=dict)
+    shot_at: dict[str, float] = field(default_factory=dict)
+    sent: set[tuple[str, int]] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=dict)
+    concluded_by: dict[str, str] = field(default_factory=dict)
+    sees_since: Callable[[str], float] = lambda engine: 0.0
+    due: list[Callable[[], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._segment_of = {name: one for one in self.segments for name in one.names}
+
+    @property
+    def now(self) -> float:
+        return self.nova.agenda.now
+
+    # What is written.
+
+    def on_commit(self, engine: str, puts: Mapping[str, bytes], deletes: Sequence[str]) -> None:
+        """engine '': somebody who is no engine, such as an operator."""
+        self._tell("the journal", rules.of_commit(self, puts))
+        written = [codec.decode(Incident, key, raw) for key, raw in puts.items() if key.startswith(INCIDENTS)]
+        for incident in written:
+            self._incident(engine, self.incidents.get(incident.id), incident)
+        for key, raw in puts.items():
+            if key.startswith(STEPS):
+                step = codec.decode(Step, key, raw)
+                self._step(engine, self.steps.get(step.id), step)
+            elif key.startswith(ORDERS):
+                self.orders[key] = (self.now, codec.decode(Order, key, raw))
+        for key in deletes:
+            self.orders.pop(key, None)
+            if key.startswith(INCIDENTS):
+                self.incidents = {name: one for name, one in self.incidents.items() if not key.endswith("/" + name)}
+
+    def _incident(self, engine: str, old: Incident | None, new: Incident) -> None:
+        self.incidents[new.id] = new
+        self._written_by_owner(engine, new.segment, f"host {new.host}")
+        was = old.state if old else State.SUSPECTED
+        if new.state is State.FENCING and was is not State.FENCING:
+            self.fenced.append(new.id)
+            if was not in (State.SUSPECTED, State.STUCK):
+                self.again_at[new.id] = self.now
+        if new.state is State.FENCING and was in (State.SUSPECTED, State.STUCK) and not self._ordered(new.host):
+            self.due.append(lambda: self._begun(engine, new, was))
+        if new.state is State.FENCING and was is not State.FENCING:
+            self.fencing_since[new.id] = self.now
+        if new.state is not was:
+            self._tell(f"host {new.host}", rules.of_turn(self, engine, new))
+        if new.state is State.RECOVERING and (new.proof is None or new.proof.round != new.round):
+            self.report(f"host {new.host}", "it is recovered without a proof of this round")
+        if not new.is_open:
+            self.open_steps = {name: one for name, one in self.open_steps.items() if one.incident != new.id}
+
+    def after_event(self) -> None:
+        due, self.due = self.due, []
+        for ask in due:
+            ask()
+
+    def _begun(self, engine: str, new: Incident, was: State) -> None:
+        for why in (*self._not_dead(new, was), *self._braked(engine, new), *rules.of_fence(self, engine, new, was)):
+            self.report(f"host {new.host}", f"a fence was begun although {why}")
+
+    def _begun_before(self, other: Incident, new: Incident) -> bool:
+        """Or in one decision with it: a segment decides all of its incidents at once, others come before or after."""
+        if other.segment == new.segment or new.id not in self.fenced or other.id not in self.fenced:
+            return True
+        return self.fenced[::-1].index(other.id) > self.fenced[::-1].index(new.id)
+
+    def _ordered(self, host: str) -> bool:
+        """An operator ordered to try again: that goes past the brake."""
+        return any((one.kind, one.host) == (OrderKind.RETRY, host) for _, one in self.orders.values())
+
+    def _step(self, engine: str, old: Step | None, new: Step) -> None:
+        self.steps[new.id] = new
+        was_moving = old is not None and (old.verb, old.state) == (Verb.EVACUATE, StepState.STARTED)
+        if was_moving and new.state is not StepState.STARTED:
+            self.concluded_by[new.subject] = engine
+        if new.verb is Verb.EVACUATE and new.state is StepState.DONE and new.incident in self.incidents:
+            self._tell(f"vm {new.args.get('name', new.subject)}", rules.of_end(self, new, self.incidents[new.incident]))
+        incident = self.incidents.get(new.incident)
+        if new.state is not StepState.STARTED or incident is None:
+            self.open_steps.pop(new.id, None)
+            return
+        fresh = old is None or old.state is not StepState.STARTED or old.attempt != new.attempt
+        self.open_steps[new.id] = new
+        if fresh:
+            self._written_by_owner(engine, incident.segment, f"host {incident.host}")
+        if fresh and new.verb is Verb.POWER_OFF and incident.state is not State.FENCING:
+            self.report(f"host {new.subject}", f"power_off is started while its incident is {incident.state.value}")
+        if fresh and new.verb is Verb.FORCE_DOWN and incident.state is not State.RECOVERING:
+            self.report(f"host {new.subject}", f"force_down is started while its incident is {incident.state.value}")
+        if fresh and new.verb is Verb.EVACUATE:
+            began = Started(self.now, engine, incident.id, new.args.get("target", ""), new.attempt)
+            self.started.setdefault(new.subject, []).append(began)
+            self.due.append(lambda: self._begun_step(engine, new, self.incidents[incident.id]))
+
+    def _begun_step(self, engine: str, new: Step, incident: Incident) -> None:
+        whys = (*self._may_not_start(new, incident), *rules.of_start(self, engine, new, incident))
+        self._tell(f"vm {new.args.get('name', new.subject)}", whys)
+
+    def _tell(self, subject: str, whys: Iterable[str]) -> None:
+        for why in whys:
+            self.report(subject, why)
+
+    def _written_by_owner(self, engine: str, segment: str, subject: str) -> None:
+        owner = self.owner(segment)
+        if owner != engine:
+            self.report(subject, f"{engine or 'nobody'} wrote to the journal while {owner or 'nobody'} owns {segment}")
+
+    def segment_of(self, host: str) -> Segment:
+        return self._segment_of[host]
+
+    def owner(self, segment: str) -> str:
+        raw = self.store.get(keys.owner(segment))
+        return codec.decode(OwnerRecord, "owner", raw).owner if raw else ""
+
+    # What is sent.
+
+    def on_post(self, post: Post) -> None:
+        """An evacuate request reached nova-api."""
+        server = self.nova.servers.get(post.server)
+        if server is None:
+            return
+        subject = f"vm {server.name}"
+        begun = self.started.get(post.server, [])
+        self._tell(subject, rules.of_post(self, post))
+        if post.late:
+            if not any((one.engine, one.target) == (post.engine, post.target) for one in begun):
+                self.report(subject, f"a late request to {post.target} is no twin of what was STARTED")
+            return
+        step = self._open_step(Verb.EVACUATE, post.server, post.target)
+        if step is None:
+            self.report(subject, f"an evacuation to {post.target} was sent that is not STARTED in the journal")
+            return
+        incident = self.incidents[step.incident]
+        if incident.state is not State.RECOVERING:
+            self.report(subject, f"an evacuation was sent while its incident is {incident.state.value}")
+        self.acted(post.engine, incident.host, subject)
+
+    def on_power(self, order: PowerOrder) -> None:
+        subject = f"host {order.host}"
+        self.shot_at[order.host] = self.now if order.verb == "power_off" else self.shot_at.get(order.host, 0.0)
+        verb = Verb.POWER_OFF if order.verb == "power_off" else Verb.POWER_ON
+        if self._open_step(verb, order.host) is None:
+            self.report(subject, f"{order.verb} was sent that is not STARTED in the journal")
+        self.acted(order.engine, order.host, subject)
+
+    def acted(self, engine: str, host: str, subject: str) -> None:
+        segment = self._segment_of.get(host)
+        if segment is not None and self.owner(segment.name) != engine:
+            self.report(subject, f"{engine} acted while {self.owner(segment.name) or 'nobody'} owns {segment.name}")
+
+    def _open_step(self, verb: Verb, subject: str, target: str = "") -> Step | None:
+        for step in self.open_steps.values():
+            if step.verb is verb and step.subject == subject and target in ("", step.args.get("target")):
+                return step
+        return None
+
+    # The rules of a recovery.
+
+    def _may_not_start(self, new: Step, incident: Incident) -> Iterator[str]:
+        policy, target = self.policies[incident.segment], new.args.get("target", "")
+        if incident.state is not State.RECOVERING or incident.proof is None or incident.proof.round != incident.round:
+            yield f"its evacuation is started while its incident is {incident.state.value}, without a held proof"
+        if self._segment_of.get(target) is not self._segment_of.get(incident.host) or target == incident.host:
+            yield f"its evacuation is started to {target or 'nowhere'}, which is no other host of its segment"
+        moving = [one for one in self.open_steps.values() if one.verb is Verb.EVACUATE]
+        for other in moving:
+            if other.subject == new.subject and other.incident != new.incident:
+                yield f"it is evacuated by two incidents at once, {other.incident} and {new.incident}"
+        here = [one for one in moving if self.incidents[one.incident].segment == incident.segment]
+        if len(here) > policy.evacuations_max:
+            yield f"{len(here)} evacuations are under way, more than evacuations_max allows ({policy.evacuations_max})"
+        cap, coming = policy.evacuations_per_target_max, sum(one.args.get("target") == target for one in here)
+        if coming > cap:
+            yield f"{target} receives {coming} VMs at once, more than evacuations_per_target_max allows ({cap})"
+        yield from self._groups(new, target, moving)
+
+    def _groups(self, new: Step, target: str, moving: Sequence[Step]) -> Iterator[str]:
+        """Whom the group's rule forbids to meet on the target, as Nova and the journal have them now."""
+        going = {one.subject: one.args.get("target", "") for one in moving}
+        for group in self.nova.groups.values():
+            if new.subject not in group.members or group.policy != "anti-affinity":
+                continue
+            others = [one for one in group.members if one != new.subject and one in self.nova.servers]
+            there = [one for one in others if target in (self.nova.servers[one].host, going.get(one))]
+            if len(there) >= group.max_per_host:
+                names = ", ".join(sorted(there))
+                yield f"it is sent to {target}, where {names} of its anti-affinity group {group.id} is"
+
+    # The rules of a fence.
+
+    def _not_dead(self, new: Incident, was: State) -> Iterator[str]:
+        """FAILED needs an OFF that was read lately, or Nova's silence where the policy takes it for death."""
+        row = self.nova.services[new.host]
+        if self._was_seen_off(new.host) or was is State.STUCK and new.proof is not None:
+            return
+        if self.policies[new.segment].silent_means is SilentMeans.HOLD and was is State.SUSPECTED:
+            yield "its power was never off and silence is no death here (silent_means = hold)"
+        elif self.now - row.last_seen < 1.2 * HEARTBEAT_S and self.now - row.heard_from > EYES_LATE_S:
+            yield "it has power and its nova-compute is heard"
+
+    def _braked(self, engine: str, new: Incident) -> Iterator[str]:
+        segment, policy = self._segment_of[new.host], self.policies[new.segment]
+        for since, order in self.orders.values():
+            until = order.until - self.offset_s(engine)
+            fits = order.segment == new.segment and order.host in ("", new.host)
+            if order.kind is OrderKind.PAUSE and fits and self.now < until and self.now - since > ORDER_READ_S:
+                yield f"{order.host or order.segment} is paused"
+        others = [one for one in self.incidents.values() if one.is_open and one.id != new.id]
+        others = [one for one in others if self.again_at.get(one.id) != self.now]
+        fencing = [one for one in others if one.state is State.FENCING and self._begun_before(one, new)]
+        if len(fencing) >= policy.fences_in_flight_max:
+            yield f"{len(fencing)} other fences are open, and fences_in_flight_max is {policy.fences_in_flight_max}"
+        here = [one for one in others if one.segment == new.segment]
+        recovering = [one for one in here if one.state in (State.FENCING, State.RECOVERING)]
+        if len(recovering) >= policy.recoveries_max:
+            yield f"{len(recovering)} other recoveries are open, and recoveries_max is {policy.recoveries_max}"
+        yield from self._storm(engine, new, segment, policy, here)
+        if self._was_seen_off(new.host):
+            return
+        silent = self._silent(segment, policy, engine)
+        if len(silent) >= policy.canary_from_hosts and any(one.segment == new.segment for one in fencing):
+            yield f"a canary is being fenced first, {len(silent)} hosts are silent"
+        yield from _one_cause(segment, policy, silent, new.host)
+
+    def _storm(
+        self, engine: str, new: Incident, segment: Segment, policy: Policy, others: Sequence[Incident]
+    ) -> Iterator[str]:
+        """At least the hosts that are fenced or recovered already, and this one, count as failed."""
+        recent = self.now + self.offset_s(engine) - policy.storm_window_s + EYES_LATE_S
+        failed = {one.host for one in others if one.state in HANDLED and one.opened_at > recent} | {new.host}
+        where = {segment.host(name).domains.get(policy.domain_kind, "") for name in failed}
+        if len(failed) > policy.failed_share_max * len(segment.hosts) and (len(where) > 1 or "" in where):
+            yield f"{len(failed)} of {len(segment.hosts)} hosts failed at once, over failed_share_max"
+
+    def _was_seen_off(self, name: str) -> bool:
+        """Or may have been read OFF, by a BMC that says so of a host that runs."""
+        host = self.nova.datacentre.hosts[name]
+        was_off = not host.powered or self.now - host.powered_at < OFF_LATELY_S
+        return was_off or host.misleads or self.now - host.misled_at < OFF_LATELY_S
+
+    def _silent(self, segment: Segment, policy: Policy, engine: str) -> list[str]:
+        """Hosts that every eye has to call silent by now, with their power on: Nova's, or one that counts beats."""
+        limit = min(SERVICE_DOWN_S, policy.heartbeat_quiet_s) + EYES_LATE_S
+        if self.now - self.sees_since(engine) < limit:
+            limit = SERVICE_DOWN_S + EYES_LATE_S
+        return [
+            name
+            for name in segment.names
+            if not self._was_seen_off(name) and self.now - self.nova.services[name].last_seen > limit
+        ]
+
+
+def _one_cause(segment: Segment, policy: Policy, silent: Sequence[str], host: str) -> Iterator[str]:
+    """A dead switch silences a whole domain, whoever else is silent; our own blindness silences hosts all over."""
+    where = [segment.host(name).domains.get(policy.domain_kind, "") for name in silent]
+    mine = segment.host(host).domains.get(policy.domain_kind, "")
+    if mine and where.count(mine) >= policy.domain_silent_min:
+        yield f"{where.count(mine)} hosts of {policy.domain_kind} {mine} are silent with their power on"
+    elif len(set(where)) >= policy.domain_silent_min:
+        yield f"{len(silent)} hosts of {len(set(where))} {policy.domain_kind}s are silent with their power on"

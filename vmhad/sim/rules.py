@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of single guards, each worked out from the journal's entries and the truth: ledger.py asks them.
+
+They are what a mutant of safety is found by: where one guard is off and no VM came to harm yet, the rule is broken all
+the same. Where the core's eyes may be behind the truth a rule gives them time, never more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from vmhad.journal import keys
+from vmhad.kernel.incident import Incident, State
+from vmhad.kernel.signal import Reading
+from vmhad.kernel.step import Step, Verb
+from vmhad.sim.compute import Post
+from vmhad.sim.datacentre import Bmc, SimHost
+from vmhad.sim.nova import HEARTBEAT_S, ServerRow
+
+if TYPE_CHECKING:
+    from vmhad.sim.ledger import Ledger, Started
+
+# How far the eyes may be behind the truth.
+EYES_LATE_S = 15.0
+# A reading is looked at when it begins and stamped when the reads before it in the same call have had their time.
+STAMPED_LATE_S = 6.0
+# The silence after which one that is heard again makes the others wait, and a heartbeat that may be missed in it.
+SILENCE_S = 25.0 + HEARTBEAT_S
+HIDDEN_S = 15.0
+POLL_S = 6.5
+HANDLED = (State.FENCING, State.RECOVERING, State.STUCK)
+OPT_OUT = "vmhad"
+
+
+def of_commit(at: Ledger, puts: Mapping[str, bytes]) -> Iterator[str]:
+    """What was decided later is never written over."""
+    for key in puts:
+        if key.startswith(keys.SEGMENTS) and key.endswith("/commits"):
+            count, before = int(puts[key]), at.counts.get(key, 0)
+            at.counts[key] = max(count, before)
+            if count <= before:
+                yield f"commit {count} of {key.split('/')[-2]} landed on top of commit {before}"
+
+
+# A fence.
+
+
+def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str]:
+    """Its first act, by no operator's order."""
+    truth, policy = at.nova.datacentre.hosts[new.host], at.policies[new.segment]
+    if was is State.SUSPECTED and not truth.powered and at.nova.is_up(new.host) and not truth.misleads:
+        if at.now - truth.off_at < policy.readings_apart_s:
+            yield f"its power went only {at.now - truth.off_at:.1f} s ago: that cannot have been read twice"
+    if not truth.powered or _misled(at, truth):
+        return
+    segment = at.segment_of(new.host)
+    if at.sees_since(engine) > at.now - HIDDEN_S - POLL_S:
+        return
+    unseen = [one for one in segment.names if at.nova.hidden_until.get(one, 0.0) > at.now and _hidden_long(at, one)]
+    if len(unseen) > policy.blind_share_max * len(segment.names):
+        yield f"{len(unseen)} of {len(segment.names)} hosts cannot be judged"
+    for name in segment.names:
+        row = at.nova.services[name]
+        heard_s = at.now - row.heard_from
+        listened = at.sees_since(engine) < row.heard_from - row.silent_s
+        if name != new.host and row.silent_s > SILENCE_S and listened and EYES_LATE_S < heard_s:
+            if heard_s < policy.back_grace_s - EYES_LATE_S and at.now - row.last_seen < 1.5 * HEARTBEAT_S:
+                yield f"{name} was silent too and is heard again for {heard_s:.0f} s"
+
+
+def _hidden_long(at: Ledger, name: str) -> bool:
+    return at.now - at.nova.hidden_from.get(name, at.now) > HIDDEN_S + POLL_S
+
+
+def _misled(at: Ledger, truth: SimHost) -> bool:
+    return truth.misleads or truth.misled_at > 0.0 and at.now - truth.misled_at < 20.0
+
+
+# The turns of an incident.
+
+
+def of_turn(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
+    if new.state is State.RECOVERING and new.proof is not None:
+        yield from _of_proof(at, engine, new)
+    if new.state is State.LIFTING and at.now - at.nova.services[new.host].last_seen > 60.0 + EYES_LATE_S:
+        if at.sees_since(engine) < at.now - EYES_LATE_S:
+            yield "it is taken back although it is not heard"
+
+
+def _of_proof(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
+    """Two readings, apart, after an act, and its power was really off at both."""
+    assert new.proof is not None
+    truth, policy, seen = at.nova.datacentre.hosts[new.host], at.policies[new.segment], new.proof.observed
+    if at.shot_at.get(new.host, 0.0) < at.fencing_since.get(new.id, 0.0):
+        yield "it is recovered and no power_off was sent"
+    if not seen or any(one.reading != Reading.OFF.value for one in seen):
+        yield "it is recovered by readings that do not say OFF"
+        return
+    if seen[-1].at - seen[0].at < policy.readings_apart_s:
+        yield f"it is recovered by readings {seen[-1].at - seen[0].at:.1f} s apart"
+    first, last = (one.at - at.offset_s(engine) for one in (seen[0], seen[-1]))
+    if _misled(at, truth) or truth.blips_until > first:
+        return
+    if truth.powered and truth.powered_at < last - STAMPED_LATE_S:
+        yield "it is recovered while it has power"
+
+
+# An evacuation.
+
+
+def of_start(at: Ledger, engine: str, new: Step, incident: Incident) -> Iterator[str]:
+    row, target = at.nova.servers.get(new.subject), new.args.get("target", "")
+    truth = at.nova.datacentre.hosts[incident.host]
+    if row is None or target not in at.nova.services:
+        return
+    yield from _of_vm(at, row, incident, target)
+    if _seen_alive(at, engine, truth, incident):
+        yield f"its evacuation is started although {incident.host} was seen to live after its proof"
+    for other in at.incidents.values():
+        if other.host == target and other.is_open and other.state in HANDLED and other.segment == incident.segment:
+            yield f"its evacuation is started to {target}, which is {other.state.value}"
+    yield from _of_repeat(at, engine, new, target)
+    for host in _failed_on(at, new.subject) - {target, incident.host}:
+        if at.nova.datacentre.hosts[host].powered and not _misled(at, at.nova.datacentre.hosts[host]):
+            if at.now - at.nova.datacentre.hosts[host].powered_at > EYES_LATE_S:
+                yield f"its evacuation is started to {target} while {host}, where it failed, has power"
+    yield from _of_groups(at, new, incident, target)
+
+
+def of_end(at: Ledger, new: Step, incident: Incident) -> Iterator[str]:
+    row = at.nova.servers.get(new.subject)
+    if row is not None and row.host == incident.host:
+        yield f"its evacuation is done, and it has not left {incident.host}"
+
+
+def _of_vm(at: Ledger, row: ServerRow, incident: Incident, target: str) -> Iterator[str]:
+    hosts, policy = at.nova.datacentre.hosts, at.policies[incident.segment]
+    if row.metadata.get(policy.opt_out_key, "") == "false":
+        yield "its evacuation is started although its owner opted out"
+    if row.local_disk and not policy.shared_ephemeral and not policy.rebuild_local_disks:
+        yield "its evacuation is started although that loses its disk"
+    if row.zone_pinned and hosts[target].zone != hosts[incident.host].zone:
+        yield f"its evacuation is started to {target}, out of its zone"
+    going = {one.subject for one in at.open_steps.values() if _goes(one, incident, target)}
+    came = {move.server for move in at.nova.migrations if move.target == target}
+    live_there = {one for one, host in at.nova.allocations if host == target} - came
+    held = [at.nova.servers[one] for one in going | live_there if one in at.nova.servers]
+    if sum(one.vcpus for one in held) > hosts[target].vcpus:
+        yield f"its evacuation is started to {target}, which has no room for it"
+
+
+def _goes(step: Step, incident: Incident, target: str) -> bool:
+    return step.verb is Verb.EVACUATE and step.incident == incident.id and step.args.get("target") == target
+
+
+def _seen_alive(at: Ledger, engine: str, truth: SimHost, incident: Incident) -> bool:
+    """Its power read ON, or its nova-compute heard, and this engine has had the time to see it."""
+    seen_until, since = at.now - EYES_LATE_S, at.sees_since(engine)
+    if truth.powered and truth.bmc is Bmc.OK and not truth.bmc_silenced_by and not _misled(at, truth):
+        if max(truth.powered_at, truth.bmc_at, truth.blips_until, since) < seen_until:
+            return True
+    row, proof = at.nova.services[truth.name], incident.proof
+    proven_at = proof.at - at.offset_s(engine) if proof is not None and proof.at else 0.0
+    return row.last_seen > row.heard_from > proven_at and max(row.heard_from, since) < seen_until and bool(proven_at)
+
+
+def _of_repeat(at: Ledger, engine: str, new: Step, target: str) -> Iterator[str]:
+    """What another engine had STARTED may still be on its way: only its own target may have it, unless that is off."""
+    begun = [one for one in at.started.get(new.subject, []) if one.incident == new.incident]
+    if len(begun) < 2:
+        return
+    last = begun[-2]
+    known = any(move.server == new.subject and move.target == last.target for move in at.nova.migrations)
+    told = at.concluded_by.get(new.subject) == last.engine
+    if last.engine != engine and last.target != target and not (known or told) and at.nova.datacentre.hosts[last.target].powered:
+        yield f"its evacuation is started to {target} while {last.engine}'s to {last.target} may be on its way"
+
+
+def _failed_on(at: Ledger, server: str) -> set[str]:
+    """Where evacuations of it failed since the last that landed, newest first."""
+    failed: set[str] = set()
+    for move in reversed(at.nova.migrations):
+        if move.server == server and move.status in ("done", "completed"):
+            break
+        if move.server == server and move.status == "failed":
+            failed.add(move.target)
+    return failed
+
+
+def _of_groups(at: Ledger, new: Step, incident: Incident, target: str) -> Iterator[str]:
+    going = {
+        one.subject: one.args.get("target", "")
+        for one in at.open_steps.values()
+        if one.verb is Verb.EVACUATE and at.incidents[one.incident].segment == incident.segment
+    }
+    for group in at.nova.groups.values():
+        if new.subject not in group.members:
+            continue
+        others = [one for one in group.members if one != new.subject and one in at.nova.servers]
+        moving = sorted(one for one in others if one in going)
+        if group.policy == "anti-affinity" and moving:
+            yield f"its evacuation is started while {moving[0]} of its anti-affinity group is on its way"
+        if group.policy == "affinity":
+            where = {going.get(one) or at.nova.servers[one].host for one in others} - {target, incident.host}
+            if where:
+                yield f"its evacuation is started to {target} while its affinity group is on {sorted(where)[0]}"
+
+
+def of_post(at: Ledger, post: Post) -> Iterator[str]:
+    """One attempt is one request, whoever sends it. A late request may be an earlier attempt's."""
+    begun = at.started.get(post.server, [])
+    own = [i for i in reversed(range(len(begun))) if not post.late or _is_of(begun[i], post)]
+    if not own:
+        return
+    unsent = [i for i in own if (post.server, i) not in at.sent]
+    index = unsent[0] if post.late and unsent else own[0]
+    if (post.server, index) in at.sent:
+        yield f"one attempt of its evacuation to {post.target} is sent twice"
+    at.sent.add((post.server, index))
+
+
+def _is_of(begun: Started, post: Post) -> bool:
+    return (begun.engine, begun.target) == (post.engine, post.target)
