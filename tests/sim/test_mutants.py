@@ -8,8 +8,9 @@ import json
 import pytest
 
 from vmhad.cmd import sim
+from vmhad.sim.cuts import Cut
 from vmhad.sim.mutants import hunt, mutated
-from vmhad.sim.mutants_list import MUTANTS, SURVIVORS, Cut, Mutant
+from vmhad.sim.mutants_list import MUTANTS, SURVIVORS, Mutant
 
 # How many seeds are tried beside the one on record, should that have become another disaster.
 SPARE = 30

@@ -19,7 +19,9 @@ from vmhad.sim.sweep import sweep_all
 
 
 def add_mutants(commands: Any) -> None:
-    parser = commands.add_parser("mutants", help="switch each guard of the core off in turn, and see that seeds find it")
+    parser = commands.add_parser(
+        "mutants", help="switch each guard of the core off in turn, and see that seeds find it"
+    )
     parser.add_argument("--seeds", type=int, default=400, metavar="N", help="how many to try beside the one on record")
     parser.add_argument("--start", type=int, default=0, metavar="S", help="the first of them")
     parser.add_argument("--only", action="append", metavar="NAME", help="this mutant; may be given several times")

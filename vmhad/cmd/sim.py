@@ -28,7 +28,7 @@ from vmhad.sim.explore import explore
 from vmhad.sim.seeds import Played, play, replay_command, sow, timeline
 from vmhad.sim.shrink import shrink, story_of
 from vmhad.sim.story import tell
-from vmhad.sim.swarm import Shape
+from vmhad.sim.swarm import STANDARD, Shape
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds = commands.add_parser("seeds", help="draw datacentres and disasters at random, and see that no rule breaks")
     seeds.add_argument("--count", type=int, default=20, metavar="N", help="how many seeds")
     seeds.add_argument("--start", type=int, default=1, metavar="S", help="the first of them")
-    seeds.add_argument("--hosts", type=int, default=Shape().hosts, metavar="H", help="hosts of each datacentre")
-    seeds.add_argument("--hours", type=float, default=Shape().hours, metavar="X", help="hours that each is watched")
+    seeds.add_argument("--hosts", type=int, default=STANDARD.hosts, metavar="H", help="hosts of each datacentre")
+    seeds.add_argument("--hours", type=float, default=STANDARD.hours, metavar="X", help="hours that each is watched")
     seeds.add_argument("--jobs", type=int, default=1, metavar="J", help="processes at a time")
     seeds.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     seeds.add_argument("--replay", type=int, metavar="SEED", help="print the timeline of one seed")

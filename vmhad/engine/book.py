@@ -167,11 +167,16 @@ def _not_begun_later(incident: Incident, now: float) -> Incident:
 
 
 def perhaps_sent(step: Step, now: float) -> Step:
-    """An evacuation that another engine had STARTED: its call may be on its way, and a second one beside it would harm
-    the VM's record in Nova. So it counts as sent now, and is sent again only when no record of it comes."""
-    if step.verb is not Verb.EVACUATE or step.state is not StepState.STARTED:
+    """A step that another engine had STARTED begins for us now: its times were stamped by another clock.
+
+    Its call may be on its way. A second evacuation beside it would harm the VM's record in Nova, so an evacuation counts
+    as sent now, and is sent again only when no record of it comes.
+    """
+    if step.state is not StepState.STARTED:
         return step
-    return replace(step, acts=max(1, step.acts), acted_at=now)
+    if step.verb is not Verb.EVACUATE:
+        return replace(step, started_at=now)
+    return replace(step, started_at=now, acts=max(1, step.acts), acted_at=now)
 
 
 def not_from_the_future(step: Step, now: float) -> Step:

@@ -42,9 +42,7 @@ class _Trap:
         return emptiest[: self.rng.choice((1, 1, 2))]
 
 
-def ambush(
-    seed: int, cloud: Cloud, declared: Sequence[str], faults: Sequence[Timed], until_s: float
-) -> Lines:
+def ambush(seed: int, cloud: Cloud, declared: Sequence[str], faults: Sequence[Timed], until_s: float) -> Lines:
     """Some of them, close to what goes wrong already; none where BMCs lie unexcused, where all else must be quiet."""
     rng = random.Random(f"ambush {seed}")
     if cloud.strict or not faults or rng.random() < 0.25:

@@ -229,7 +229,9 @@ class Arena(World):
         super()._on_evacuate(post)
         server = self.nova.servers.get(post.server)
         host = self.datacentre.hosts[server.host] if server else None
-        if host and host.powered and not post.late and self.agenda.now - host.powered_at > READING_OLD_S:
+        if host is None or post.late or host.name == post.target:
+            return
+        if host.powered and self.agenda.now - host.powered_at > READING_OLD_S:
             self.checkers.breach(
                 f"vm {post.server}", f"{host.name} has power, and was not read before it was evacuated"
             )

@@ -50,7 +50,7 @@ class SimHost:
 
     compute: nova-compute runs. network, storage, tenant: its own link of that plane is there (network: management).
     feed: mains are there at all. off_at, powered_at, bmc_at: when its power, and its BMC's ways, changed last.
-    silenced_by: switches and WANs that keep its management plane from us; its BMC too where they stand in bmc_silenced_by.
+    silenced_by: switches and WANs that keep its management plane from us; bmc_silenced_by: its BMC, too.
     """
 
     name: str

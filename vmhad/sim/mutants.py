@@ -17,7 +17,8 @@ from functools import lru_cache, partial
 from types import FunctionType, ModuleType
 from typing import Any
 
-from vmhad.sim.mutants_list import MUTANTS, Cut, Mutant
+from vmhad.sim.cuts import Cut
+from vmhad.sim.mutants_list import MUTANTS, Mutant
 from vmhad.sim.seeds import Played, play
 from vmhad.sim.swarm import Shape, draw
 

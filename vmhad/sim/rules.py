@@ -173,7 +173,12 @@ def _of_repeat(at: Ledger, engine: str, new: Step, target: str) -> Iterator[str]
     last = begun[-2]
     known = any(move.server == new.subject and move.target == last.target for move in at.nova.migrations)
     told = at.concluded_by.get(new.subject) == last.engine
-    if last.engine != engine and last.target != target and not (known or told) and at.nova.datacentre.hosts[last.target].powered:
+    if (
+        last.engine != engine
+        and last.target != target
+        and not (known or told)
+        and at.nova.datacentre.hosts[last.target].powered
+    ):
         yield f"its evacuation is started to {target} while {last.engine}'s to {last.target} may be on its way"
 
 

@@ -226,7 +226,7 @@ def _is_stuck(world: World, row: ServerRow, open_now: Sequence[Incident]) -> boo
 
 def fates(world: World) -> Iterator[str]:
     for row in sorted(world.nova.servers.values(), key=lambda one: one.name):
-        yield f"{row.name} {row.state.value}, {len(world.datacentre.writers(world.datacentre.vms[row.id]))} guests"
+        yield f"{row.name} runs {len(world.datacentre.vms[row.id].guests)} times"
 
 
 def digest(world: World) -> str:

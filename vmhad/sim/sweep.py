@@ -76,9 +76,10 @@ class Swept:
 
 @dataclass(frozen=True)
 class Ending:
-    """vms: name -> (Nova's state, how many guests run). posts: server -> evacuate requests that reached nova-api."""
+    """vms: name -> (Nova's state, how many guests run). right: those that are as their user wants them. posts: server -> evacuate requests that reached nova-api."""
 
     vms: dict[str, tuple[str, int]]
+    right: frozenset[str]
     posts: dict[str, int]
     breaches: tuple[str, ...]
     calls: int
@@ -158,7 +159,8 @@ def _told(lines: Sequence[str], death: Death | None) -> Stage:
             _arm(stage.world, death)
         elif armed and death is not None and not waited and _first(stage.world).life.dead:
             waited = True
-            stage.world.run(2 * stage.world.pace.lease_s + SETTLES_S)
+            if any(one.is_open for one in stage.world.ledger.incidents.values()):
+                stage.world.run(2 * stage.world.pace.lease_s + SETTLES_S)
     stage.world.run(CALM_S)
     return stage
 
@@ -196,7 +198,11 @@ def _arm(world: World, death: Death | None) -> None:
 def _kill_after(node: Node, call: int) -> None:
     """Its ports let it die when they have done what they were asked, and before it hears of it."""
     engine = node.engine
-    ports: dict[str, Any] = {"store": engine.journal._store, "power": engine.executor.world.power, "compute": engine.compute}
+    ports: dict[str, Any] = {
+        "store": engine.journal._store,
+        "power": engine.executor.world.power,
+        "compute": engine.compute,
+    }
     for name, port in ports.items():
         for verb in CALLS[name]:
             setattr(port, verb, _deadly(getattr(port, verb), node.life, call))
@@ -217,17 +223,19 @@ def _deadly(ask: Callable[..., Any], life: Life, call: int) -> Callable[..., Any
 
 def _look(stage: Stage) -> Ending:
     world = stage.world
-    vms = {
-        row.name: (row.state.value, len(world.datacentre.vms[row.id].guests)) for row in world.nova.servers.values()
-    }
+    vms = {row.name: (row.state.value, len(world.datacentre.vms[row.id].guests)) for row in world.nova.servers.values()}
+    wished = {row.name: world.nova.wished[row.id] for row in world.nova.servers.values()}
+    right = frozenset(
+        name for name, (state, guests) in vms.items() if state == wished[name] and guests == (state == "active")
+    )
     posts = Counter(post.server for post in world.checkers.posts)
-    return Ending(vms, dict(posts), stage.unexpected_breaches(), _first(world).life.calls)
+    return Ending(vms, right, dict(posts), stage.unexpected_breaches(), _first(world).life.calls)
 
 
 def _difference(whole: Ending, cut: Ending) -> str:
-    """'' or what is worse than in the story that nobody interrupted; two guests in that are its point."""
+    """'' or what is worse than in the story that nobody interrupted. A VM that is as its user wants it is not."""
     other = {name: (whole.vms.get(name), found) for name, found in cut.vms.items() if found != whole.vms.get(name)}
-    other = {name: (then, now) for name, (then, now) in other.items() if then is None or then[1] <= 1}
+    other = {name: (then, now) for name, (then, now) in other.items() if name not in cut.right}
     if other:
         return "; ".join(f"{name} ends {now} instead of {then}" for name, (then, now) in sorted(other.items()))
     # Where Nova was asked again and again, one try more or less is a matter of when. One attempt sent twice is a breach.

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What takes the place of a guard of the shipped core that is switched off: each answers as if it had never been asked.
+
+A cut replaces one function, method or entry, at run time; mutants_list.py says which cuts make a mutant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+
+from vmhad.engine.cases import Cases
+from vmhad.engine.executor import Executor
+from vmhad.guards.hosts import judge, settle
+from vmhad.journal import keys
+from vmhad.journal.journal import Journal
+from vmhad.kernel.proof import Proof
+from vmhad.kernel.signal import Reading
+from vmhad.kernel.step import Answer, Observation, Step, Verb, start
+from vmhad.kernel.verdict import Judgement
+
+# The package has functions of these names, so that they hide the modules.
+fence, lift, recover = (import_module(f"vmhad.guards.hosts.{name}") for name in ("fence", "lift", "recover"))
+Wrap = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """owner: a module, a class or a dict; name: of its function, method or entry; wrap: what was there -> what is."""
+
+    owner: Any
+    name: Any
+    wrap: Wrap
+
+
+def always(value: Any) -> Wrap:
+    return lambda was: lambda *args, **kwargs: value
+
+
+def without_policy(**numbers: Any) -> Wrap:
+    """The first argument that has a policy is given one with these numbers."""
+
+    def wrap(was: Any) -> Any:
+        def call(*args: Any) -> Any:
+            return was(*(_eased(one, numbers) for one in args))
+
+        return call
+
+    return wrap
+
+
+def _eased(one: Any, numbers: Mapping[str, Any]) -> Any:
+    case = getattr(one, "case", None)
+    if case is not None:
+        return replace(one, case=_eased(case, numbers))
+    policy = getattr(one, "policy", None)
+    if policy is not None and not isinstance(one, Cases):
+        return replace(one, policy=replace(policy, **numbers))
+    return replace(one, **numbers) if type(one).__name__ == "Policy" else one
+
+
+# What takes the place of a guard.
+
+
+def proof_at_once(was: Any) -> Any:
+    def call(case: Any, step: Step, now: float) -> Proof | None:
+        seen = (Observation(now, Answer.SO, Reading.OFF.value, ""),) * 2
+        fresh = Proof(case.incident.host, Verb.POWER_OFF.value, now, True, case.incident.round, seen)
+        return fresh if step.acts else None
+
+    return call
+
+
+def proof_unsent(was: Any) -> Any:
+    return lambda case, step, now: was(case, replace(step, acts=1), now)
+
+
+def unsent(was: Any) -> Any:
+    """power_off is not sent where it is off already."""
+
+    def call(self: Executor, step: Step, effect: Any, answer: Answer) -> bool:
+        return bool(was(self, step, effect, answer)) and not (effect.insists and answer is Answer.SO)
+
+    return call
+
+
+def unknown_is_off(was: Any) -> Any:
+    def call(step: Step, level: tuple[Reading, str]) -> Any:
+        reading, text = level
+        return was(step, (Reading.OFF if reading is Reading.UNKNOWN else reading, text))
+
+    return call
+
+
+def judged_off(was: Any) -> Any:
+    def call(*args: Any) -> Any:
+        found = was(*args)
+        return judge.Power.OFF if found is judge.Power.UNKNOWN else found
+
+    return call
+
+
+def down_first(was: Any) -> Any:
+    """force_down is sent together with power_off."""
+
+    def call(case: Any, now: float) -> Any:
+        move = was(case, now)
+        step_id = f"{case.incident.id}/{case.incident.round}/{Verb.FORCE_DOWN.value}"
+        if case.step(step_id) is None and move.event is None:
+            args = {"proof_hosts": ""}
+            down = start(Step(step_id, case.incident.id, Verb.FORCE_DOWN, case.incident.host), now, args)
+            return replace(move, steps=(*move.steps, down))
+        return move
+
+    return call
+
+
+def acts_whatever_is_so(was: Any) -> Any:
+    """Once in each process, whether it is so already or was sent by another."""
+
+    def call(self: Executor, step: Step, effect: Any, answer: Answer) -> bool:
+        return bool(was(self, replace(step, acts=0), effect, Answer.NOT_SO))
+
+    return call
+
+
+class _Uncompared:
+    """A store that leaves one compare out."""
+
+    def __init__(self, store: Any, key_end: str) -> None:
+        self._store, self._key_end = store, key_end
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def commit(self, compares: Any, puts: Any, deletes: Any = ()) -> int:
+        left = [one for one in compares if not one.key.endswith(self._key_end)]
+        return int(self._store.commit(left, puts, deletes))
+
+
+def uncompared(key_end: str) -> Wrap:
+    return lambda was: lambda self, store: was(self, _Uncompared(store, key_end))
+
+
+def unwritten(was: Any) -> Any:
+    """Acts first, and never writes that it did."""
+
+    def call(self: Journal, segment: str, epoch: int, change: Any) -> None:
+        was(self, segment, epoch, replace(change, steps=()))
+
+    return call
+
+
+def no_budget(was: Any) -> Any:
+    def call(self: Journal, segment: str, epoch: int, change: Any) -> None:
+        was(self, segment, epoch, replace(change, fences=None))
+
+    return call
+
+
+def no_vm_claims(was: Any) -> Any:
+    return lambda *args: {key: one for key, one in was(*args).items() if not key.startswith(keys.OPEN_VMS)}
+
+
+def elsewhere(was: Any) -> Any:
+    """An evacuation that is sent again may go to another host."""
+
+    def call(case: Any, step: Step, because: str, now: float) -> Step:
+        if step.verb is not Verb.EVACUATE:
+            return was(case, step, because, now)
+        tried = {**step.args, "failed_on": step.args["target"]}
+        return settle.later(case, replace(step, args=tried), because, now)
+
+    return call
+
+
+def any_target(was: Any) -> Any:
+    return lambda server, step, at, only="": was(server, step, at, "")
+
+
+def clean(was: Any) -> Any:
+    """Where it failed before is forgotten; what is under way is not."""
+
+    def call(case: Any, server: Any, inventory: Any) -> tuple[str, ...]:
+        forgotten = tuple(replace(one, args={**one.args, "unclean_on": ""}) for one in case.steps)
+        kept = tuple(one for one in inventory.migrations if one.status != settle.FAILED_ON_TARGET)
+        return tuple(was(replace(case, steps=forgotten), server, replace(inventory, migrations=kept)))
+
+    return call
+
+
+def roomy(was: Any) -> Any:
+    return always(True)(was)
+
+
+def with_wide_groups(was: Any) -> Any:
+    """The number of members that a host may hold is not asked."""
+
+    def call(server: Any, step: Step, at: Any, only: str = "") -> Any:
+        groups = tuple(replace(one, max_per_host=99) for one in at.inventory.groups)
+        return was(server, step, replace(at, inventory=replace(at.inventory, groups=groups)), only)
+
+    return call
+
+
+def groupless(was: Any) -> Any:
+    """A hard-affinity group's members go one by one."""
+
+    def call(server: Any, step: Step, at: Any, only: str = "") -> Any:
+        groups = tuple(one for one in at.inventory.groups if one.policy != "affinity")
+        return was(server, step, replace(at, inventory=replace(at.inventory, groups=groups)), only)
+
+    return call
+
+
+def any_receiver(was: Any) -> Any:
+    def call(at: Any) -> tuple[str, ...]:
+        names = {one: replace(verdict, judgement=Judgement.HEALTHY) for one, verdict in at.case.verdicts.items()}
+        return tuple(was(replace(at, case=replace(at.case, busy_hosts=frozenset(), verdicts=names))))
+
+    return call
+
+
+def deaf_to_life(was: Any) -> Any:
+    return lambda one, signal: was(one, signal._replace(life=False))
+
+
+def in_scene(**values: Any) -> Wrap:
+    """The brake sees a scene with these in place of what is."""
+    return lambda was: lambda incident, scene, *rest: was(incident, replace(scene, **values), *rest)
+
+
+def unpaused(was: Any) -> Any:
+    return lambda incident, scene: was(incident, replace(scene, paused={}))
+
+
+def any_off(was: Any) -> Any:
+    return lambda evidence, policy, now: True
+
+
+def trusting(was: Any) -> Any:
+    return lambda evidence, policy, now: was(replace(evidence, bmc_trusted=True), policy, now)
+
+
+def started_as_active(was: Any) -> Any:
+    def call(case: Any, server: Any) -> Step:
+        step = was(case, server)
+        return replace(step, args={**step.args, "state": "active"})
+
+    return call
+
+
+def no_limit_in_flight(was: Any) -> Any:
+    def call(case: Any, inventory: Any, now: float) -> Any:
+        return was(replace(case, policy=replace(case.policy, evacuations_max=10_000)), inventory, now)
+
+    return call
+
+
+def may_always_take(was: Any) -> Any:
+    return lambda self, segment, owner, unchanged_s: True
+
+
+def with_effect(**values: Any) -> Wrap:
+    return lambda was: replace(was, **values)
+
+
+def so_when_recorded(was: Any) -> Any:
+    """An evacuation counts as done as soon as Nova has taken it."""
+
+    def call(step: Step, level: Any) -> Any:
+        answer, reading, text = was(step, level)
+        return (Answer.SO if answer is Answer.NOT_YET else answer), reading, text
+
+    return call
