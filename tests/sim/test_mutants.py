@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each guard of the core that is switched off is found by a seed, and by a rule that the core as it is does not break."""
+"""Each guard of the core that is switched off is found by a seed, by a rule that the core as it is does not break."""
 
 from __future__ import annotations
 

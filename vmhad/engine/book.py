@@ -169,8 +169,8 @@ def _not_begun_later(incident: Incident, now: float) -> Incident:
 def perhaps_sent(step: Step, now: float) -> Step:
     """A step that another engine had STARTED begins for us now: its times were stamped by another clock.
 
-    Its call may be on its way. A second evacuation beside it would harm the VM's record in Nova, so an evacuation counts
-    as sent now, and is sent again only when no record of it comes.
+    Its call may be on its way. A second evacuation beside it would harm the VM's record in Nova, so an evacuation
+    counts as sent now, and is sent again only when no record of it comes.
     """
     if step.state is not StepState.STARTED:
         return step

@@ -86,7 +86,11 @@ class EvidenceStore:
             self._news.add(host)
         if new.back_at > old.back_at:
             self._back.add(host)
-            self._fallen_looks.extend((new.back_at + after_s, host) for after_s in FALLEN_LOOKS_S)
+            self.returned(host, new.back_at)
+
+    def returned(self, host: str, at: float) -> None:
+        """It is heard again: whatever ran there may be missing."""
+        self._fallen_looks.extend((at + after_s, host) for after_s in FALLEN_LOOKS_S)
 
     def take_fallen_hints(self, segment: Segment, now: float) -> tuple[str, ...]:
         """The hosts where a guest may be gone: one was switched off there, or the host is back from a silence."""

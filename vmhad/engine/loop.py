@@ -286,6 +286,9 @@ class Engine:
         for incident in incidents:
             if not incident.is_open:
                 book.fallen.pop(incident.host, None)
+            if incident.state is State.DISMISSED:
+                # The silence may have been seen by another engine, before our time.
+                self.evidence.returned(incident.host, now)
             for line in of_incident(before.get(incident.id), incident, now):
                 self.timeline(line)
         for step in steps:

@@ -103,7 +103,11 @@ def _hidden(trap: _Trap, at: float) -> Lines:
 def _comes_back(trap: _Trap, at: float) -> Lines:
     """Somebody switches the host on again while its VMs are on their way; its BMC may be busy with itself then."""
     host, again = trap.host, at + trap.rng.uniform(2.0, 14.0)
-    return [(again, f"restore {host}")] + ([(again + 0.05, f"bmc {host} dead")] if trap.rng.random() < 0.5 else [])
+    if trap.rng.random() < 0.5:
+        return [(again, f"restore {host}")]
+    again = at + trap.rng.uniform(3.0, 8.0)
+    busy = f"bmc {host} dead # busy with itself"
+    return [(at, f"cut {host}"), (again, f"restore {host}"), (again + 0.05, busy)]
 
 
 def _together(trap: _Trap, at: float) -> Lines:
@@ -159,7 +163,11 @@ def _changes_hands(trap: _Trap, at: float) -> Lines:
 def _stops_in(trap: _Trap, at: float) -> Lines:
     """Until another engine has taken over, and longer."""
     act = trap.rng.choice(("evacuate", "evacuate", "commit", "commit", "power_off"))
-    lines = [(at - 1.0, f"freeze engine {trap.engine} {trap.rng.uniform(25, 75):.1f}s in {act}")]
+    engine, stops_s = trap.engine, trap.rng.uniform(25, 75)
+    if act == "evacuate" and stops_s > 50.0:
+        # So that it arrives while its successor's own is carried out.
+        stops_s = 28.0 + (stops_s - 50.0) / 4
+    lines = [(at - 1.0, f"freeze engine {engine} {stops_s:.1f}s in {act}")]
     if act == "commit" and trap.rng.random() < 0.5:
         # What it was about to write is soon no longer so, and its successor has nothing to write.
         return [*lines, (at - 0.9, f"bmc {trap.rng.choice(trap.cloud.hosts)} blips 0.7s")]

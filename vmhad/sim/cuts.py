@@ -169,9 +169,11 @@ def elsewhere(was: Any) -> Any:
 
     def call(case: Any, step: Step, because: str, now: float) -> Step:
         if step.verb is not Verb.EVACUATE:
-            return was(case, step, because, now)
+            same: Step = was(case, step, because, now)
+            return same
         tried = {**step.args, "failed_on": step.args["target"]}
-        return settle.later(case, replace(step, args=tried), because, now)
+        again: Step = settle.later(case, replace(step, args=tried), because, now)
+        return again
 
     return call
 
@@ -246,7 +248,7 @@ def trusting(was: Any) -> Any:
 
 def started_as_active(was: Any) -> Any:
     def call(case: Any, server: Any) -> Step:
-        step = was(case, server)
+        step: Step = was(case, server)
         return replace(step, args={**step.args, "state": "active"})
 
     return call

@@ -52,7 +52,8 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
     if was is State.SUSPECTED and not truth.powered and at.nova.is_up(new.host) and not truth.misleads:
         if at.now - truth.off_at < policy.readings_apart_s:
             yield f"its power went only {at.now - truth.off_at:.1f} s ago: that cannot have been read twice"
-    if not truth.powered or _misled(at, truth):
+    just_on = at.now - truth.powered_at < EYES_LATE_S
+    if not truth.powered or just_on or _misled(at, truth):
         return
     segment = at.segment_of(new.host)
     if at.sees_since(engine) > at.now - HIDDEN_S - POLL_S:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The crash sweep: a story told again and again, its engine killed at each port call in turn, another one taking over.
 
-It dies just before the call, and then again after the call had its effect and before anybody knows. However it dies, the
-end must be the same: the same VMs run, each once, none evacuated more often, no rule broken. Where a story is about a
-moment that a take-over misses, its file says so: «# sweep: differs, because ...»; its rules hold all the same.
+It dies just before the call, and then again after the call had its effect and before anybody knows. However it dies,
+the end must be the same: the same VMs run, each once, none evacuated more often, no rule broken. Where a story is about
+a moment that a take-over misses, its file says so: «# sweep: differs, because ...»; its rules hold all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from vmhad.kernel.cloud import ARRIVED
 from vmhad.sim.directives import Stage
 from vmhad.sim.draft import StoryError
 from vmhad.sim.inbox import order
@@ -27,14 +28,16 @@ from vmhad.sim.world import Node, World
 
 TAKES_OVER = "heir"
 NOTICED_AFTER_S = 1.0
-# What the story does next comes so much later, beside the longest that a take-over takes: the moment is what it is about.
+# What the story does next comes so much later, beside the longest that a take-over takes: its moments are its point.
 SETTLES_S = 20.0
-# After its last directive a story is let run on, and one with a death in it until it ends alike, or this long.
+# After its last directive a story is let run on; one with a death in it until it ends alike, or this long.
 CALM_S = 200.0
 CATCHES_UP_WITHIN_S = 400.0
 HEALS_WITHIN_S = 1200.0
 LOOK_EVERY_S = 50.0
 DIFFERS = "# sweep: differs, because "
+# What a story itself forbids, which is about its moments too.
+FORBIDDEN = "power_off sent although"
 MORE_OFTEN = "evacuated more often"
 BEFORE, AFTER = "before", "after"
 CALLS = {
@@ -76,11 +79,14 @@ class Swept:
 
 @dataclass(frozen=True)
 class Ending:
-    """vms: name -> (Nova's state, how many guests run). right: those that are as their user wants them. posts: server -> evacuate requests that reached nova-api."""
+    """vms: name -> (Nova's state, how many guests run). right: those that are as their user wants them.
+
+    moves: server -> evacuations that were carried out.
+    """
 
     vms: dict[str, tuple[str, int]]
     right: frozenset[str]
-    posts: dict[str, int]
+    moves: dict[str, int]
     breaches: tuple[str, ...]
     calls: int
 
@@ -146,6 +152,8 @@ class _Sweep:
                 self.healed_points += 1
                 why = ""
         broken = set(_look(stage).breaches) - set(self.whole.breaches)
+        if self.may_differ:
+            broken = {one for one in broken if FORBIDDEN not in one}
         return "; ".join(sorted(broken - set(self.healed.breaches if broken else ()))) or why
 
 
@@ -184,8 +192,11 @@ def _first(world: World) -> Node:
 def _arm(world: World, death: Death | None) -> None:
     node = _first(world)
 
+    def replace() -> None:
+        world.add_engine(TAKES_OVER)
+
     def killed() -> None:
-        world.agenda.after(NOTICED_AFTER_S, lambda: world.add_engine(TAKES_OVER))
+        world.agenda.after(NOTICED_AFTER_S, replace)
 
     if death is not None:
         node.life.on_kill = killed
@@ -228,8 +239,8 @@ def _look(stage: Stage) -> Ending:
     right = frozenset(
         name for name, (state, guests) in vms.items() if state == wished[name] and guests == (state == "active")
     )
-    posts = Counter(post.server for post in world.checkers.posts)
-    return Ending(vms, right, dict(posts), stage.unexpected_breaches(), _first(world).life.calls)
+    moves = Counter(move.server for move in world.nova.migrations if move.status in ARRIVED)
+    return Ending(vms, right, dict(moves), stage.unexpected_breaches(), _first(world).life.calls)
 
 
 def _difference(whole: Ending, cut: Ending) -> str:
@@ -238,6 +249,5 @@ def _difference(whole: Ending, cut: Ending) -> str:
     other = {name: (then, now) for name, (then, now) in other.items() if name not in cut.right}
     if other:
         return "; ".join(f"{name} ends {now} instead of {then}" for name, (then, now) in sorted(other.items()))
-    # Where Nova was asked again and again, one try more or less is a matter of when. One attempt sent twice is a breach.
-    twice = [name for name, count in cut.posts.items() if count > 1 >= whole.posts.get(name, 0)]
+    twice = [name for name, count in cut.moves.items() if count > max(1, whole.moves.get(name, 0))]
     return f"{MORE_OFTEN}: {', '.join(sorted(twice))}" if twice else ""

@@ -14,6 +14,7 @@ from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.fence import FELL_WITH_IT
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import ServerState
+from vmhad.kernel.evidence import SILENCE_S
 from vmhad.kernel.incident import Event, State
 from vmhad.kernel.policy import AfterFence
 from vmhad.kernel.signal import Channel, Reading
@@ -31,13 +32,13 @@ def rest(case: Case, now: float) -> Move:
         return Move("closed by an operator's order", Event.CLOSED)
     if incident.state is State.STUCK and _was_lifted(case):
         return Move(f"{incident.because}; close it when they are mended", wake_at=now + LOOK_AGAIN_S)
-    if _is_back(case):
+    if _is_back(case, now):
         if incident.proof is None and not _touched(case):
             return Move("the host lives and was never fenced", Event.WITHDRAWN)
         return Move("nova-compute reports again", Event.RETURNED)
     if incident.state is State.STUCK:
         return _stuck(case, now)
-    if incident.proof is not None and case.evidence.heard_at > incident.proof.at and _reads_off(case, now):
+    if incident.proof is not None and _is_heard(case, incident.proof.at, now) and _reads_off(case, now):
         return Move("nova-compute was heard after its proof although its BMC says OFF: that BMC lies", Event.PROOF_LOST)
     return _recovered(case, now)
 
@@ -140,11 +141,16 @@ def _recovered(case: Case, now: float) -> Move:
     return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
 
 
-def _is_back(case: Case) -> bool:
+def _is_heard(case: Case, since: float, now: float) -> bool:
+    """Since then, and now. The proof of another engine's time has no time of ours (it is 0.0), and its host may have
+    been heard by us before it died."""
+    return since < case.evidence.heard_at and now - case.evidence.heard_at <= SILENCE_S
+
+
+def _is_back(case: Case, now: float) -> bool:
     """nova-compute was heard after the proof (where there is none: after the last turn), and it is not judged dead."""
     since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
-    heard = case.evidence.heard_at > since
-    return heard and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
+    return _is_heard(case, since, now) and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
 
 
 def _was_lifted(case: Case) -> bool:
