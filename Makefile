@@ -1,5 +1,5 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo test lint unit sim cloud chaos bench bench-growth bench-peer clean
+.PHONY: dev packages demo test lint unit sim soak cloud chaos bench bench-growth bench-peer clean
 PYTHON := .venv/bin/python
 
 dev: .venv/ready ## .venv with vmhad editable and its tools
@@ -25,6 +25,9 @@ unit: dev ## the fast tests
 sim: dev ## the simulated datacentre: its tests, and CI's share of its seeds
 	$(PYTHON) -m pytest -n 2 --dist worksteal tests/sim
 	.venv/bin/vmhad-sim seeds --count 300 --jobs 2
+
+soak: dev ## fresh seeds for as long as one likes; tests/seeds/record.md gets a line a batch
+	.ci/soak
 
 cloud: dev packages ## the tests on a real small cloud
 	.ci/cloud-tests
