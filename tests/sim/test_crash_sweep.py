@@ -34,7 +34,7 @@ def test_a_death_that_does_harm_is_told(tmp_path: Path, capsys: pytest.CaptureFi
         "# It is fenced in time.\nsegment east\nhost h1 h2 h3\nvm a on h1\nrun 5s\ncut h1\nrun 3.5s silently\n"
         "forbid h1 that is too late\nrun 60s silently\nshow vms\n"
     )
-    assert sim.main(["sweep", str(story), "--every", "25", "--json"]) == 1
+    assert sim.main(["sweep", str(story), "--every", "11", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["stories"] == 1 and told["crash_points"] > 4
     assert 0 < told["failures"] == len(told["failed"]) and "too late" in told["failed"][0]["why"]

@@ -23,6 +23,7 @@ ABOUT_HOSTS = ("service.", "libvirt.")
 # A host is heard again before its nova-compute has looked for its guests, and the notification of those it found gone
 # may be lost: so it is asked about them this long after its return.
 FALLEN_LOOKS_S = (0.0, 10.0, 30.0, 90.0)
+ASKED_AGAIN_S = 2.0
 
 
 @dataclass
@@ -91,6 +92,10 @@ class EvidenceStore:
     def returned(self, host: str, at: float) -> None:
         """It is heard again: whatever ran there may be missing."""
         self._fallen_looks.extend((at + after_s, host) for after_s in FALLEN_LOOKS_S)
+
+    def ask_again(self, host: str, now: float) -> None:
+        """It was asked for its missing guests, and did not answer for them."""
+        self._fallen_looks.append((now + ASKED_AGAIN_S, host))
 
     def take_fallen_hints(self, segment: Segment, now: float) -> tuple[str, ...]:
         """The hosts where a guest may be gone: one was switched off there, or the host is back from a silence."""

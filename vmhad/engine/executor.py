@@ -20,7 +20,6 @@ from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Answer, Observation, Outcome, Step
 from vmhad.ports import Refused, Unanswered, Workers
 
-
 # A BMC that refuses a password may lock the account when it is asked again and again.
 REFUSED_REST_S = 5.0
 

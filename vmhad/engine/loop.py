@@ -49,6 +49,7 @@ PURSUED: dict[State, tuple[Verb, ...]] = {
 KEEP_ENDED_S = 30 * 86400.0
 KEEP_ENDED_COUNT = 1000
 PRUNE_EVERY_S = 3600.0
+FALLEN_OF = "fallen of "
 
 
 class Engine:
@@ -172,6 +173,8 @@ class Engine:
                 self._take(result)
             elif isinstance(result, Unanswered):
                 LOG.warning("%s: %s", name, result)
+                if name.startswith(FALLEN_OF):
+                    self.evidence.ask_again(name.removeprefix(FALLEN_OF), self.clock.now())
             elif isinstance(result, Exception):
                 LOG.error("%s failed", name, exc_info=result)
 
@@ -252,7 +255,8 @@ class Engine:
         return fresh
 
     def _look_for_fallen(self, host: str) -> None:
-        self.workers.submit(f"fallen of {host}", lambda: Fallen(host, self.compute.fallen(host)))
+        if not self.workers.submit(f"{FALLEN_OF}{host}", lambda: Fallen(host, self.compute.fallen(host))):
+            self.evidence.ask_again(host, self.clock.now())
 
     def _read_inventory(self, book: Book, decision: Decision, segment: str) -> None:
         host = decision.incident.host
@@ -285,9 +289,8 @@ class Engine:
             book.orders = tuple(one for one in book.orders if one not in over)
         for incident in incidents:
             if not incident.is_open:
+                # More of its VMs may be missing by now, or another engine knew of some before our time.
                 book.fallen.pop(incident.host, None)
-            if incident.state is State.DISMISSED:
-                # The silence may have been seen by another engine, before our time.
                 self.evidence.returned(incident.host, now)
             for line in of_incident(before.get(incident.id), incident, now):
                 self.timeline(line)

@@ -127,7 +127,7 @@ SEEDS: dict[str, int] = {
     "no_epoch": 1195,
     "no_commit_count": 210,
     "no_lease_margin": 385,
-    "takes_over_at_once": 0,
+    "takes_over_at_once": 2,
     "acts_unwritten": 0,
     "acts_in_any_state": 207,
     "sent_again_at_once": 61,
@@ -148,7 +148,8 @@ SEEDS: dict[str, int] = {
     "opt_out_unheard": 18,
     "disks_lost": 18,
     "stopped_are_started": 2,
-    "lifted_unheard": 1,
+    "lifted_unheard": 6,
+    "failures_forgotten": 10220,
     "future_times": 2070,
 }
 

@@ -81,12 +81,12 @@ class Swept:
 class Ending:
     """vms: name -> (Nova's state, how many guests run). right: those that are as their user wants them.
 
-    moves: server -> evacuations that were carried out.
+    moves: (server, host) -> evacuations from there that were carried out.
     """
 
     vms: dict[str, tuple[str, int]]
     right: frozenset[str]
-    moves: dict[str, int]
+    moves: dict[tuple[str, str], int]
     breaches: tuple[str, ...]
     calls: int
 
@@ -239,7 +239,7 @@ def _look(stage: Stage) -> Ending:
     right = frozenset(
         name for name, (state, guests) in vms.items() if state == wished[name] and guests == (state == "active")
     )
-    moves = Counter(move.server for move in world.nova.migrations if move.status in ARRIVED)
+    moves = Counter((one.server, one.source) for one in world.nova.migrations if one.status in ARRIVED)
     return Ending(vms, right, dict(moves), stage.unexpected_breaches(), _first(world).life.calls)
 
 
@@ -249,5 +249,5 @@ def _difference(whole: Ending, cut: Ending) -> str:
     other = {name: (then, now) for name, (then, now) in other.items() if name not in cut.right}
     if other:
         return "; ".join(f"{name} ends {now} instead of {then}" for name, (then, now) in sorted(other.items()))
-    twice = [name for name, count in cut.moves.items() if count > max(1, whole.moves.get(name, 0))]
+    twice = [key[0] for key, count in cut.moves.items() if count > max(1, whole.moves.get(key, 0))]
     return f"{MORE_OFTEN}: {', '.join(sorted(twice))}" if twice else ""
