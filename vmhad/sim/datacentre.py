@@ -151,7 +151,7 @@ class Datacentre:
 
     def unplug(self, name: str) -> None:
         """The host and its BMC lose their feed."""
-        self.hosts[name].feed = False
+        self.hosts[name].feed, self.hosts[name].bmc_at = False, self.agenda.now
         self._power_lost(name)
 
     def crash(self, name: str) -> None:
@@ -195,6 +195,7 @@ class Datacentre:
             self.hosts[name].silenced_by.add(cause)
             if with_bmc:
                 self.hosts[name].bmc_silenced_by.add(cause)
+                self.hosts[name].bmc_at = self.agenda.now
 
     def unsilence(self, cause: str) -> None:
         for host in self.hosts.values():

@@ -53,6 +53,7 @@ class Ledger:
 
     fenced: the incidents whose fence was begun, in order. again_at: when a fence was taken up again because its proof
     was lost, which no brake holds and no other decision of that moment could know.
+    failed_at: step id -> when it was given up last, with a reason.
     due: what a commit has to be asked once the whole decision is written, which may take several commits.
     """
 
@@ -70,6 +71,7 @@ class Ledger:
     fenced: list[str] = field(default_factory=list)
     again_at: dict[str, float] = field(default_factory=dict)
     fencing_since: dict[str, float] = field(default_factory=dict)
+    failed_at: dict[str, float] = field(default_factory=dict)
     shot_at: dict[str, float] = field(default_factory=dict)
     sent: set[tuple[str, int]] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
@@ -143,6 +145,8 @@ class Ledger:
 
     def _step(self, engine: str, old: Step | None, new: Step) -> None:
         self.steps[new.id] = new
+        if new.state is StepState.FAILED and new.because:
+            self.failed_at[new.id] = self.now
         was_moving = old is not None and (old.verb, old.state) == (Verb.EVACUATE, StepState.STARTED)
         if was_moving and new.state is not StepState.STARTED:
             self.concluded_by[new.subject] = engine
@@ -264,7 +268,7 @@ class Ledger:
     def _not_dead(self, new: Incident, was: State) -> Iterator[str]:
         """FAILED needs an OFF that was read lately, or Nova's silence where the policy takes it for death."""
         row = self.nova.services[new.host]
-        if self._was_seen_off(new.host) or was is State.STUCK and new.proof is not None:
+        if self.was_seen_off(new.host) or was is State.STUCK and new.proof is not None:
             return
         if self.policies[new.segment].silent_means is SilentMeans.HOLD and was is State.SUSPECTED:
             yield "its power was never off and silence is no death here (silent_means = hold)"
@@ -288,7 +292,7 @@ class Ledger:
         if len(recovering) >= policy.recoveries_max:
             yield f"{len(recovering)} other recoveries are open, and recoveries_max is {policy.recoveries_max}"
         yield from self._storm(engine, new, segment, policy, here)
-        if self._was_seen_off(new.host):
+        if self.was_seen_off(new.host):
             return
         silent = self._silent(segment, policy, engine)
         if len(silent) >= policy.canary_from_hosts and any(one.segment == new.segment for one in fencing):
@@ -305,7 +309,7 @@ class Ledger:
         if len(failed) > policy.failed_share_max * len(segment.hosts) and (len(where) > 1 or "" in where):
             yield f"{len(failed)} of {len(segment.hosts)} hosts failed at once, over failed_share_max"
 
-    def _was_seen_off(self, name: str) -> bool:
+    def was_seen_off(self, name: str) -> bool:
         """Or may have been read OFF, by a BMC that says so of a host that runs."""
         host = self.nova.datacentre.hosts[name]
         was_off = not host.powered or self.now - host.powered_at < OFF_LATELY_S
@@ -319,7 +323,7 @@ class Ledger:
         return [
             name
             for name in segment.names
-            if not self._was_seen_off(name) and self.now - self.nova.services[name].last_seen > limit
+            if not self.was_seen_off(name) and self.now - self.nova.services[name].last_seen > limit
         ]
 
 

@@ -17,6 +17,7 @@ from vmhad.kernel.step import Step, Verb
 from vmhad.sim.compute import Post
 from vmhad.sim.datacentre import Bmc, SimHost
 from vmhad.sim.nova import HEARTBEAT_S, ServerRow
+from vmhad.sim.power import look
 
 if TYPE_CHECKING:
     from vmhad.sim.ledger import Ledger, Started
@@ -58,7 +59,8 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
     segment = at.segment_of(new.host)
     if at.sees_since(engine) > at.now - HIDDEN_S - POLL_S:
         return
-    unseen = [one for one in segment.names if at.nova.hidden_until.get(one, 0.0) > at.now and _hidden_long(at, one)]
+    hidden = [one for one in segment.names if at.nova.hidden_until.get(one, 0.0) > at.now and _hidden_long(at, one)]
+    unseen = [one for one in hidden if not _may_read_off(at, one)]
     if len(unseen) > policy.blind_share_max * len(segment.names):
         yield f"{len(unseen)} of {len(segment.names)} hosts cannot be judged"
     for name in segment.names:
@@ -72,6 +74,14 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
 
 def _hidden_long(at: Ledger, name: str) -> bool:
     return at.now - at.nova.hidden_from.get(name, at.now) > HIDDEN_S + POLL_S
+
+
+def _may_read_off(at: Ledger, name: str) -> bool:
+    """An OFF judges a host that Nova does not show: now, or a while after its power or its BMC's ways changed."""
+    truth = at.nova.datacentre.hosts[name]
+    changed_at = max(truth.powered_at, truth.bmc_at, truth.misled_at)
+    lately = at.was_seen_off(name) and at.now - changed_at < EYES_LATE_S or at.now - truth.blips_until < EYES_LATE_S
+    return lately or look(at.nova.datacentre, name, 0.0)[0] is Reading.OFF
 
 
 def _misled(at: Ledger, truth: SimHost) -> bool:

@@ -32,6 +32,8 @@ from vmhad.sim.world import World
 LOOK_EVERY_S = 1.0
 # After the mending: the longest that anything of the policies makes it wait for its next try, and a fence.
 SETTLES_WITHIN_S = 1500.0
+# A new round of a STUCK incident is fenced, and told to Nova, in this time; then its VMs are tried again.
+ROUND_BEGINS_S = 30.0
 OPT_OUT = "vmhad"
 
 
@@ -108,7 +110,7 @@ def _play(script: Script, seed: int, passing_over: bool, to_its_end: bool, failu
     return Played(
         seed=seed,
         violations=(*world.checkers.breaches, *dict.fromkeys(failures)),
-        unexplained=tuple(unexplained(world)) if to_its_end else (),
+        unexplained=tuple(unexplained(world, is_over=True)) if to_its_end else (),
         events=world.events,
         simulated_s=world.agenda.elapsed_s + run.passed_s,
         stepped_s=world.agenda.elapsed_s,
@@ -183,9 +185,9 @@ class _Run:
 # The end.
 
 
-def unexplained(world: World) -> Iterator[str]:
+def unexplained(world: World, is_over: bool = False) -> Iterator[str]:
     """What has not come right, and of which nobody is told why. Whether a VM runs is told by its guests: Nova may call
-    one that runs well an ERROR, for a request that came too late."""
+    one that runs well an ERROR, for a request that came too late. is_over: no more time is given to anything."""
     open_now = [one for one in incidents(world) if one.is_open]
     for incident in open_now:
         if not incident.wake_at > 0.0:
@@ -202,6 +204,8 @@ def unexplained(world: World) -> Iterator[str]:
         if guests == ({row.host} if wanted is ServerState.ACTIVE else set()):
             continue
         if guests & world.checkers.excused or _wished_meanwhile(world, server_id):
+            continue
+        if is_over and _is_tried_again(world, row, open_now):
             continue
         if not _is_stuck(world, row, open_now) and row.host not in given_up:
             state = f"{row.state.value}{' ' + row.task_state if row.task_state else ''} on {row.host}"
@@ -222,6 +226,20 @@ def _is_stuck(world: World, row: ServerRow, open_now: Sequence[Incident]) -> boo
     of_it = {one.incident for one in steps if one.state is StepState.FAILED}
     stuck = [one for one in open_now if one.state is State.STUCK and one.because]
     return any(one.host == row.host or one.id in of_it for one in stuck)
+
+
+def _is_tried_again(world: World, row: ServerRow, open_now: Sequence[Incident]) -> bool:
+    """Given up with a reason while things settled, its incident was STUCK, and time ran out in the next round of tries,
+    where it has been tried already or the fence just began. What refuses it for ever is told round by round, and of
+    several incidents one may always be in the middle of a round."""
+    now, ledger = world.agenda.now, world.ledger
+    under_way = {one.id for one in open_now if one.state in (State.FENCING, State.RECOVERING)}
+    return any(
+        now - ledger.failed_at[one.id] < SETTLES_WITHIN_S
+        and (one.attempt > 0 or now - ledger.fencing_since.get(one.incident, 0.0) < ROUND_BEGINS_S)
+        for one in ledger.steps.values()
+        if one.subject == row.id and one.id in ledger.failed_at and one.incident in under_way
+    )
 
 
 def fates(world: World) -> Iterator[str]:

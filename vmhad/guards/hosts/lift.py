@@ -110,6 +110,9 @@ def _stuck(case: Case, now: float) -> Move:
         return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
     if now < since + pause_s or case.hold:
         return Move(incident.because, held=case.hold, wake_at=now + LOOK_AGAIN_S)
+    if incident.proof is None and case.verdict.judgement is Judgement.HEALTHY:
+        held = f"{case.verdict.because}: its next heartbeat, or its death, decides"
+        return Move(incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
     return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
 
 
