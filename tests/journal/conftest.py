@@ -53,8 +53,12 @@ class EtcdMember:
             )
 
     def send(self, number: signal.Signals) -> None:
+        """Returns, after a SIGSTOP, once every thread has stopped: until then a request may still be answered."""
         assert self.process is not None
         self.process.send_signal(number)
+        if number is signal.SIGSTOP:
+            tasks = Path(f"/proc/{self.process.pid}/task")
+            eventually(lambda: all(_is_stopped(task) for task in tasks.iterdir()), 10.0, "every thread stops")
 
     def stop(self) -> None:
         if self.process is not None:
@@ -77,6 +81,10 @@ def free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
+
+
+def _is_stopped(task: Path) -> bool:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] in "Tt"
 
 
 def eventually(holds: Callable[[], bool], limit_s: float, what: str) -> None:
