@@ -89,6 +89,9 @@ class Compute(Protocol):
     def evacuations(self, host: str) -> tuple[Migration, ...]:
         """Only the evacuations away from it, newest first: one cheap call."""
 
+    def server_ids(self, host: str, active: bool = False) -> frozenset[str]:
+        """The servers on the host, if asked only those that read ACTIVE: one call, far cheaper than their rows."""
+
     def fallen(self, host: str) -> tuple[Server, ...]:
         """The stopped servers of the host that Nova itself switched off on finding their guests gone."""
 

@@ -45,6 +45,7 @@ def from_record_to_done(bench: Bench) -> None:
     made = [one for one in bench.compute.departures(source)[1] if one.server == on]
     assert [(one.source, one.target, one.kind) for one in made] == [(source, target, "evacuation")]
     assert server(bench, on).task_state
+    assert bench.compute.server_ids(source) == {on, off} and not bench.compute.server_ids(source, active=True) & {off}
     seen = [made[0].status]
 
     def moved() -> bool:
@@ -59,7 +60,9 @@ def from_record_to_done(bench: Bench) -> None:
     assert place(bench, on) == (target, ServerState.ACTIVE) and server(bench, on).locked
     assert place(bench, off) == (other, ServerState.STOPPED)
     assert (bench.running_on(on), bench.running_on(off)) == ([target], [])
-    assert bench.compute.departures(source)[0] == ()
+    assert bench.compute.departures(source)[0] == () and not bench.compute.server_ids(source)
+    assert on in bench.compute.server_ids(target, active=True)
+    assert off in bench.compute.server_ids(other) - bench.compute.server_ids(other, active=True)
     assert refusal(lambda: bench.compute.evacuate(on, target, False))
     assert statuses(bench, source, on) == ["done"] and bench.running_on(on) == [target]
 

@@ -114,7 +114,7 @@ def stop_and_start(bench: Bench) -> None:
 @case
 def absent(bench: Bench) -> None:
     assert bench.compute.server(NOBODY) is None
-    assert bench.compute.departures("nosuchhost") == ((), ())
+    assert bench.compute.departures("nosuchhost") == ((), ()) and not bench.compute.server_ids("nosuchhost")
     for call in (bench.compute.start, bench.compute.stop):
         assert refusal(lambda call=call: call(NOBODY))  # type: ignore[misc]
 
@@ -128,6 +128,7 @@ def away(bench: Bench) -> None:
         bench.compute.services,
         lambda: bench.compute.server(vm),
         lambda: bench.compute.departures(source),
+        lambda: bench.compute.server_ids(source),
         lambda: bench.compute.evacuate(vm, target, False),
     ]
     for call in calls:

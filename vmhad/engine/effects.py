@@ -27,13 +27,15 @@ JUST_BEFORE_S = 1.0
 @dataclass(frozen=True, slots=True)
 class Effect:
     """every_s: how often a STARTED step is looked at. insists: the act is made even where the probe says that it is so
-    already, and what came of it is looked at right away."""
+    already, and what came of it is looked at right away. read_at: when a level that looks share was read; two looks at
+    one reading are one observation, and a look may have waited long for it."""
 
     look: Callable[[World, Step], Any]
     probe: Callable[[Step, Any], Probed]
     act: Callable[[World, Step], None]
     every_s: float = 1.0
     insists: bool = False
+    read_at: Callable[[Any], float] | None = None
 
 
 def _look_power(world: World, step: Step) -> tuple[Reading, str]:
@@ -121,7 +123,8 @@ def _probe_evacuated(step: Step, level: Departures) -> Probed:
     if all(one.status in BROKEN for one in pending):
         why = server.fault or f"Nova's migration ended in {newest.status}"
         return Answer.FAILED, f"{newest.id} {newest.status}", why
-    if level.is_listed and not server.task_state:
+    untaken = {one.status for one in pending} <= {"accepted", *BROKEN}
+    if untaken and newest.id in level.before and not server.task_state:
         return Answer.NOT_YET, f"{newest.id} {IDLE}", f"Nova does nothing with it: {server.fault or server.state.value}"
     text = f"evacuating to {newest.target or 'a host of the scheduler'}: {newest.status}"
     return Answer.NOT_YET, f"{newest.id} {newest.status}", text
@@ -141,11 +144,19 @@ def _act_evacuate(world: World, step: Step) -> None:
     world.compute.evacuate(step.subject, step.args["target"], step.args.get("force") == "yes")
 
 
-def _look_server(world: World, step: Step) -> Server | None:
+def _look_state(world: World, step: Step) -> Server | str | None:
+    """Most VMs come back ACTIVE where they were sent, which is asked for all of a target at once: then its name. The
+    others are looked at one by one."""
+    target = step.args.get("target", "")
+    is_wanted = target and step.args["state"] == ServerState.ACTIVE.value
+    if is_wanted and step.subject in world.active_on(target, step.started_at):
+        return target
     return world.compute.server(step.subject)
 
 
-def _probe_state(step: Step, level: Server | None) -> Probed:
+def _probe_state(step: Step, level: Server | str | None) -> Probed:
+    if isinstance(level, str):
+        return Answer.SO, step.args["state"], f"{step.args['state']} on {level}"
     if level is None:
         return Answer.SO, "absent", "gone: deleted"
     if level.task_state or level.host == step.args.get("source"):
@@ -175,8 +186,10 @@ EFFECTS: dict[Verb, Effect] = {
         _probe_disabled,
         lambda world, step: world.compute.set_enabled(step.subject, False, step.args["reason"]),
     ),
-    Verb.EVACUATE: Effect(_look_departures, _probe_evacuated, _act_evacuate, 1.0),
-    Verb.RESTORE_STATE: Effect(_look_server, _probe_state, _act_state, 1.0),
+    Verb.EVACUATE: Effect(
+        _look_departures, _probe_evacuated, _act_evacuate, 1.0, read_at=lambda departures: departures.at
+    ),
+    Verb.RESTORE_STATE: Effect(_look_state, _probe_state, _act_state, 1.0),
     Verb.LIFT_FENCE: Effect(
         _look_lift, _probe_lifted, lambda world, step: world.compute.set_forced_down(step.subject, False), 2.0
     ),

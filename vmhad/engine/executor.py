@@ -79,7 +79,9 @@ class Executor:
     def _look(self, step: Step, effect: Effect) -> Outcome:
         at = self.world.clock.now()
         try:
-            answer, reading, text = effect.probe(step, effect.look(self.world, step))
+            level = effect.look(self.world, step)
+            answer, reading, text = effect.probe(step, level)
+            at = effect.read_at(level) if effect.read_at else at
         except (Unanswered, Refused) as error:
             answer, reading, text = Answer.UNKNOWN, "", str(error)
         return Outcome(step.id, step.attempt, Observation(at, answer, reading, text))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Generic, TypeVar
 
-from vmhad.kernel.cloud import OVER, Inventory, Migration, Server
+from vmhad.kernel.cloud import BROKEN, OVER, Inventory, Migration, Server
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Clock, Compute, Power
 
@@ -17,22 +17,35 @@ Level = TypeVar("Level")
 
 # A shared read rests for this many times its own cost, so that watching stays a small part of the work.
 REST_TIMES_COST = 4.0
+# A read that was slow because Nova was frozen must not blind us for long once Nova answers again.
+REST_MAX_S = 6.0
+DEPARTURES_REST_S = 1.5
+# A read that was slow because Nova was frozen must not blind us for long once Nova answers again.
+REST_MAX_S = 6.0
 DEPARTURES_REST_S = 1.5
 # Listing a host's servers costs Nova far more than listing its evacuations. While none of these ends, the servers as
 # listed are believed for this long; a user's delete, or a task that Nova gave up, is seen that much later.
 SERVERS_REST_S = 3.0
+# A server may be deleted, or leave by another hand, without any evacuation's end.
+IDS_REST_S = 3.0
+# The rows cost Nova ten times what the ids do, and tell only of what Nova gave up: asked where it may have, this seldom.
+ROWS_REST_S = 15.0
 # How old the reading of a proof may be when an act follows it.
 PROOF_REST_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Departures:
-    """What Nova still has on a host, and the evacuations away from it, newest first. is_listed: the servers were listed
-    with this very read; else they are as of an earlier one, and say nothing of what a server does now."""
+    """What Nova still has on a host, and the evacuations away from it, newest first. at: when the read began.
+
+    before: the evacuations that were on record before the servers were listed. Nova gives a server its task before it
+    makes the record, so only of those does a server without a task say that it is over; the list itself may be an
+    earlier read's."""
 
     servers: tuple[Server, ...]
     evacuations: tuple[Migration, ...]
-    is_listed: bool
+    before: frozenset[str]
+    at: float
 
 
 @dataclass
@@ -51,7 +64,7 @@ class SharedRead(Generic[Level]):
         """The level as read at not_before or later, and no longer ago than the rest a read is given."""
         with self.lock:
             now = self.clock.now()
-            rest_s = max(self.rest_min_s, self.rest_times_cost * self.cost_s)
+            rest_s = max(self.rest_min_s, min(REST_MAX_S, self.rest_times_cost * self.cost_s))
             if self.level is not None and self.began_at >= not_before and now < self.began_at + rest_s:
                 return self.level
             self.level = None
@@ -62,14 +75,17 @@ class SharedRead(Generic[Level]):
 
 @dataclass
 class DeparturesRead:
-    """What left a host and what is still there; the servers are listed anew only when that may have changed."""
+    """What left a host and what is still there: by the evacuations, then by the servers' ids where one of these ended,
+    and by the servers' rows only where Nova may have given one up."""
 
     compute: Compute
     clock: Clock
     host: str
     shared: SharedRead[Departures]
     servers: tuple[Server, ...] = ()
+    before: frozenset[str] = frozenset()
     ended: frozenset[str] = frozenset()
+    counted_at: float = -inf
     listed_at: float = -inf
 
     def get(self, not_before: float) -> Departures:
@@ -79,21 +95,38 @@ class DeparturesRead:
         evacuations = tuple(m for m in inventory.migrations if m.source == self.host and m.kind == "evacuation")
         with self.shared.lock:
             if inventory.at > self.shared.began_at:
-                self._listed(inventory.servers, evacuations, inventory.at)
+                self._listed(inventory.servers, (), inventory.at)
                 self.shared.began_at = inventory.at
-                self.shared.level = Departures(inventory.servers, evacuations, True)
+                self.shared.level = Departures(inventory.servers, evacuations, self.before, inventory.at)
 
     def _read(self) -> Departures:
         now = self.clock.now()
         evacuations = self.compute.evacuations(self.host)
-        if _ended(evacuations) != self.ended or now >= self.listed_at + SERVERS_REST_S:
-            servers, evacuations = self.compute.departures(self.host)
+        if self._may_be_given_up(evacuations, now) or not self._count(evacuations, now):
+            servers, later = self.compute.departures(self.host)
             self._listed(servers, evacuations, now)
-            return Departures(servers, evacuations, True)
-        return Departures(self.servers, evacuations, False)
+            evacuations = later
+        return Departures(self.servers, evacuations, self.before, now)
 
-    def _listed(self, servers: tuple[Server, ...], evacuations: tuple[Migration, ...], at: float) -> None:
-        self.servers, self.ended, self.listed_at = servers, _ended(evacuations), at
+    def _may_be_given_up(self, evacuations: tuple[Migration, ...], now: float) -> bool:
+        broken = {one.id for one in evacuations if one.status in BROKEN}
+        untaken = any(one.status == "accepted" for one in evacuations)
+        return not broken <= self.before or (untaken and now >= self.listed_at + ROWS_REST_S)
+
+    def _count(self, evacuations: tuple[Migration, ...], now: float) -> bool:
+        """Forgets the servers that left; False where one is there that is not known."""
+        if _ended(evacuations) != self.ended or now >= self.counted_at + IDS_REST_S:
+            here = self.compute.server_ids(self.host)
+            if not here <= {one.id for one in self.servers}:
+                return False
+            self.servers = tuple(one for one in self.servers if one.id in here)
+            self.ended, self.counted_at = _ended(evacuations), now
+        return True
+
+    def _listed(self, servers: tuple[Server, ...], before: tuple[Migration, ...], at: float) -> None:
+        """before: the evacuations as read before the servers were listed."""
+        self.servers, self.before = servers, frozenset(one.id for one in before)
+        self.ended, self.counted_at, self.listed_at = _ended(before), at, at
 
 
 def _ended(evacuations: tuple[Migration, ...]) -> frozenset[str]:
@@ -107,6 +140,7 @@ class World:
     clock: Clock
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _departures: dict[str, DeparturesRead] = field(default_factory=dict)
+    _active: dict[str, SharedRead[frozenset[str]]] = field(default_factory=dict)
     _powers: dict[str, SharedRead[tuple[Reading, str]]] = field(default_factory=dict)
 
     def departures(self, host: str, not_before: float) -> Departures:
@@ -122,6 +156,12 @@ class World:
                 shared: SharedRead[Departures] = SharedRead(self.clock, DEPARTURES_REST_S, REST_TIMES_COST)
                 self._departures[host] = DeparturesRead(self.compute, self.clock, host, shared)
             return self._departures[host]
+
+    def active_on(self, host: str, not_before: float) -> frozenset[str]:
+        """The servers that read ACTIVE there."""
+        with self._lock:
+            shared = self._active.setdefault(host, SharedRead(self.clock, DEPARTURES_REST_S, REST_TIMES_COST))
+        return shared.get(lambda: self.compute.server_ids(host, active=True), not_before)
 
     def power_now(self, host: str, not_before: float) -> tuple[Reading, str]:
         with self._lock:

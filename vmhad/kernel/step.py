@@ -111,8 +111,11 @@ def start(step: Step, now: float, args: Mapping[str, str] | None = None) -> Step
 
 
 def record(step: Step, outcome: Outcome) -> Step:
-    """What the step knows after one outcome; an outcome of another attempt changes nothing."""
+    """What the step knows after one outcome; an outcome of another attempt changes nothing, and neither does a second
+    look at what was read once."""
     if step.state is not StepState.STARTED or outcome.attempt != step.attempt:
+        return step
+    if step.observed[-1:] == (outcome.observation,) and not outcome.acted:
         return step
     return replace(
         step,

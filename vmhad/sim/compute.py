@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from vmhad.kernel.cloud import ComputeService, Inventory, Migration, Server
+from vmhad.kernel.cloud import ComputeService, Inventory, Migration, Server, ServerState
 from vmhad.ports import Unanswered
 from vmhad.sim.clock import SimClock
 from vmhad.sim.life import Life
@@ -96,6 +96,11 @@ class SimCompute:
     def evacuations(self, host: str) -> tuple[Migration, ...]:
         self._read()
         return self._nova.evacuations_from(host)
+
+    def server_ids(self, host: str, active: bool = False) -> frozenset[str]:
+        self._read()
+        here = self._nova.on_host(host)
+        return frozenset(one.id for one in here if not active or one.state is ServerState.ACTIVE)
 
     def fallen(self, host: str) -> tuple[Server, ...]:
         self._read()

@@ -44,7 +44,7 @@ CALLS = {
     "store": ("get", "list", "commit", "revision"),
     "power": ("read", "off", "on"),
     "compute": (
-        "services", "service", "inventory", "departures", "evacuations", "fallen", "server",
+        "services", "service", "inventory", "departures", "evacuations", "server_ids", "fallen", "server",
         "set_forced_down", "set_enabled", "evacuate", "start", "stop",
     ),
 }  # fmt: skip

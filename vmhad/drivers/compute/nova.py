@@ -101,6 +101,12 @@ class NovaCompute:
     def evacuations(self, host: str) -> tuple[Migration, ...]:
         return self._migrations({"migration_type": "evacuation", "source_compute": host})
 
+    def server_ids(self, host: str, active: bool = False) -> frozenset[str]:
+        """Without the rows Nova asks Neutron nothing: for 60 servers a tenth of what the rows cost it."""
+        params = {"all_tenants": "1", "host": host} | ({"status": "ACTIVE"} if active else {})
+        rows = self._calls.pages("server ids", "/servers", SERVERS_AT, "servers", params)
+        return frozenset(self._calls.parsed("server ids", lambda row: str(row["id"]), rows))
+
     def fallen(self, host: str) -> tuple[Server, ...]:
         """One request, and one more for each stopped server without a task."""
         stopped = [one for one in self._servers(host) if one.state is ServerState.STOPPED and not one.task_state]

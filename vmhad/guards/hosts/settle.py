@@ -13,7 +13,9 @@ PROOF_REFUSED = "proof refused"
 # Nova has a record before it answers; after this long without one the call was lost on its way.
 CALL_LIMIT_S = 15.0
 FAILED_ON_TARGET = "failed"
-# Said of an evacuation that has an open record while Nova has no task for the VM; for a moment that is so at its end.
+# Said of an evacuation that no nova-compute took up and that Nova has no task for. One that did take it up may look so,
+# too: its guest runs and the task is over, but it waits for its resource tracker's lock before it finishes, for more than
+# 6 s where fifteen guests arrive at once. Such a one is waited for.
 IDLE = "idle"
 # Nova's fault where a guest of that name is on the target already, left by an attempt that Nova gave up.
 COPY_THERE = "already exists"
@@ -153,7 +155,7 @@ def _follow(case: Case, step: Step, now: float) -> tuple[Step, ...]:
 
 def restore_state(case: Case, evacuated: Step, now: float) -> Step:
     """What follows every departure, however it came about: the VM's former power state, looked at where it is now."""
-    args = {"name": evacuated.args["name"], "state": evacuated.args["state"], "source": case.incident.host}
+    args = {key: evacuated.args.get(key, "") for key in ("name", "state", "target")} | {"source": case.incident.host}
     step_id = f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{evacuated.subject}"
     step = case.step(step_id) or Step(step_id, evacuated.incident, Verb.RESTORE_STATE, evacuated.subject)
     return start(step, now, args)
