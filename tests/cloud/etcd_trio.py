@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 READY_WITHIN_S = 30.0
 
@@ -26,6 +27,7 @@ class EtcdTrio:
         peers = [f"http://127.0.0.1:{port}" for port in ports[3:]]
         cluster = ",".join(f"m{number}={peer}" for number, peer in enumerate(peers))
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._fallen = ""
         for number, (client, peer) in enumerate(zip(self.endpoints, peers, strict=True)):
             options = {
                 "name": f"m{number}", "data-dir": folder / f"m{number}", "initial-cluster": cluster,
@@ -45,9 +47,15 @@ class EtcdTrio:
         """kill -9 of the member that leads; its number."""
         told = [_status(one) for one in self.endpoints]
         leader = next(n for n, one in enumerate(told) if one and one["leader"] == one["header"]["member_id"])
+        self._fallen = told[leader]["leader"]
         self.processes[leader].kill()
         self.processes[leader].wait()
         return leader
+
+    def has_new_leader(self) -> bool:
+        """After kill_leader(): those that are left follow another one. Until they elect it they name the dead one."""
+        leaders = {one["leader"] for endpoint in self.endpoints if (one := _status(endpoint))}
+        return len(leaders) == 1 and self._fallen not in leaders
 
     def stop(self) -> None:
         for one in self.processes:
@@ -55,12 +63,12 @@ class EtcdTrio:
             one.wait()
 
 
-def _status(endpoint: str) -> dict[str, dict[str, str]]:
+def _status(endpoint: str) -> dict[str, Any]:
     """{} while it does not answer or knows no leader."""
     try:
         request = urllib.request.Request(f"{endpoint}/v3/maintenance/status", data=b"{}")
         with urllib.request.urlopen(request, timeout=1.0) as answer:
-            told: dict[str, dict[str, str]] = json.load(answer)
+            told: dict[str, Any] = json.load(answer)
             return told if told.get("leader") else {}
     except (urllib.error.URLError, OSError, ValueError):
         return {}

@@ -32,11 +32,6 @@ def two_engines(trial: Trial, command: tuple[str, ...] = ()) -> tuple[EngineProc
     return first, second
 
 
-def slow_spawns(trial: Trial, seconds: float) -> None:
-    for host in trial.lab.hosts[1:]:
-        trial.lab.switch(host, "spawn_delay", str(seconds))
-
-
 def wait_stopped(trial: Trial, engine: EngineProcess) -> None:
     assert engine.process is not None
     stat = Path(f"/proc/{engine.process.pid}/stat")
@@ -49,7 +44,7 @@ def test_killed_during_recovery(trial: Trial, seed: int) -> None:
     after_s = random.Random(seed).uniform(0.0, 8.0)
     first, second = two_engines(trial)
     ids = trial.lab.boot(6, host="host01")
-    slow_spawns(trial, 2.0)
+    trial.slow_spawns(2.0)
     trial.ready()
     trial.hurt("cut", "host01")
     trial.wait_line(first, "host01", "SUSPECTED", 40.0)
@@ -67,7 +62,7 @@ def test_both_die_in_turn(trial: Trial) -> None:
     """The second dies as well, and the first one, started again, finishes."""
     first, second = two_engines(trial)
     ids = trial.lab.boot(6, host="host01")
-    slow_spawns(trial, 15.0)
+    trial.slow_spawns(15.0)
     trial.ready()
     trial.hurt("cut", "host01")
     trial.wait_line(first, "vm", "EVACUATE STARTED", 40.0)
@@ -83,7 +78,7 @@ def test_stopped_past_its_lease(trial: Trial) -> None:
     """SIGSTOP in the middle, another one finishes, SIGCONT: the sleeper finds its epoch gone and sends nothing more."""
     first, second = two_engines(trial)
     ids = trial.lab.boot(5, host="host01")
-    slow_spawns(trial, 3.0)
+    trial.slow_spawns(3.0)
     trial.ready()
     trial.hurt("cut", "host01")
     trial.wait_line(first, "vm", "EVACUATE STARTED", 40.0)
@@ -120,7 +115,7 @@ def test_late_act_meets_its_twin(trial: Trial) -> None:
     """
     first, second = two_engines(trial, (sys.executable, PAUSED, "evacuate"))
     ids = trial.lab.boot(4, host="host01")
-    slow_spawns(trial, 20.0)
+    trial.slow_spawns(20.0)
     trial.ready()
     trial.hurt("cut", "host01")
     wait_stopped(trial, first)

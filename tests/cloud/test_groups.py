@@ -46,8 +46,7 @@ def test_anti_affinity_is_kept_and_serialised(trial: Trial) -> None:
     ones = [trial.lab.boot(1, host=f"host0{n}", name=f"web{n}", group=apart)[0] for n in (1, 2, 3)]
     twos = trial.lab.boot(2, host="host01", name="pair", group=pairs)
     twos += trial.lab.boot(1, host="host02", name="pair-elder", group=pairs)
-    for host in trial.lab.hosts[1:]:
-        trial.lab.switch(host, "spawn_delay", "2")
+    trial.slow_spawns(2.0)
     trial.ready()
     trial.hurt("cut", "host01")
     trial.recovered(engine, "host01")

@@ -118,6 +118,11 @@ class Trial:
             list(pool.map(hostpower.off, [self.state_dir(host) for host in hosts]))
         return at
 
+    def slow_spawns(self, seconds: float) -> None:
+        """Every host but the first takes so long to start a guest, until the lab is mended."""
+        for host in self.lab.hosts[1:]:
+            self.lab.switch(host, "spawn_delay", str(seconds))
+
     def order(self, count: int, host: str, name: str = "early") -> list[str]:
         """The ids of servers that are asked for on a host and not waited for."""
         like = self.lab.servers()[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 import time
@@ -23,6 +22,7 @@ from vmhad.conf.topology import Topology
 from vmhad.conf.topology_file import load_policy, load_topology
 from vmhad.kernel.cloud import Server, ServerState
 from vmhad.sim.day import KINDS, Failure, Terms
+from vmhad.sim.failures import failures_of_engines
 from vmhad.sim.rehearsal import Rehearsal
 from vmhad.sim.rehearse import Fate, play
 
@@ -166,34 +166,18 @@ def _jobs(options: argparse.Namespace) -> int:
 # The runs.
 
 
-class _Failures(logging.Handler):
-    """What an engine logs as an error of its own code is a finding, and is not lost among its warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.found: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
-            self.found.append(f"the engine failed: {record.getMessage()}: {record.exc_info[1]!r}")
-
-
-FAILURES = _Failures()
 _shared: list[Told] = []
 
 
 def _begin(told: Told) -> None:
     """Once in each process: what all runs share."""
     _shared[:] = [told]
-    core = logging.getLogger("vmhad")
-    core.propagate = False
-    core.handlers = [FAILURES]
 
 
 def _run(seed: int) -> Fate:
-    FAILURES.found.clear()
-    fate = play(seed, _shared[0].topology, _shared[0].failure, _shared[0].terms)
-    fate.breaches.extend(dict.fromkeys(FAILURES.found))
+    with failures_of_engines() as failures:
+        fate = play(seed, _shared[0].topology, _shared[0].failure, _shared[0].terms)
+    fate.breaches.extend(f"the engine failed: {one}" for one in dict.fromkeys(failures))
     return fate if _shared[0].timeline else replace(fate, said=[])
 
 

@@ -174,9 +174,9 @@ def perhaps_sent(step: Step, now: float) -> Step:
     """
     if step.state is not StepState.STARTED:
         return step
-    if step.verb is not Verb.EVACUATE:
-        return replace(step, started_at=now)
-    return replace(step, started_at=now, acts=max(1, step.acts), acted_at=now)
+    if step.verb is Verb.EVACUATE:
+        step = replace(step, acts=max(1, step.acts), acted_at=now)
+    return replace(step, started_at=now)
 
 
 def not_from_the_future(step: Step, now: float) -> Step:

@@ -13,14 +13,12 @@ from typing import Any
 
 from vmhad.engine.world import Departures, World
 from vmhad.guards.hosts.settle import IDLE
-from vmhad.kernel.cloud import ARRIVED, BROKEN, ComputeService, Migration, Server, ServerState
+from vmhad.kernel.cloud import ARRIVED, BROKEN, OUR_REASON, ComputeService, Migration, Server, ServerState
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Answer, Step, Verb
 
 Probed = tuple[Answer, str, str]  # the answer, the level in one word, and a sentence
 
-# How every reason begins with which we disable a service.
-OUR_REASON = "vmhad: fenced"
 JUST_BEFORE_S = 1.0
 
 

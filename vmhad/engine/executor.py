@@ -54,11 +54,12 @@ class Executor:
         return now + effect.every_s
 
     def forget(self, ended: Step) -> None:
-        self._refusals.pop(ended.id, None)
-        for attempt in range(ended.attempt + 1):
+        attempts = range(ended.attempt + 1)
+        for attempt in attempts:
             self._looked_at.pop(f"{ended.id}#{attempt}", None)
-            with self._lock:
-                self._acted.discard((ended.id, attempt))
+        with self._lock:
+            self._refusals.pop(ended.id, None)
+            self._acted.difference_update((ended.id, attempt) for attempt in attempts)
 
     def _round(self, segment: str, step: Step, effect: Effect) -> tuple[Outcome, ...]:
         seen = self._look(step, effect)

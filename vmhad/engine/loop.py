@@ -14,7 +14,7 @@ from vmhad.engine.book import Book, loaded, steps_worth_writing, worth_writing
 from vmhad.engine.cases import Cases
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.executor import Executor, nothing_before_send
-from vmhad.engine.ownership import Ownership
+from vmhad.engine.ownership import RENEW_SHARE, Ownership
 from vmhad.engine.timeline import Timeline, of_incident, of_step
 from vmhad.engine.world import World
 from vmhad.guards import hosts as hosts_guard
@@ -35,7 +35,6 @@ LOG = logging.getLogger(__name__)
 
 TICK_MAX_S = 1.0
 TICK_MIN_S = 0.02
-RENEW_SHARE = 1 / 6
 ORDERS_EVERY_S = 2.0
 # What may be acted on in which state: during a fence only the fence itself, after a return nothing of a recovery.
 PURSUED: dict[State, tuple[Verb, ...]] = {

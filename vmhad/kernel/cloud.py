@@ -24,6 +24,10 @@ class ServerState(StrEnum):
     OTHER = "other"
 
 
+# How every reason begins with which we disable a compute service; a service disabled with another one is left so.
+OUR_REASON = "vmhad: fenced"
+
+
 @dataclass(frozen=True, slots=True)
 class ComputeService:
     """A nova-compute as GET /os-services shows it. updated_at: Nova's own text, only compared for change."""

@@ -8,7 +8,6 @@ says is held against the truth in ledger.py.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 from vmhad.sim.compute import Post
@@ -80,11 +79,6 @@ class Checkers:
                 self.breach(subject, f"its anti-affinity group {group.id} has too many members on {move.target}")
             elif group.policy == "affinity" and set(where) - {move.target, move.source}:
                 self.breach(subject, f"it was parted from its affinity group {group.id}")
-
-    def evacuated_twice(self) -> dict[str, int]:
-        """VM name -> how many migrations Nova has of it, where there is more than one."""
-        counts = Counter(move.server for move in self._nova.migrations)
-        return {self._datacentre.vms[server].name: n for server, n in sorted(counts.items()) if n > 1}
 
     def breach(self, subject: str, sentence: str) -> None:
         if (subject, sentence) not in self._reported:

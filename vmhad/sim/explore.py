@@ -13,15 +13,14 @@ that where nothing is under way any more.
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from vmhad.sim.adversary import Adversary, Point
 from vmhad.sim.arena import HORIZON_S, OPENINGS, Arena
+from vmhad.sim.failures import failures_of_engines
 from vmhad.sim.likeness import Likeness
 
 Script = Mapping[int, str]
@@ -126,11 +125,11 @@ def play(
     """Runs a script to the horizon, to the first rule broken, or to a state that is known once the script is over.
     looks: at how many states after that it is asked whether they are known."""
     adversary = Adversary(script)
-    with _errors() as errors:
+    with failures_of_engines() as failures:
         arena = Arena(adversary, opening)
         arena.open()
         cut = not _follow(arena, is_known, looks)
-    return Run(tuple(adversary.points), (*arena.broken, *errors), cut)
+    return Run(tuple(adversary.points), (*arena.broken, *failures), cut)
 
 
 def _follow(arena: Arena, is_known: Callable[[int], bool], looks: int) -> bool:
@@ -155,24 +154,3 @@ def _follow(arena: Arena, is_known: Callable[[int], bool], looks: int) -> bool:
 def story_of(script: Script, run: Run) -> tuple[str, ...]:
     """The choices of a script in words."""
     return tuple(f"+{run.points[n].at:.3f}s {run.points[n].what}: {script[n]}" for n in sorted(script))
-
-
-@contextmanager
-def _errors() -> Iterator[list[str]]:
-    """What the engine logs with an exception is a breach too: it stumbled. Everything else it says is not printed."""
-    errors: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.exc_info and record.exc_info[1] is not None:
-                errors.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
-
-    logger, listener = logging.getLogger("vmhad"), Listener()
-    before = logger.propagate
-    logger.addHandler(listener)
-    logger.propagate = False
-    try:
-        yield errors
-    finally:
-        logger.removeHandler(listener)
-        logger.propagate = before

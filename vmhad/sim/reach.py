@@ -26,6 +26,12 @@ class StoreFaults:
     deaf: dict[str, float] = field(default_factory=dict)
     late_s: dict[str, float] = field(default_factory=dict)
 
+    def mend(self) -> None:
+        self.down_until = 0.0
+        self.cut_off.clear()
+        self.deaf.clear()
+        self.late_s.clear()
+
 
 class ReachedStore:
     """ports.Store through a network that may be down."""

@@ -9,11 +9,9 @@ whole rest of the script comes that much sooner. What was done, and when, is kep
 from __future__ import annotations
 
 import hashlib
-import logging
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +20,7 @@ from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.step import StepState
 from vmhad.sim.directives import Stage
 from vmhad.sim.draft import StoryError
+from vmhad.sim.failures import failures_of_engines
 from vmhad.sim.inbox import incidents
 from vmhad.sim.nova import ServerRow
 from vmhad.sim.show import SHOWS, spoken
@@ -119,31 +118,6 @@ def _play(script: Script, seed: int, passing_over: bool, to_its_end: bool, failu
         fates=tuple(fates(world)),
         story=tuple(told),
     )
-
-
-class _Failures(logging.Handler):
-    """Keeps what an engine's code failed with. It is caught there, so that one segment does not stop the others."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.found: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1] is not None:
-            self.found.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
-
-
-@contextmanager
-def failures_of_engines() -> Iterator[list[str]]:
-    """What is logged meanwhile goes nowhere else: thousands of disasters fill no screen."""
-    log, failures = logging.getLogger("vmhad.engine"), _Failures()
-    propagate, log.propagate = log.propagate, False
-    log.addHandler(failures)
-    try:
-        yield failures.found
-    finally:
-        log.removeHandler(failures)
-        log.propagate = propagate
 
 
 @dataclass

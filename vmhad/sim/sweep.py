@@ -20,9 +20,9 @@ from typing import Any
 from vmhad.kernel.cloud import ARRIVED
 from vmhad.sim.directives import Stage
 from vmhad.sim.draft import StoryError
+from vmhad.sim.failures import failures_of_engines
 from vmhad.sim.inbox import order
 from vmhad.sim.life import Killed, Life
-from vmhad.sim.seeds import failures_of_engines
 from vmhad.sim.story import directives_of, parse
 from vmhad.sim.world import Node, World
 

@@ -156,10 +156,7 @@ class World:
             self.datacentre.restore(name)
         self.nova_faults.mend()
         self.nova.heartbeats_lost_until = 0.0
-        self.store_faults.down_until = 0.0
-        self.store_faults.cut_off.clear()
-        self.store_faults.deaf.clear()
-        self.store_faults.late_s.clear()
+        self.store_faults.mend()
         self.datacentre.heal_planes()
         self.ring.heal()
         self.nudges.heal()
@@ -201,17 +198,23 @@ class World:
         self.run_until(round(self.agenda.now + seconds, 3))
 
     def run_until(self, when: float) -> None:
-        while self.agenda.step(when):
-            self.events += 1
-            if self.datacentre.touched or self.ledger.due:
-                self.after_event()
+        while self._step(when):
+            pass
 
     def run_while(self, holds: Callable[[], bool], at_most_s: float) -> bool:
         """Steps while holds() is true; False if it still was when the time had passed."""
         until = self.agenda.now + at_most_s
         while holds():
-            if not self.agenda.step(until):
+            if not self._step(until):
                 return not holds()
+        return True
+
+    def _step(self, until: float) -> bool:
+        """The next event, and the checkers if there is anything to ask; False if none is left until then."""
+        if not self.agenda.step(until):
+            return False
+        self.events += 1
+        if self.datacentre.touched or self.ledger.due:
             self.after_event()
         return True
 

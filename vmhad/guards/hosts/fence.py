@@ -20,7 +20,8 @@ from vmhad.kernel.verdict import Judgement
 
 LOOK_AGAIN_S = 5.0
 FALLS_WITH_S = 5.0
-FELL_WITH_IT = "went off with it"
+# The argument of a failed power_off that names the other host which went off with it.
+FELL_WITH_IT = "fell_with_it"
 
 
 def suspect(case: Case, now: float) -> Move:
@@ -51,7 +52,8 @@ def fence(case: Case, now: float) -> Move:
     if proof is not None and not was_dead and not _all_read_since(case, step, now):
         return Move("read OFF; the other hosts are read before it is believed", wake_at=now + 0.2)
     if proof is not None and not was_dead and (other := _fell_with_it(case, step)):
-        failed = replace(step, state=StepState.FAILED, ended_at=now, because=f"{other} {FELL_WITH_IT}")
+        args = {**step.args, FELL_WITH_IT: other}
+        failed = replace(step, state=StepState.FAILED, args=args, ended_at=now, because=f"{other} went off with it")
         missing = f"no proof: {other} went off right after power_off of {case.incident.host}: whose BMC is this?"
         return Move(missing, Event.EXHAUSTED, (failed,))
     if proof is not None:

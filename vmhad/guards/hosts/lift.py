@@ -55,8 +55,7 @@ def lift(case: Case, now: float) -> Move:
         step_id = f"{case.incident.id}/{case.incident.round}/{verb.value}"
         step = steps.get(step_id)
         if step is None:
-            args = {"reason": f"vmhad: fenced, incident {case.incident.id}"}
-            fresh = start(Step(step_id, case.incident.id, verb, case.incident.host), now, args)
+            fresh = start(Step(step_id, case.incident.id, verb, case.incident.host), now)
             return Move(f"{verb.value} is sent", steps=(*changed, fresh), wake_at=now + 1.0)
         if step.is_open:
             text = step.observed[-1].text if step.observed else "no answer yet"
@@ -104,7 +103,7 @@ def _stuck(case: Case, now: float) -> Move:
         return Move(incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
     if power is Reading.UNKNOWN:
         return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
-    if any(step.verb is Verb.POWER_OFF and step.because.endswith(FELL_WITH_IT) for step in case.steps):
+    if any(FELL_WITH_IT in step.args for step in case.steps):
         return Move(f"{incident.because}; only an order (retry) goes on from here", wake_at=now + LOOK_AGAIN_S)
     if incident.proof is not None and not any(_may_go_better(case, step) for step in case.steps):
         return Move(incident.because, wake_at=now + LOOK_AGAIN_S)

@@ -15,18 +15,22 @@ from vmhad.kernel.cloud import Group, Inventory, Room, Server
 from vmhad.kernel.step import Step, StepState
 from vmhad.kernel.verdict import Judgement
 
-TARGETS_FULL = "every target receives as many VMs as evacuations_per_target_max allows"
 MAY_HOLD_A_COPY = " failed to start it and may hold a copy, and is not proven off"
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """target '' means none now; because says why. final: no later try can change it. force: past the scheduler."""
+    """target '' means none now; because says why. final: no later try can change it. soon: it only waits for
+    evacuations that are under way, which costs it no try. force: past the scheduler."""
 
     target: str
     because: str = ""
     force: bool = False
     final: bool = False
+    soon: bool = False
+
+
+TARGETS_FULL = Placement("", "every target receives as many VMs as evacuations_per_target_max allows", soon=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ def place(server: Server, step: Step, at: Board, only: str = "") -> Placement:
         return Placement("", "every host with room already holds a member of its anti-affinity group")
     free = [name for name in candidates if _below_cap(name, at)]
     if not free:
-        return Placement("", TARGETS_FULL)
+        return TARGETS_FULL
     failed_on = set(step.args.get("failed_on", "").split(",")) - {""}
 
     def rank(name: str) -> tuple[bool, int, int, int, str]:
@@ -129,14 +133,14 @@ def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement
     if elsewhere:
         arrived = {host for one in group.members if (host := at.inventory.member_hosts.get(one, "")) and host != source}
         if elsewhere[0] not in arrived and not _first_has_arrived(group, elsewhere[0], at):
-            return Placement("", "the first of its affinity group is still on its way")
+            return Placement("", "the first of its affinity group is still on its way", soon=True)
         if elsewhere[0] not in _receivers(at) or not _zone_fits(server, elsewhere[0], at):
             return Placement("", f"its affinity group lives on {elsewhere[0]}, which cannot receive it")
         if not _has_room((server,), elsewhere[0], at):
             return Placement("", f"its affinity group lives on {elsewhere[0]}, which has no room for it")
         if only not in ("", elsewhere[0]):
             return Placement("", f"{only}{MAY_HOLD_A_COPY}")
-        return Placement(elsewhere[0]) if _below_cap(elsewhere[0], at) else Placement("", TARGETS_FULL)
+        return Placement(elsewhere[0]) if _below_cap(elsewhere[0], at) else TARGETS_FULL
     members = tuple(one for one in at.inventory.servers if one.id in group.members)
     if len(group.members) > 1 and len(members) > 1 and not at.case.policy.affinity_groups_movable:
         return Placement(
@@ -158,7 +162,7 @@ def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement
         return Placement("", f"{only}{MAY_HOLD_A_COPY}")
     free = [name for name in fit if _below_cap(name, at) and name == (only or name)]
     if not free:
-        return Placement("", TARGETS_FULL)
+        return TARGETS_FULL
     return Placement(min(free, key=lambda one: (-_free_ram_mib(one, at), one)), force=True)
 
 

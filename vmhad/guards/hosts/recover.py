@@ -14,7 +14,7 @@ from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.place import Board, board, in_order, place
 from vmhad.guards.hosts.treat import may_run_on, refusal, taken_by, treat
 from vmhad.kernel.case import Case, Move
-from vmhad.kernel.cloud import Inventory, Server
+from vmhad.kernel.cloud import OUR_REASON, Inventory, Server
 from vmhad.kernel.incident import Event
 from vmhad.kernel.step import Step, StepState, Verb, start
 
@@ -109,7 +109,7 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     if found.final:
         return replace(step, state=StepState.FAILED, because=found.because, ended_at=now)
     if not found.target:
-        if "receives as many" in found.because or "on its way" in found.because:
+        if found.soon:
             return replace(step, because=found.because)
         return settle.later(case, replace(step, attempt=step.attempt + 1), found.because, now)
     args = dict(step.args)
@@ -151,7 +151,7 @@ def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) 
 
 
 def _disable(case: Case, now: float) -> Step:
-    return _begin(case, Verb.DISABLE, now, None, {"reason": f"vmhad: fenced, incident {case.incident.id}"})
+    return _begin(case, Verb.DISABLE, now, None, {"reason": f"{OUR_REASON}, incident {case.incident.id}"})
 
 
 def _host_step(case: Case, verb: Verb) -> Step | None:
