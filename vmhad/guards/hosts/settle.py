@@ -22,11 +22,15 @@ IDLE_S = 5.0
 ACCEPTED_S = 120.0
 
 
-def settle(case: Case, now: float) -> tuple[Step, ...]:
-    """The steps whose newest observation changes them, with the steps that follow from them."""
+def settle(case: Case, now: float, verbs: tuple[Verb, ...]) -> tuple[Step, ...]:
+    """The steps whose newest observation changes them, with the steps that follow from them.
+
+    verbs: those of the incident's present state. What an earlier state left STARTED stays so: concluded now, it might
+    be started again.
+    """
     changed: list[Step] = []
     for step in case.steps:
-        if step.state is StepState.STARTED and step.verb is not Verb.POWER_OFF and step.observed:
+        if step.state is StepState.STARTED and step.verb in verbs and step.observed:
             moved = _conclude(case, step, step.observed[-1], now)
             if moved != step:
                 changed.append(moved)
