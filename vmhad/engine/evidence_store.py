@@ -93,6 +93,10 @@ class EvidenceStore:
         """It is heard again: whatever ran there may be missing."""
         self._fallen_looks.extend((at + after_s, host) for after_s in FALLEN_LOOKS_S)
 
+    def was_back_since(self, host: str, since: float) -> bool:
+        """It was heard again so lately that its nova-compute may have looked for its guests after that time."""
+        return self.of(host).back_at > since - FALLEN_LOOKS_S[-1]
+
     def ask_again(self, host: str, now: float) -> None:
         """It was asked for its missing guests, and did not answer for them."""
         self._fallen_looks.append((now + ASKED_AGAIN_S, host))

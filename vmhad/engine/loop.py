@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from vmhad.engine.book import Book, loaded, steps_worth_writing, worth_writing
@@ -22,7 +23,7 @@ from vmhad.journal import keys
 from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.journal import Change, EpochLost, Journal
 from vmhad.kernel.case import Decision
-from vmhad.kernel.cloud import Fallen, Inventory
+from vmhad.kernel.cloud import Fallen, Inventory, ServerState
 from vmhad.kernel.incident import Incident, State, opened
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.reconcile import reconcile
@@ -263,7 +264,16 @@ class Engine:
         if not decision.needs_inventory or (have is not None and have.at >= decision.needs_inventory):
             return
         receivers = tuple(name for name in self.segments[segment].names if name != host)
-        self.workers.submit(f"inventory of {host}", lambda: self.compute.inventory(host, receivers, self.clock.now()))
+        was_back = self.evidence.was_back_since(host, decision.incident.opened_at)
+        self.workers.submit(f"inventory of {host}", lambda: self._inventory(host, receivers, was_back))
+
+    def _inventory(self, host: str, receivers: Sequence[str], was_back: bool) -> Inventory:
+        """A host that was back for a moment has VMs that no user stopped. Of one that was not they are not asked: a
+        guest that its user shut down from inside looks the same to Nova."""
+        inventory = self.compute.inventory(host, receivers, self.clock.now())
+        if not was_back or all(one.state is not ServerState.STOPPED for one in inventory.servers):
+            return inventory
+        return replace(inventory, fallen=frozenset(one.id for one in self.compute.fallen(host)))
 
     def _commit(
         self,

@@ -28,7 +28,7 @@ DEPARTURES_REST_S = 1.5
 SERVERS_REST_S = 3.0
 # A server may be deleted, or leave by another hand, without any evacuation's end.
 IDS_REST_S = 3.0
-# The rows cost Nova ten times what the ids do, and tell only of what Nova gave up: asked where it may have, this seldom.
+# The rows cost Nova ten times what the ids do. Asked this seldom, and only while Nova may have given something up.
 ROWS_REST_S = 15.0
 # How old the reading of a proof may be when an act follows it.
 PROOF_REST_S = 0.5

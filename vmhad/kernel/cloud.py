@@ -123,7 +123,8 @@ class Inventory:
 
     servers: those Nova has on the host. migrations: unfinished or evacuation ones that name the host as source or
     target, newest first. member_hosts: server id -> host for every member of the groups that a server of this host
-    is in. services, rooms: of the hosts that could receive.
+    is in. services, rooms: of the hosts that could receive. fallen: those of servers that Nova itself switched off,
+    asked only where the host was back for a while.
     """
 
     host: str
@@ -135,3 +136,4 @@ class Inventory:
     services: tuple[ComputeService, ...]
     rooms: tuple[Room, ...]
     zones: Mapping[str, str] = field(default_factory=dict)
+    fallen: frozenset[str] = frozenset()

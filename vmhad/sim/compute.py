@@ -31,8 +31,9 @@ class NovaFaults:
     errors_before_effect: dict[str, int] = field(default_factory=dict)
     errors_after_effect: dict[str, int] = field(default_factory=dict)
 
-    def mend(self) -> None:
-        self.down_until = self.slow_until = 0.0
+    def mend(self, now: float) -> None:
+        """All is well from now on; until when nobody could see is not forgotten."""
+        self.down_until, self.slow_until = min(self.down_until, now), min(self.slow_until, now)
         self.errors_before_effect.clear()
         self.errors_after_effect.clear()
 

@@ -14,6 +14,7 @@ from vmhad.sim.clock import Agenda
 
 BOOT_S = 40.0
 COMPUTE_START_S = 3.0
+STARTS_AGAIN_S = 1.0
 POWER_OFF_TAKES_S = 0.8
 
 
@@ -293,8 +294,12 @@ class Datacentre:
             self.agenda.after(COMPUTE_START_S, lambda: self._start_compute(name, life))
 
     def _start_compute(self, name: str, life: int) -> None:
+        """A starting nova-compute does nothing before it has spoken to Nova's conductor: cut off, it waits for that."""
         host = self.hosts[name]
         if host.life != life or host.compute:
+            return
+        if host.hung or not host.is_reached:
+            self.agenda.after(STARTS_AGAIN_S, lambda: self._start_compute(name, life), periodic=True)
             return
         host.compute = True
         for call in self.compute_started:

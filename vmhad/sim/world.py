@@ -154,7 +154,7 @@ class World:
         """Repairs whatever was broken; a process that is only stopped goes on by itself."""
         for name in self.datacentre.hosts:
             self.datacentre.restore(name)
-        self.nova_faults.mend()
+        self.nova_faults.mend(self.agenda.now)
         self.nova.heartbeats_lost_until = 0.0
         self.store_faults.mend()
         self.datacentre.heal_planes()

@@ -23,6 +23,7 @@ from vmhad.kernel.verdict import Judgement
 
 LOOK_AGAIN_S = 5.0
 RETRY_MAX_S = 600.0
+OF_RETURN = (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE)
 
 
 def rest(case: Case, now: float) -> Move:
@@ -49,7 +50,7 @@ def lift(case: Case, now: float) -> Move:
         return Move("closed by an operator's order", Event.CLOSED)
     if case.verdict.judgement is Judgement.FAILED:
         return Move(f"it fell again, which is a new incident: {case.verdict.because}", Event.FELL_AGAIN)
-    changed: list[Step] = list(settle.settle(case, now))
+    changed: list[Step] = list(settle.settle(case, now, OF_RETURN))
     steps = {step.id: step for step in (*case.steps, *changed)}
     for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
         step_id = f"{case.incident.id}/{case.incident.round}/{verb.value}"
@@ -105,7 +106,7 @@ def _stuck(case: Case, now: float) -> Move:
         return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
     if any(FELL_WITH_IT in step.args for step in case.steps):
         return Move(f"{incident.because}; only an order (retry) goes on from here", wake_at=now + LOOK_AGAIN_S)
-    if incident.proof is not None and not any(_may_go_better(case, step) for step in case.steps):
+    if _is_proven(case) and not any(_may_go_better(case, step) for step in case.steps):
         return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
     if now < since + pause_s or case.hold:
         return Move(incident.because, held=case.hold, wake_at=now + LOOK_AGAIN_S)
@@ -113,6 +114,12 @@ def _stuck(case: Case, now: float) -> Move:
         held = f"{case.verdict.because}: its next heartbeat, or its death, decides"
         return Move(incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
     return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
+
+
+def _is_proven(case: Case) -> bool:
+    """It was proven off in this round, and what is missing is missing since. An older proof was lost, and is what is
+    missing."""
+    return case.incident.proof is not None and case.incident.proof.round == case.incident.round
 
 
 def _may_go_better(case: Case, step: Step) -> bool:
@@ -139,7 +146,7 @@ def _recovered(case: Case, now: float) -> Move:
         if step is None:
             fresh = start(Step(step_id, incident.id, Verb.POWER_ON, incident.host), now)
             return Move(incident.because, steps=(fresh,), wake_at=now + LOOK_AGAIN_S)
-        return Move(incident.because, steps=settle.settle(case, now), wake_at=now + LOOK_AGAIN_S)
+        return Move(incident.because, steps=settle.settle(case, now, (Verb.POWER_ON,)), wake_at=now + LOOK_AGAIN_S)
     return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
 
 

@@ -21,6 +21,7 @@ from vmhad.kernel.step import Step, StepState, Verb, start
 LOOK_AGAIN_S = 1.0
 INVENTORY_OLD_S = 10.0
 OF_VMS = (Verb.EVACUATE, Verb.RESTORE_STATE)
+OF_RECOVERY = (Verb.FORCE_DOWN, Verb.DISABLE, *OF_VMS)
 
 
 def recover(case: Case, now: float) -> Move:
@@ -39,7 +40,7 @@ def recover(case: Case, now: float) -> Move:
         return Move("Nova is told: forced down", steps=(step,), wake_at=now + LOOK_AGAIN_S)
     if down.state is StepState.STARTED:
         return _settle_one(case, down, now)
-    changed = settle.settle(case, now)
+    changed = settle.settle(case, now, OF_RECOVERY)
     case = _with(case, changed)
     changed += (_disable(case, now),) if _host_step(case, Verb.DISABLE) is None else ()
     inventory = case.inventory
@@ -59,7 +60,7 @@ def recover(case: Case, now: float) -> Move:
 
 
 def _settle_one(case: Case, down: Step, now: float) -> Move:
-    changed = tuple(step for step in settle.settle(case, now) if step.id == down.id)
+    changed = tuple(step for step in settle.settle(case, now, OF_RECOVERY) if step.id == down.id)
     because = changed[0].because if changed else "Nova is told: forced down"
     wake_at = now + (0.0 if changed else LOOK_AGAIN_S)
     return Move(because, steps=changed, wake_at=wake_at)

@@ -13,9 +13,9 @@ PROOF_REFUSED = "proof refused"
 # Nova has a record before it answers; after this long without one the call was lost on its way.
 CALL_LIMIT_S = 15.0
 FAILED_ON_TARGET = "failed"
-# Said of an evacuation that no nova-compute took up and that Nova has no task for. One that did take it up may look so,
-# too: its guest runs and the task is over, but it waits for its resource tracker's lock before it finishes, for more than
-# 6 s where fifteen guests arrive at once. Such a one is waited for.
+# Said of an evacuation that no nova-compute took up and that Nova has no task for. One that was taken up may look so,
+# too: its guest runs and the task is over, but nova-compute waits for its resource tracker's lock before it finishes,
+# for more than 6 s where fifteen guests arrive at once. Such a one is waited for.
 IDLE = "idle"
 # Nova's fault where a guest of that name is on the target already, left by an attempt that Nova gave up.
 COPY_THERE = "already exists"
@@ -24,11 +24,15 @@ IDLE_S = 5.0
 ACCEPTED_S = 120.0
 
 
-def settle(case: Case, now: float) -> tuple[Step, ...]:
-    """The steps whose newest observation changes them, with the steps that follow from them."""
+def settle(case: Case, now: float, verbs: tuple[Verb, ...]) -> tuple[Step, ...]:
+    """The steps whose newest observation changes them, with the steps that follow from them.
+
+    verbs: those of the incident's present state. What an earlier state left STARTED stays so: concluded now, it might
+    be started again.
+    """
     changed: list[Step] = []
     for step in case.steps:
-        if step.state is StepState.STARTED and step.verb is not Verb.POWER_OFF and step.observed:
+        if step.state is StepState.STARTED and step.verb in verbs and step.observed:
             moved = _conclude(case, step, step.observed[-1], now)
             if moved != step:
                 changed.append(moved)

@@ -17,7 +17,7 @@ def treat(case: Case, inventory: Inventory) -> tuple[Step, ...]:
     """New evacuate steps for the servers that have none yet in this incident."""
     planned = {step.subject for step in case.steps if step.verb is Verb.EVACUATE}
     return tuple(
-        _plan(case, server)
+        _plan(case, server, inventory)
         for server in sorted(inventory.servers, key=lambda one: one.id)
         if server.id not in planned and is_protected(case, server)
     )
@@ -54,8 +54,10 @@ def _failed_on(server: Server, inventory: Inventory) -> set[str]:
     return failed
 
 
-def _plan(case: Case, server: Server) -> Step:
-    is_off = server.state is ServerState.STOPPED and server.task_state != POWERING_ON
+def _plan(case: Case, server: Server, inventory: Inventory) -> Step:
+    """What Nova switched off when its host was back for a moment is off by nobody's wish."""
+    has_fallen = server.id in inventory.fallen or server.id in {one.id for one in case.fallen}
+    is_off = server.state is ServerState.STOPPED and server.task_state != POWERING_ON and not has_fallen
     wanted = ServerState.STOPPED if is_off or server.task_state == POWERING_OFF else ServerState.ACTIVE
     args = {"name": server.name, "state": wanted.value}
     step_id = f"{case.incident.id}/{Verb.EVACUATE.value}/{server.id}"
