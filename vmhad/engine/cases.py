@@ -95,7 +95,7 @@ class Cases:
             incidents=here,
             paused={host: why for host, why in pauses.items() if why},
             fences=self.fences,
-            now=self.now,
+            old=frozenset(one.host for one in here if self.now - one.opened_at > self.policy.storm_window_s),
         )
 
     def _contested(self, inventory: Inventory | None) -> dict[str, str]:
