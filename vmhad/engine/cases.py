@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from vmhad.engine.book import Book
+from vmhad.engine.book import Book, worth_writing
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.journal import keys
 from vmhad.kernel.brake import Scene, brake
@@ -18,6 +18,7 @@ from vmhad.kernel.step import StepState, Verb
 from vmhad.kernel.topology import Segment
 
 MAY_EVACUATE = (State.FENCING, State.RECOVERING)
+RESTING = (State.SUSPECTED, State.STUCK, State.RECOVERED)
 
 
 @dataclass
@@ -40,15 +41,43 @@ class Cases:
         self._evacuations = {step.id: step for step in self.book.evacuations()}
         self._survey()
 
+    def still_stands(self, incident: Incident, until: float) -> bool:
+        """Its last decision changed nothing, would be the same again, and need not be looked at again until then."""
+        grounds, stands_until = self.book.answers.get(incident.id, ((), 0.0))
+        return until <= stands_until and grounds == self._grounds(incident)
+
     def take(self, decision: Decision) -> None:
         """What was decided of one incident is seen by those decided after it in the same tick."""
         was = self.current[decision.incident.id]
+        self.book.answers.pop(was.id, None)
+        if not worth_writing(was, decision.incident) and not decision.steps:
+            # A new time to look again is no news: the incident stays the very one that it was.
+            if was.state in RESTING:
+                stands_until = min(decision.stands_until, decision.wake_at)
+                self.book.answers[was.id] = self._grounds(was), stands_until
+            return
         self.current[was.id] = decision.incident
         self._evacuations.update((step.id, step) for step in decision.steps if step.verb is Verb.EVACUATE)
         if decision.incident.state is not was.state:
             if decision.incident.state is State.FENCING:
                 self.fences |= {was.id}
             self._survey()
+
+    def _grounds(self, incident: Incident) -> tuple[object, ...]:
+        """All that the guard asks of a case that is at rest. Of one that is SUSPECTED it asks the verdict, and nothing
+        else that the evidence says."""
+        host, book = incident.host, self.book
+        return (
+            incident,
+            book.steps_of(incident),
+            self.judged.verdicts[host],
+            None if incident.state is State.SUSPECTED else self.evidence.of(host),
+            self._proofs,
+            self._scene,
+            book.inventories.get(host),
+            book.worth_starting(host, self.now),
+            book.orders_for(incident),
+        )
 
     def of(self, incident: Incident) -> Case:
         host, book, verdicts = incident.host, self.book, self.judged.verdicts
@@ -86,7 +115,7 @@ class Cases:
             one.host for one in others if one.is_open and one.state is not State.SUSPECTED
         )
         pauses = {one.host: self.book.pause(one.host, self.now) for one in here} if self.book.orders else {}
-        self._scene = Scene(
+        scene = Scene(
             segment=self.segment,
             policy=self.policy,
             verdicts={name: verdicts[name] for name in self.judged.unwell.union(one.host for one in here)},
@@ -97,6 +126,10 @@ class Cases:
             fences=self.fences,
             old=frozenset(one.host for one in here if self.now - one.opened_at > self.policy.storm_window_s),
         )
+        # While nothing changed it is the very one that it was, with all that was counted in it.
+        if self.book.scene is None or self.book.scene != scene:
+            self.book.scene = scene
+        self._scene = self.book.scene
 
     def _contested(self, inventory: Inventory | None) -> dict[str, str]:
         servers = inventory.servers if inventory and self.contested else ()
