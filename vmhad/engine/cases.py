@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 from vmhad.engine.book import Book, worth_writing
 from vmhad.engine.evidence_store import EvidenceStore, Judged
@@ -14,7 +15,8 @@ from vmhad.kernel.case import Case, Decision
 from vmhad.kernel.cloud import Inventory
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
-from vmhad.kernel.step import StepState, Verb
+from vmhad.kernel.signal import Channel
+from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
 
 MAY_EVACUATE = (State.FENCING, State.RECOVERING)
@@ -38,8 +40,11 @@ class Cases:
 
     def __post_init__(self) -> None:
         self._proofs = self.book.proofs(lambda host: self.evidence.of(host).life_at)
-        self._evacuations = {step.id: step for step in self.book.evacuations()}
         self._survey()
+
+    @cached_property
+    def _evacuations(self) -> dict[str, Step]:
+        return {step.id: step for step in self.book.evacuations()}
 
     def still_stands(self, incident: Incident, until: float) -> bool:
         """Its last decision changed nothing, would be the same again, and need not be looked at again until then."""
@@ -57,21 +62,24 @@ class Cases:
                 self.book.answers[was.id] = self._grounds(was), stands_until
             return
         self.current[was.id] = decision.incident
-        self._evacuations.update((step.id, step) for step in decision.steps if step.verb is Verb.EVACUATE)
+        if moved := {step.id: step for step in decision.steps if step.verb is Verb.EVACUATE}:
+            self._evacuations.update(moved)
         if decision.incident.state is not was.state:
             if decision.incident.state is State.FENCING:
                 self.fences |= {was.id}
             self._survey()
 
     def _grounds(self, incident: Incident) -> tuple[object, ...]:
-        """All that the guard asks of a case that is at rest. Of one that is SUSPECTED it asks the verdict, and nothing
-        else that the evidence says."""
-        host, book = incident.host, self.book
+        """All that the guard asks of a case that is at rest. Of the evidence of one that is SUSPECTED it asks nothing
+        but the verdict, of another one when it was heard and what its power reads now."""
+        host, book, evidence = incident.host, self.book, self.evidence.of(incident.host)
+        is_suspected = incident.state is State.SUSPECTED
         return (
             incident,
             book.steps_of(incident),
             self.judged.verdicts[host],
-            None if incident.state is State.SUSPECTED else self.evidence.of(host),
+            None if is_suspected else evidence.heard_at,
+            None if is_suspected else evidence.reading(Channel.POWER, self.now, self.policy.channel_stale_s),
             self._proofs,
             self._scene,
             book.inventories.get(host),

@@ -29,7 +29,10 @@ RETRY_MAX_S = 600.0
 
 
 def rest(case: Case, now: float) -> Move:
-    """STUCK and RECOVERED: go on when the host is back, when what was missing may have come, or when ordered to."""
+    """STUCK and RECOVERED: go on when the host is back, when what was missing may have come, or when ordered to.
+
+    Of the evidence it asks two things only: when its nova-compute was heard last, and what its BMC says now.
+    """
     incident = case.incident
     if "close" in case.orders:
         return Move("closed by an operator's order", Event.CLOSED)
