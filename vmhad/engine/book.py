@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 
 from vmhad.journal.journal import SegmentRecord
+from vmhad.kernel.brake import Scene
 from vmhad.kernel.cloud import Fallen, Inventory, Server
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
@@ -27,7 +28,8 @@ STARTS_WINDOW_S = 1800.0
 @dataclass
 class Book:
     """incidents, steps: as committed, by id, plus soft observations; changed only through put. epoch: the one it was
-    loaded under. fallen: host -> those of its VMs that Nova switched off."""
+    loaded under. fallen: host -> those of its VMs that Nova switched off. scene: what the brake saw last. answers:
+    incident -> what its last decision rested on, and until when it stands while that is so."""
 
     epoch: int
     incidents: dict[str, Incident]
@@ -35,12 +37,15 @@ class Book:
     inventories: dict[str, Inventory] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()
     fallen: dict[str, Fallen] = field(default_factory=dict)
+    scene: Scene | None = None
+    answers: dict[str, tuple[tuple[object, ...], float]] = field(default_factory=dict)
     _open: tuple[Incident, ...] = ()
     _of: dict[str, dict[str, Step]] = field(default_factory=dict)
     _in_order: dict[str, tuple[Step, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.put(tuple(self.incidents.values()), tuple(self.steps.values()))
+        self.put(steps=tuple(self.steps.values()))
+        self._open = tuple(self.incidents[key] for key in sorted(self.incidents) if self.incidents[key].is_open)
 
     def put(self, incidents: Iterable[Incident] = (), steps: Iterable[Step] = ()) -> None:
         """Takes these in place of what is here of them."""
@@ -48,7 +53,7 @@ class Book:
             self.steps[step.id] = step
             self._of.setdefault(step.incident, {})[step.id] = step
             self._in_order.pop(step.incident, None)
-        changed = {one.id: one for one in incidents}
+        changed = {one.id: one for one in incidents if self.incidents.get(one.id) is not one}
         if changed:
             self.incidents.update(changed)
             open_now = {one.id: one for one in (*self._open, *changed.values()) if self.incidents[one.id].is_open}
@@ -192,7 +197,7 @@ def not_from_the_future(step: Step, now: float) -> Step:
 
 def worth_writing(old: Incident | None, new: Incident) -> bool:
     """A new time to look again is no news."""
-    return old is None or _NEWS(old) != _NEWS(new)
+    return old is not new and (old is None or _NEWS(old) != _NEWS(new))
 
 
 def steps_worth_writing(old: Mapping[str, Step], new: Iterable[Step]) -> tuple[Step, ...]:

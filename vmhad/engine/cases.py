@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
-from vmhad.engine.book import Book
+from vmhad.engine.book import Book, worth_writing
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.journal import keys
 from vmhad.kernel.brake import Scene, brake
@@ -14,10 +15,12 @@ from vmhad.kernel.case import Case, Decision
 from vmhad.kernel.cloud import Inventory
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
-from vmhad.kernel.step import StepState, Verb
+from vmhad.kernel.signal import Channel
+from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
 
 MAY_EVACUATE = (State.FENCING, State.RECOVERING)
+RESTING = (State.SUSPECTED, State.STUCK, State.RECOVERED)
 
 
 @dataclass
@@ -37,18 +40,52 @@ class Cases:
 
     def __post_init__(self) -> None:
         self._proofs = self.book.proofs(lambda host: self.evidence.of(host).life_at)
-        self._evacuations = {step.id: step for step in self.book.evacuations()}
         self._survey()
+
+    @cached_property
+    def _evacuations(self) -> dict[str, Step]:
+        return {step.id: step for step in self.book.evacuations()}
+
+    def still_stands(self, incident: Incident, until: float) -> bool:
+        """Its last decision changed nothing, would be the same again, and need not be looked at again until then."""
+        grounds, stands_until = self.book.answers.get(incident.id, ((), 0.0))
+        return until <= stands_until and grounds == self._grounds(incident)
 
     def take(self, decision: Decision) -> None:
         """What was decided of one incident is seen by those decided after it in the same tick."""
         was = self.current[decision.incident.id]
+        self.book.answers.pop(was.id, None)
+        if not worth_writing(was, decision.incident) and not decision.steps:
+            # A new time to look again is no news: the incident stays the very one that it was.
+            if was.state in RESTING:
+                stands_until = min(decision.stands_until, decision.wake_at)
+                self.book.answers[was.id] = self._grounds(was), stands_until
+            return
         self.current[was.id] = decision.incident
-        self._evacuations.update((step.id, step) for step in decision.steps if step.verb is Verb.EVACUATE)
+        if moved := {step.id: step for step in decision.steps if step.verb is Verb.EVACUATE}:
+            self._evacuations.update(moved)
         if decision.incident.state is not was.state:
             if decision.incident.state is State.FENCING:
                 self.fences |= {was.id}
             self._survey()
+
+    def _grounds(self, incident: Incident) -> tuple[object, ...]:
+        """All that the guard asks of a case that is at rest. Of the evidence of one that is SUSPECTED it asks nothing
+        but the verdict, of another one when it was heard and what its power reads now."""
+        host, book, evidence = incident.host, self.book, self.evidence.of(incident.host)
+        is_suspected = incident.state is State.SUSPECTED
+        return (
+            incident,
+            book.steps_of(incident),
+            self.judged.verdicts[host],
+            None if is_suspected else evidence.heard_at,
+            None if is_suspected else evidence.reading(Channel.POWER, self.now, self.policy.channel_stale_s),
+            self._proofs,
+            self._scene,
+            book.inventories.get(host),
+            book.worth_starting(host, self.now),
+            book.orders_for(incident),
+        )
 
     def of(self, incident: Incident) -> Case:
         host, book, verdicts = incident.host, self.book, self.judged.verdicts
@@ -86,7 +123,7 @@ class Cases:
             one.host for one in others if one.is_open and one.state is not State.SUSPECTED
         )
         pauses = {one.host: self.book.pause(one.host, self.now) for one in here} if self.book.orders else {}
-        self._scene = Scene(
+        scene = Scene(
             segment=self.segment,
             policy=self.policy,
             verdicts={name: verdicts[name] for name in self.judged.unwell.union(one.host for one in here)},
@@ -95,8 +132,12 @@ class Cases:
             incidents=here,
             paused={host: why for host, why in pauses.items() if why},
             fences=self.fences,
-            now=self.now,
+            old=frozenset(one.host for one in here if self.now - one.opened_at > self.policy.storm_window_s),
         )
+        # While nothing changed it is the very one that it was, with all that was counted in it.
+        if self.book.scene is None or self.book.scene != scene:
+            self.book.scene = scene
+        self._scene = self.book.scene
 
     def _contested(self, inventory: Inventory | None) -> dict[str, str]:
         servers = inventory.servers if inventory and self.contested else ()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from vmhad.guards.hosts.judge import healthy_until, judge
+from vmhad.guards.hosts.judge import ROUNDING_S, judge, stands_until
 from vmhad.kernel.evidence import Evidence, Seen, freshens, repeats, weigh
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.signal import Channel, Signal
@@ -30,13 +30,14 @@ ASKED_AGAIN_S = 2.0
 class Judged:
     """A segment's verdicts as they stand. unwell: the hosts whose verdict is not HEALTHY, judged anew every time.
 
-    good_until: until then every HEALTHY stands unless another reading comes. verdicts is replaced, never changed: it is
-    kept in cases.
+    good_until: until then every HEALTHY stands unless another reading comes. rests_on: host -> the evidence that was
+    judged, and until when its verdict stands. verdicts is replaced, never changed: it is kept in cases.
     """
 
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     unwell: set[str] = field(default_factory=set)
     good_until: float = -inf
+    rests_on: dict[str, tuple[Evidence, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -49,6 +50,7 @@ class EvidenceStore:
     _fresh: dict[str, dict[Channel, Signal]] = field(default_factory=dict)
     _judged: dict[str, Judged] = field(default_factory=dict)
     _news: set[str] = field(default_factory=set)
+    _quiet: dict[str, tuple[frozenset[str], float]] = field(default_factory=dict)
     _back: set[str] = field(default_factory=set)
     _fallen_hints: set[str] = field(default_factory=set)
     _fallen_looks: list[tuple[float, str]] = field(default_factory=list)
@@ -85,9 +87,16 @@ class EvidenceStore:
         self.hosts[host] = new = weigh(old, signal)
         if not repeats(old, signal):
             self._news.add(host)
+        if new.heard_at > old.heard_at or new.listened_from != old.listened_from:
+            self._heard(host, is_first=not old.listened_from)
         if new.back_at > old.back_at:
             self._back.add(host)
             self.returned(host, new.back_at)
+
+    def _heard(self, host: str, is_first: bool) -> None:
+        """What is quiet is counted anew only if this host counted as quiet, or was not counted yet."""
+        if is_first or any(host in hosts for hosts, _ in self._quiet.values()):
+            self._quiet.clear()
 
     def returned(self, host: str, at: float) -> None:
         """It is heard again: whatever ran there may be missing."""
@@ -144,11 +153,16 @@ class EvidenceStore:
         changed = {}
         for name in hosts:
             evidence = self.of(name)
-            verdict = judge(evidence, policy, now)
+            known, until = judged.rests_on.get(name, (None, -inf))
+            if evidence is not known or now > until:
+                verdict, until = judge(evidence, policy, now), stands_until(evidence, policy, now)
+                judged.rests_on[name] = evidence, until
+                if verdict != judged.verdicts.get(name):
+                    changed[name] = verdict
+            else:
+                verdict = judged.verdicts[name]
             if verdict.judgement is Judgement.HEALTHY:
-                good_until = min(good_until, healthy_until(evidence, policy))
-            if verdict != judged.verdicts.get(name):
-                changed[name] = verdict
+                good_until = min(good_until, until)
         judged.good_until = good_until
         if changed:
             judged.verdicts = {**judged.verdicts, **changed}
@@ -160,10 +174,20 @@ class EvidenceStore:
     def quiet(self, segment: Segment, policy: Policy, now: float) -> frozenset[str]:
         """The hosts whose nova-compute was not heard for a while, whatever Nova calls them yet; and those not heard at
         all yet, for a new engine cannot know for how long they have been silent."""
+        quiet, until = self._quiet.get(segment.name, (frozenset(), -inf))
+        if now > until:
+            quiet, until = self._quiet[segment.name] = self._quiet_now(segment, policy, now)
+        return quiet
+
+    def _quiet_now(self, segment: Segment, policy: Policy, now: float) -> tuple[frozenset[str], float]:
+        """And until when no other host can become quiet."""
         known = [one for name in segment.names if (one := self.hosts.get(name)) is not None]
         quiet_s = policy.heartbeat_quiet_s
         unheard = {one.host for one in known if one.listened_from and not one.heard_at}
-        return frozenset(unheard | {one.host for one in known if one.quiet_s(now) > quiet_s})
+        silent_s = {one.host: one.quiet_s(now) for one in known}
+        quiet = frozenset(unheard | {host for host, seconds in silent_s.items() if seconds > quiet_s})
+        longest_s = max((seconds for host, seconds in silent_s.items() if host not in quiet), default=0.0)
+        return quiet, now + quiet_s - longest_s - ROUNDING_S
 
     def back(self, segment: Segment, policy: Policy, now: float) -> frozenset[str]:
         """The hosts that were silent and were heard again a short while ago."""

@@ -206,6 +206,8 @@ class Engine:
             if current[incident_id].host not in judged.verdicts:
                 self._warn_once(f"incident {incident_id} rests: its host is no longer in segment {name}")
                 continue
+            if cases.still_stands(current[incident_id], now + TICK_MAX_S):
+                continue
             decision = reconcile(cases.of(current[incident_id]), hosts_guard, now)
             cases.take(decision)
             changed.update((step.id, step) for step in decision.steps)

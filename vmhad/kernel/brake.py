@@ -25,7 +25,8 @@ class Scene:
 
     verdicts: of the hosts that are not HEALTHY, and of those with an incident. quiet: hosts whose nova-compute was not
     heard for policy.heartbeat_quiet_s. back: hosts that were silent and are heard again. incidents: its open ones.
-    paused: host -> why, where an operator's pause covers it. fences: the cloud's open ones.
+    old: hosts whose incident is older than policy.storm_window_s. paused: host -> why, where an operator's pause covers
+    it. fences: the cloud's open ones. It has no time of its own, so that it stays one value while nothing changes.
     """
 
     segment: Segment
@@ -36,15 +37,14 @@ class Scene:
     incidents: tuple[Incident, ...]
     paused: Mapping[str, str]
     fences: frozenset[str]
-    now: float
+    old: frozenset[str] = frozenset()
 
     @cached_property
     def dead(self) -> frozenset[str]:
         """Hosts seen dead, or fenced by us, in this storm; an old death that waits for its host is no part of it."""
-        old = {one.host for one in self.incidents if self.now - one.opened_at > self.policy.storm_window_s}
         seen = {name for name, verdict in self.verdicts.items() if verdict.positive}
         handled = {one.host for one in self.incidents if one.state in BEING_HANDLED}
-        return frozenset(seen | handled) - old
+        return frozenset(seen | handled) - self.old
 
     @cached_property
     def silent(self) -> frozenset[str]:
@@ -55,6 +55,16 @@ class Scene:
     @cached_property
     def blind(self) -> int:
         return sum(verdict.judgement is Judgement.BLIND for verdict in self.verdicts.values())
+
+    @cached_property
+    def fencing(self) -> Mapping[str, str]:
+        """Incident -> host, by the incidents' order."""
+        return {one.id: one.host for one in self.incidents if one.state is State.FENCING}
+
+    @cached_property
+    def recovering(self) -> frozenset[str]:
+        """The incidents whose recovery is open."""
+        return frozenset(one.id for one in self.incidents if one.state in (State.FENCING, State.RECOVERING))
 
 
 def brake(incident: Incident, scene: Scene) -> str:
@@ -110,12 +120,11 @@ def _silent_domains(scene: Scene, host: str) -> str:
 
 
 def _limits(incident: Incident, scene: Scene) -> str:
-    others = [one for one in scene.incidents if one.id != incident.id]
-    fencing = [one for one in others if one.state is State.FENCING]
+    canary = next((host for other, host in scene.fencing.items() if other != incident.id), "")
     silent = scene.silent
-    if fencing and len(silent) >= scene.policy.canary_from_hosts and not scene.verdicts[incident.host].positive:
-        return f"{fencing[0].host} is fenced first, as canary for {len(silent)} silent hosts"
-    recovering = [one for one in others if one.state in (State.FENCING, State.RECOVERING)]
+    if canary and len(silent) >= scene.policy.canary_from_hosts and not scene.verdicts[incident.host].positive:
+        return f"{canary} is fenced first, as canary for {len(silent)} silent hosts"
+    recovering = scene.recovering - {incident.id}
     if len(recovering) >= scene.policy.recoveries_max:
         return f"{len(recovering)} recoveries are open, as many as recoveries_max allows"
     if len(scene.fences - {incident.id}) >= scene.policy.fences_in_flight_max:

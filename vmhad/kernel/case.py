@@ -58,7 +58,8 @@ class Move:
     """What a guard wants next. event: the edge to take, if any. steps: new or changed ones.
 
     needs_inventory: plan nothing more before the cloud was read after this time; 0.0 when nothing is missing.
-    wake_at: look again no later than this.
+    wake_at: look again no later than this. stands_until: while nothing of the case changes but the time, the same is
+    answered until then (0.0: it has to be asked every time).
     """
 
     because: str
@@ -68,14 +69,19 @@ class Move:
     held: str = ""
     needs_inventory: float = 0.0
     wake_at: float = 0.0
+    stands_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The incident and its changed steps, to be committed together before anything is done."""
+    """The incident and its changed steps, to be committed together before anything is done.
+
+    stands_until: as Move has it; 0.0 where this decision changed anything.
+    """
 
     incident: Incident
     steps: tuple[Step, ...]
     because: str
     wake_at: float
     needs_inventory: float = 0.0
+    stands_until: float = 0.0

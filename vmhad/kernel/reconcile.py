@@ -39,6 +39,7 @@ class Guard(Protocol):
 def reconcile(case: Case, guard: Guard, now: float) -> Decision:
     """Runs the incident as far as it goes without new knowledge."""
     changed: dict[str, Step] = {}
+    before = case.incident
     move = Move(case.incident.because)
     for _ in range(MOVES_MAX):
         if not case.incident.is_open:
@@ -50,7 +51,8 @@ def reconcile(case: Case, guard: Guard, now: float) -> Decision:
             break
     wake_at = move.wake_at or now + LOOK_AGAIN_S
     incident = replace(case.incident, wake_at=wake_at if case.incident.is_open else 0.0)
-    return Decision(incident, tuple(changed.values()), move.because, wake_at, move.needs_inventory)
+    stands_until = 0.0 if changed or case.incident is not before else move.stands_until
+    return Decision(incident, tuple(changed.values()), move.because, wake_at, move.needs_inventory, stands_until)
 
 
 def _ask(case: Case, guard: Guard, now: float) -> Move:

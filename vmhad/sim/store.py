@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from vmhad.ports import Compare, Conflict
@@ -19,6 +20,7 @@ class MemoryStore:
         self.on_commit: Callable[[str, Mapping[str, bytes], Sequence[str]], None] = lambda who, puts, deletes: None
         self._lock = threading.Lock()
         self._entries: dict[str, bytes] = {}
+        self._sorted: list[str] = []
         self._changed: dict[str, int] = {}
         self._revision = 0
 
@@ -28,7 +30,12 @@ class MemoryStore:
 
     def list(self, prefix: str) -> Mapping[str, bytes]:
         with self._lock:
-            return {key: self._entries[key] for key in sorted(k for k in self._entries if k.startswith(prefix))}
+            found, keys = {}, self._sorted
+            for place in range(bisect_left(keys, prefix), len(keys)):
+                if not keys[place].startswith(prefix):
+                    break
+                found[keys[place]] = self._entries[keys[place]]
+            return found
 
     def commit(self, compares: Sequence[Compare], puts: Mapping[str, bytes], deletes: Sequence[str] = ()) -> int:
         written = [*puts, *deletes]
@@ -42,9 +49,12 @@ class MemoryStore:
                     raise Conflict(f"{compare.key} is not as compared")
             if written:
                 self._revision += 1
+            for key in puts.keys() - self._entries.keys():
+                insort(self._sorted, key)
             self._entries.update(puts)
             for key in deletes:
-                self._entries.pop(key, None)
+                if self._entries.pop(key, None) is not None:
+                    del self._sorted[bisect_left(self._sorted, key)]
             self._changed.update(dict.fromkeys((folder for key in written for folder in _folders(key)), self._revision))
             revision = self._revision
         if written:

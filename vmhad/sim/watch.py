@@ -60,6 +60,8 @@ class SimWatch:
 
     def read(self) -> Iterable[Signal]:
         now, coming = self.agenda.now, self._coming
+        if not coming:
+            return ()
         self._coming = [one for one in coming if one[0] > now]
         return [signal for at, signals in coming if at <= now for signal in signals]
 

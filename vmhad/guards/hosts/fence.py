@@ -8,6 +8,7 @@ sent even where the host is off already, and a BMC that does not answer proves n
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 from vmhad.guards.hosts.judge import is_borne_out
 from vmhad.kernel.case import Case, Move
@@ -25,7 +26,7 @@ FELL_WITH_IT = "fell_with_it"
 
 
 def suspect(case: Case, now: float) -> Move:
-    """SUSPECTED: dismiss, hold with a reason, or begin the fence."""
+    """SUSPECTED: dismiss, hold with a reason, or begin the fence. The verdict says all that counts of the evidence."""
     verdict = case.verdict
     if "close" in case.orders:
         return Move("closed by an operator's order", Event.CLOSED)
@@ -34,9 +35,9 @@ def suspect(case: Case, now: float) -> Move:
             return Move(f"it is back without {len(case.fallen)} of its VMs", Event.RETURNED)
         return Move(verdict.because, Event.DISMISSED)
     if verdict.judgement is not Judgement.FAILED:
-        return Move(verdict.because, held=verdict.because, wake_at=now + LOOK_AGAIN_S)
+        return Move(verdict.because, held=verdict.because, wake_at=now + LOOK_AGAIN_S, stands_until=inf)
     if case.hold:
-        return Move(verdict.because, held=case.hold, wake_at=now + LOOK_AGAIN_S)
+        return Move(verdict.because, held=case.hold, wake_at=now + LOOK_AGAIN_S, stands_until=inf)
     return Move(verdict.because, Event.FAILED)
 
 

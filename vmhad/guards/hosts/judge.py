@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
+from math import inf
 
 from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.policy import Policy, SilentMeans
@@ -111,10 +112,15 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Verdict:
     return verdict if because == verdict.because else replace(verdict, because=because)
 
 
-def healthy_until(evidence: Evidence, policy: Policy) -> float:
-    """Until when a verdict HEALTHY stands, if every reading that comes meanwhile says again what was said before: that
-    verdict rests on two fresh readings and on nothing else."""
-    return min(seen.at for seen in evidence.seen.values()) + policy.channel_stale_s - ROUNDING_S
+def stands_until(evidence: Evidence, policy: Policy, now: float) -> float:
+    """Until when the verdict of this evidence stands: then a reading becomes stale, or the quiet of a host that is read
+    OFF becomes long enough. HEALTHY stands as long, too, if all that comes meanwhile says again what was said before:
+    it rests on two fresh readings and on nothing else."""
+    moments = [seen.at + policy.channel_stale_s for seen in evidence.seen.values()]
+    power = evidence.seen.get(Channel.POWER)
+    if power is not None and power.reading is Reading.OFF:
+        moments.append(max(evidence.heard_at, evidence.listened_from) + policy.already_off_quiet_s)
+    return min((moment for moment in moments if moment > now - ROUNDING_S), default=inf) - ROUNDING_S
 
 
 def first_row(power: Power, nova: Nova, silent_means: SilentMeans) -> tuple[int, Row]:

@@ -9,9 +9,12 @@ forced_down is cleared, and at last the service is enabled if it was we who disa
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from math import inf
 
 from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.fence import FELL_WITH_IT
+from vmhad.guards.hosts.judge import ROUNDING_S
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import ServerState
 from vmhad.kernel.evidence import SILENCE_S
@@ -27,12 +30,15 @@ OF_RETURN = (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE)
 
 
 def rest(case: Case, now: float) -> Move:
-    """STUCK and RECOVERED: go on when the host is back, when what was missing may have come, or when ordered to."""
+    """STUCK and RECOVERED: go on when the host is back, when what was missing may have come, or when ordered to.
+
+    Of the evidence it asks two things only: when its nova-compute was heard last, and what its BMC says now.
+    """
     incident = case.incident
     if "close" in case.orders:
         return Move("closed by an operator's order", Event.CLOSED)
     if incident.state is State.STUCK and _was_lifted(case):
-        return Move(f"{incident.because}; close it when they are mended", wake_at=now + LOOK_AGAIN_S)
+        return Move(f"{incident.because}; close it when they are mended", wake_at=now + LOOK_AGAIN_S, stands_until=inf)
     if _is_back(case, now):
         if incident.proof is None and not _touched(case):
             return Move("the host lives and was never fenced", Event.WITHDRAWN)
@@ -97,22 +103,26 @@ def _stuck(case: Case, now: float) -> Move:
     since = incident.turns[-1].at
     pause_s = min(case.policy.fence_retry_s * 2 ** max(0, incident.round - 1), RETRY_MAX_S)
     power = case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s)
+    rests = partial(Move, wake_at=now + LOOK_AGAIN_S, stands_until=_power_stands_until(case, power))
     if "retry" in case.orders:
         return Move("ordered to try again", Event.RETRIED, _replanned(case))
     if power is Reading.ON and incident.proof is not None:
         held = "it was switched on again: waits for its nova-compute, or for an order (retry)"
-        return Move(incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
+        return rests(incident.because, held=held)
     if power is Reading.UNKNOWN:
-        return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
+        return rests(incident.because)
     if any(FELL_WITH_IT in step.args for step in case.steps):
-        return Move(f"{incident.because}; only an order (retry) goes on from here", wake_at=now + LOOK_AGAIN_S)
+        return rests(f"{incident.because}; only an order (retry) goes on from here")
     if _is_proven(case) and not any(_may_go_better(case, step) for step in case.steps):
-        return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
-    if now < since + pause_s or case.hold:
-        return Move(incident.because, held=case.hold, wake_at=now + LOOK_AGAIN_S)
+        return rests(incident.because)
+    if now < since + pause_s:
+        until = min(since + pause_s, _power_stands_until(case, power))
+        return rests(incident.because, held=case.hold, stands_until=until)
+    if case.hold:
+        return rests(incident.because, held=case.hold)
     if incident.proof is None and case.verdict.judgement is Judgement.HEALTHY:
         held = f"{case.verdict.because}: its next heartbeat, or its death, decides"
-        return Move(incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
+        return rests(incident.because, held=held)
     return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
 
 
@@ -120,6 +130,13 @@ def _is_proven(case: Case) -> bool:
     """It was proven off in this round, and what is missing is missing since. An older proof was lost, and is what is
     missing."""
     return case.incident.proof is not None and case.incident.proof.round == case.incident.round
+
+
+def _power_stands_until(case: Case, power: Reading) -> float:
+    """What its BMC said is believed until it is stale; that nothing is known of it stands until something is."""
+    if power is Reading.UNKNOWN:
+        return inf
+    return case.evidence.seen[Channel.POWER].at + case.policy.channel_stale_s - ROUNDING_S
 
 
 def _may_go_better(case: Case, step: Step) -> bool:
@@ -146,8 +163,10 @@ def _recovered(case: Case, now: float) -> Move:
         if step is None:
             fresh = start(Step(step_id, incident.id, Verb.POWER_ON, incident.host), now)
             return Move(incident.because, steps=(fresh,), wake_at=now + LOOK_AGAIN_S)
-        return Move(incident.because, steps=settle.settle(case, now, (Verb.POWER_ON,)), wake_at=now + LOOK_AGAIN_S)
-    return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
+        moved = settle.settle(case, now, (Verb.POWER_ON,))
+        stands_until = 0.0 if any(one.state is StepState.STARTED for one in case.steps) else inf
+        return Move(incident.because, steps=moved, wake_at=now + LOOK_AGAIN_S, stands_until=stands_until)
+    return Move(incident.because, wake_at=now + LOOK_AGAIN_S, stands_until=inf)
 
 
 def _is_heard(case: Case, since: float, now: float) -> bool:

@@ -69,9 +69,10 @@ def _settle_one(case: Case, down: Step, now: float) -> Move:
 def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
     """The evacuations that may begin now; each one placed with all before it on the board."""
     steps = {step.subject: step for step in case.steps if step.verb is Verb.EVACUATE}
-    if all(step.state is not StepState.PLANNED for step in steps.values()):
-        return ()
     servers = {server.id: server for server in inventory.servers}
+    waiting = (step for step in steps.values() if step.state is StepState.PLANNED)
+    if all(step.subject in servers and step.not_before > now for step in waiting):
+        return ()
     changed: list[Step] = []
     for server_id in in_order(steps, board(case, inventory, steps)):
         step = steps[server_id]
