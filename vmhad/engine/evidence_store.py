@@ -42,7 +42,8 @@ class Judged:
 
 @dataclass
 class EvidenceStore:
-    """hosts: ask of(), not this: what only freshens is weighed when somebody asks, the newest for all before it."""
+    """hosts: ask of(), not this: what only freshens is weighed when somebody asks, the newest for all before it. An
+    engine that holds no segment asks for nobody."""
 
     watches: Sequence[Watch]
     nudges: Sequence[Nudges]

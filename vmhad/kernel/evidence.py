@@ -71,8 +71,13 @@ def repeats(evidence: Evidence, signal: Signal) -> bool:
 
 
 def freshens(evidence: Evidence, signal: Signal) -> bool:
-    """All is well as before, and it is no heartbeat: of several such signals in a row the newest tells all."""
-    return signal.reading is (Reading.ON if signal.life else Reading.UP) and repeats(evidence, signal)
+    """It says what was said before, is no heartbeat, and stands in a run that no life has broken: of several such
+    signals in a row the newest tells all."""
+    if not repeats(evidence, signal):
+        return False
+    if signal.reading is Reading.OFF and evidence.seen[signal.channel].first_at <= evidence.life_at:
+        return False
+    return signal.life == (signal.reading is Reading.ON)
 
 
 def weigh(evidence: Evidence, signal: Signal) -> Evidence:
