@@ -108,12 +108,7 @@ def weigh(evidence: Evidence, signal: Signal) -> Evidence:
 
 def _belies(evidence: Evidence, signal: Signal) -> bool:
     """A heartbeat sent after its BMC said OFF: already the read before this one was later than that OFF."""
+    if not signal.life or signal.channel is not Channel.NOVA:
+        return False
     power, nova = evidence.seen.get(Channel.POWER), evidence.seen.get(Channel.NOVA)
-    return (
-        signal.life
-        and signal.channel is Channel.NOVA
-        and power is not None
-        and power.reading is Reading.OFF
-        and nova is not None
-        and nova.at > power.first_at
-    )
+    return power is not None and power.reading is Reading.OFF and nova is not None and nova.at > power.first_at

@@ -15,6 +15,10 @@ from vmhad.sim.life import Life
 ANSWER_S = 0.1
 HANGS_S = 30.0
 SLOW_SHARE = 0.8
+TRUE = {
+    True: (Reading.ON, "chassis power is on", ANSWER_S),
+    False: (Reading.OFF, "chassis power is off", ANSWER_S),
+}
 DECLINES = {Bmc.WRONG_PASSWORD: "refused the password", Bmc.REFUSES: "declined the command"}
 
 
@@ -84,6 +88,9 @@ def look(datacentre: Datacentre, host: str, timeout_s: float) -> tuple[Reading, 
     truth = datacentre.hosts.get(host)
     if truth is None:
         return Reading.UNKNOWN, f"no BMC is configured for {host}", 0.0
+    # Nearly every look is of a BMC that works.
+    if truth.bmc is Bmc.OK and truth.feed and not truth.bmc_silenced_by and datacentre.agenda.now >= truth.blips_until:
+        return TRUE[truth.powered]
     if not _answers(truth):
         return Reading.UNKNOWN, f"BMC did not answer in {timeout_s:g} s", timeout_s
     took_s = ANSWER_S if truth.bmc is Bmc.OK else _takes_s(truth, timeout_s)
