@@ -116,10 +116,12 @@ def test_a_record_made_while_the_servers_were_listed_says_nothing_of_its_task() 
 
 
 def test_a_target_that_waits_to_finish_is_not_idle() -> None:
-    """Its guest runs and its task is over; only its nova-compute has not written yet where it is."""
-    nova = RecordedNova(ManualClock(), {"a": vm("a", task="")}, {"a": "pre-migrating"})
-    step = readings(nova, sent("a", nova.clock.at), looks=30)
-    assert {seen.reading for seen in step.observed} == {"m-a pre-migrating"}
+    """Its guest runs and its task is over; only its nova-compute has not written yet where it is. The rows are read all
+    the while, for another that nobody took up."""
+    servers, records = {"a": vm("a", task=""), "b": vm("b")}, {"a": "pre-migrating", "b": "accepted"}
+    nova = RecordedNova(ManualClock(), servers, records)
+    step = readings(nova, sent("a", nova.clock.at), looks=40)
+    assert {seen.reading for seen in step.observed} == {"m-a pre-migrating"} and nova.asked.count("rows") > 2
 
 
 def test_rows_are_asked_for_only_where_nova_may_have_given_up() -> None:

@@ -220,7 +220,8 @@ class Stage:
 
     def _nova(self, words: list[str]) -> None:
         """nova down 30s | heartbeats-lost 90s | error-after-effect evacuate 1 | error-before-effect evacuate 1 |
-        slow 4s 60s | affinity-check off | hides h2 h3 60s -- the last: their cell is down, Nova lists them not"""
+        slow 4s 60s | affinity-check off | finishes 8s late | hides h2 h3 60s -- finishes: a target that has a guest
+        running says so that much later; the last: their cell is down, Nova lists them not"""
         world, fault = self.world, words[0]
         if fault == "down":
             world.nova_faults.down_until = self._lasting(words[1])
@@ -236,6 +237,8 @@ class Stage:
         elif fault == "hides":
             world.nova.hidden_until.update(dict.fromkeys(words[1:-1], self._lasting(words[-1])))
             world.nova.hidden_from.update(dict.fromkeys(words[1:-1], world.agenda.now))
+        elif fault == "finishes":
+            world.rebuilds.finish_s = seconds(words[1])
         elif fault == "affinity-check":
             world.nova.affinity_check_off = words[1] == "off"
         else:
