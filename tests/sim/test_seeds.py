@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from vmhad.cmd import sim
+from vmhad.engine.cases import Cases
 from vmhad.sim.seeds import play
 from vmhad.sim.swarm import Shape, draw
 
@@ -56,6 +57,14 @@ def test_passing_over_calm_time_changes_no_fate(seed: int) -> None:
     assert passed.fates == stepped.fates
     assert passed.stepped_s <= stepped.stepped_s
     assert passed.simulated_s >= SMALL.hours * 3600
+
+
+@pytest.mark.parametrize("seed", range(20, 26))
+def test_deciding_all_that_rests_anew_changes_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a resting incident's last decision rested on is all that it is made from."""
+    spared = play(seed, SMALL)
+    monkeypatch.setattr(Cases, "still_stands", lambda cases, incident, until: False)
+    assert play(seed, SMALL).end == spared.end
 
 
 @pytest.mark.parametrize("seed", range(100, 112))
