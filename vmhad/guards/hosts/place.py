@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vmhad.kernel.case import Case
-from vmhad.kernel.cloud import Group, Inventory, Room, Server
+from vmhad.kernel.cloud import OVER, Group, Inventory, Room, Server
 from vmhad.kernel.step import Step, StepState
 from vmhad.kernel.verdict import Judgement
 
@@ -36,9 +36,9 @@ TARGETS_FULL = Placement("", "every target receives as many VMs as evacuations_p
 @dataclass(frozen=True, slots=True)
 class Board:
     """The cloud with what this incident has already planned on it. placed: server id -> target of a started or done
-    evacuation. in_flight: target -> evacuations under way. moving: the servers of those. coming: the servers that this
-    incident has moved, moves or still means to move. rooms, arriving: host -> what Placement says is left on it, and
-    which servers of this incident were placed there since."""
+    evacuation, or of one that was given up and may arrive yet. in_flight: target -> evacuations under way. moving: the
+    servers of those. coming: the servers that this incident has moved, moves or still means to move. rooms, arriving:
+    host -> what Placement says is left on it, and which servers of this incident were placed there since."""
 
     case: Case
     inventory: Inventory
@@ -65,6 +65,8 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
             placed[server_id] = step.args["target"]
             if step.state is StepState.STARTED:
                 in_flight[step.args["target"]] = in_flight.get(step.args["target"], 0) + 1
+        elif server_id in steps and (target := _may_arrive_on(step, case, inventory)):
+            placed[server_id] = target
     moving = frozenset(server_id for server_id, step in known if step.state is StepState.STARTED)
     coming = frozenset(server_id for server_id, step in steps.items() if step.state is not StepState.FAILED)
     arriving: dict[str, list[Server]] = {}
@@ -73,6 +75,16 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
             arriving.setdefault(placed[server.id], []).append(server)
     rooms = {room.host: room for room in inventory.rooms}
     return Board(case, inventory, placed, in_flight, moving, coming, rooms, arriving)
+
+
+def _may_arrive_on(step: Step, case: Case, inventory: Inventory) -> str:
+    """Where an attempt that was given up may arrive yet, its request waiting there: '' where its record is over, or its
+    target proven off. One that was made after the inventory was read is the newest, to the step's own target."""
+    given_up = set(step.args.get("given_up", "").split(",")) - {""}
+    targets = {one.id: "" if one.status in OVER else one.target for one in inventory.migrations if one.id in given_up}
+    if given_up - targets.keys():
+        targets["newest"] = step.args.get("target", "")
+    return next((one for one in sorted(targets.values()) if one and one not in case.proofs), "")
 
 
 def in_order(steps: Mapping[str, Step], at: Board) -> list[str]:
@@ -133,6 +145,8 @@ def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement
     if elsewhere:
         arrived = {host for one in group.members if (host := at.inventory.member_hosts.get(one, "")) and host != source}
         if elsewhere[0] not in arrived and not _first_has_arrived(group, elsewhere[0], at):
+            if _is_given_up(group, elsewhere[0], at):
+                return Placement("", f"one of its affinity group, given up, may arrive on {elsewhere[0]} yet")
             return Placement("", "the first of its affinity group is still on its way", soon=True)
         if elsewhere[0] not in _receivers(at) or not _zone_fits(server, elsewhere[0], at):
             return Placement("", f"its affinity group lives on {elsewhere[0]}, which cannot receive it")
@@ -175,6 +189,12 @@ def _complex_allocations(members: tuple[Server, ...], at: Board) -> str:
         if is_booked and move.server in ids:
             return f"Nova cannot move its affinity group by force before {move.source} is back and has cleaned up"
     return ""
+
+
+def _is_given_up(group: Group, target: str, at: Board) -> bool:
+    """Nobody tries any more to bring there whoever of the group is placed there."""
+    here = {one.id for one in at.inventory.servers}
+    return all(one in here - at.coming for one in group.members if at.host_of(one) == target)
 
 
 def _first_has_arrived(group: Group, target: str, at: Board) -> bool:

@@ -120,14 +120,15 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
         if status == FAILED_ON_TARGET:
             args["unclean_on"] = _joined(step, "unclean_on", target)
         return later(case, replace(step, args=args), newest.text, now)
-    if newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S:
-        # Nova never made a record of it: the call was lost on its way. The same target again.
+    is_lost = newest.answer is Answer.NOT_SO and step.acts > 0 and newest.at > step.acted_at + CALL_LIMIT_S
+    if is_lost and target not in case.busy_hosts:
+        # Nova never made a record of it: the call was lost on its way. The same target again, unless that one fell.
         return _again(case, step, f"Nova makes no record of it: {newest.text}", now)
     if _was_dropped(step, newest):
         args = dict(step.args)
         args["given_up"] = _joined(step, "given_up", newest.reading.partition(" ")[0])
         return later(case, replace(step, args=args), f"Nova dropped it: {newest.text}", now)
-    if target in case.proofs and newest.answer is Answer.NOT_YET and case.proofs[target].at > step.started_at:
+    if target in case.proofs and (is_lost or newest.answer is Answer.NOT_YET and _died_since(case, step)):
         # The target died while receiving, and is proven off: it cannot finish, and it cannot run the VM.
         args = dict(step.args)
         args["unclean_on"] = _joined(step, "unclean_on", target)
@@ -136,8 +137,16 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
             step, state=StepState.PLANNED, args=args, observed=(), because=f"{target} died while receiving it"
         )
     if now > step.started_at + case.policy.evacuate_deadline_s:
-        return replace(step, state=StepState.FAILED, ended_at=now, because=f"not finished in time: {newest.text}")
+        args = dict(step.args)
+        if is_lost:
+            args["unclean_on"] = _joined(step, "unclean_on", target)
+        because = f"not finished in time: {newest.text}"
+        return replace(step, state=StepState.FAILED, args=args, ended_at=now, because=because)
     return step
+
+
+def _died_since(case: Case, step: Step) -> bool:
+    return case.proofs[step.args["target"]].at > step.started_at
 
 
 def _was_dropped(step: Step, newest: Observation) -> bool:
