@@ -56,7 +56,18 @@ def ambush(seed: int, cloud: Cloud, declared: Sequence[str], faults: Sequence[Ti
         at, struck = rng.choice(faults)
         hosts = [word for word in struck.split() if word in cloud.hosts]
         lines += AMBUSHES[rng.choice(traps)](_Trap(rng, cloud, hosts, groups), at)
-    return sorted((round(at, 3), line) for at, line in lines if 1.0 < at < until_s)
+    return _each_its_own_engine(sorted((round(at, 3), line) for at, line in lines if 1.0 < at < until_s))
+
+
+def _each_its_own_engine(lines: Lines) -> Lines:
+    """Two that come in one second are two processes, and no two processes have one name."""
+    told: Lines = []
+    for at, line in lines:
+        word, name, *rest = line.split(maxsplit=2)
+        while word == "engine" and any(before.startswith(f"engine {name} ") for _, before in told):
+            name += "b"
+        told.append((at, " ".join((word, name, *rest))))
+    return told
 
 
 def _spread_groups(declared: Sequence[str]) -> list[list[str]]:

@@ -129,6 +129,8 @@ class Stage:
         for name in _plain(words):
             if self._world is None:
                 self.draft.engines.append((name, offset_s))
+            elif name in self._world.nodes and not self._world.nodes[name].life.dead:
+                raise StoryError(f"engine {name} runs already: no two processes have one name")
             else:
                 self._world.add_engine(name, offset_s)
 

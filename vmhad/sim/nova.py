@@ -89,6 +89,7 @@ class SimNova:
     """The records, and the API's synchronous half. affinity_check_off: targets run with the group-check workaround.
 
     wished: server id -> the state its user wants it in, whatever befalls it.
+    spoilt: servers that had arrived elsewhere when a request of their evacuation was read: ERROR, in a task for good.
     copies: (server, host) where a hypervisor holds the server, running or not; it outlives the host's power.
     """
 
@@ -108,6 +109,7 @@ class SimNova:
         self.stopped_by_nova: set[str] = set()
         self.nudge: Callable[[Nudge], None] = lambda nudge: None
         self.affinity_check_off = False
+        self.spoilt: set[str] = set()
         self.wished: dict[str, ServerState] = {}
         self.wished_at: dict[str, float] = {}
         datacentre.compute_started.append(self._compute_started)

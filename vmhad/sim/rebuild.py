@@ -207,6 +207,8 @@ class Rebuilds:
     def _preempted(self, attempt: Attempt, expected: str, wanted: str) -> None:
         """Somebody else changed the server's task meanwhile. The server reads ERROR; and what could not be saved is
         saved with that after all, over the task of whoever came first."""
+        if attempt.server.host != attempt.source:
+            self.nova.spoilt.add(attempt.server.id)
         actual = attempt.server.task_state or "None"
         self._fail(attempt, f"Conflict updating instance: expected task_state {expected}, it is {actual}")
         attempt.server.task_state = wanted

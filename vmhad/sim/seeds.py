@@ -23,6 +23,7 @@ from vmhad.sim.draft import StoryError
 from vmhad.sim.failures import failures_of_engines
 from vmhad.sim.inbox import incidents
 from vmhad.sim.nova import ServerRow
+from vmhad.sim.rebuild import REBUILDING
 from vmhad.sim.show import SHOWS, spoken
 from vmhad.sim.swarm import STANDARD, Script, Shape, draw
 from vmhad.sim.world import World
@@ -177,7 +178,7 @@ def unexplained(world: World, is_over: bool = False) -> Iterator[str]:
         runs = len(guests)
         if guests == ({row.host} if wanted is ServerState.ACTIVE else set()):
             continue
-        if guests & world.checkers.excused or _wished_meanwhile(world, server_id):
+        if guests & world.checkers.excused or _wished_meanwhile(world, server_id) or _is_spoilt(world, row):
             continue
         if is_over and _is_tried_again(world, row, open_now):
             continue
@@ -192,6 +193,13 @@ def _wished_meanwhile(world: World, server_id: str) -> bool:
     mine = [one for one in world.ledger.started.get(server_id, ()) if at is not None and one.at <= at]
     steps = [one for one in world.ledger.steps.values() if one.subject == server_id]
     return bool(mine) and any(one.incident == mine[-1].incident and not 0 < one.ended_at < (at or 0.0) for one in steps)
+
+
+def _is_spoilt(world: World, row: ServerRow) -> bool:
+    """It was recovered, and a request of that recovery which came too late made Nova call it an ERROR, rebuilding. Nova
+    refuses every action on it until an operator resets its state, so when its next host fails and comes back by itself,
+    nothing can start it. Nova tells that, with the fault."""
+    return row.id in world.nova.spoilt and row.state is ServerState.ERROR and row.task_state == REBUILDING
 
 
 def _is_stuck(world: World, row: ServerRow, open_now: Sequence[Incident]) -> bool:
