@@ -79,7 +79,7 @@ def readings(nova: RecordedNova, step: Step, looks: int, apart_s: float = 1.0) -
     workers = _AtOnce()
     executor = Executor(world, workers, lambda segment: 60.0, 5.0)  # type: ignore[arg-type]
     for _ in range(looks):
-        executor.pursue("east", step, nova.clock.at)
+        executor.pursue("east", [step], nova.clock.at)
         for outcome in workers.done:
             step = record(step, outcome)
         workers.done.clear()

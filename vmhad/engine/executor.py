@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hands: looks at STARTED steps, and acts where the probe says that it is not so yet.
 
-A step reaches this file only after it was committed as STARTED. Just before an act two things are read again: that
-this engine's lease outlasts the call, and, for what may start a VM elsewhere, that the proof still reads OFF. An act
+A step reaches this file only after it was committed as STARTED. Just before an act three things are asked again: that
+the attempt is still wanted, for all threads may have been busy meanwhile; that this engine's lease outlasts the call;
+and, for what may start a VM elsewhere, that the proof still reads OFF. An act
 may nevertheless be late (a process can be stopped between check and send); the design makes a late act harmless.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -40,10 +41,16 @@ class Executor:
     _looked_at: dict[str, float] = field(default_factory=dict)
     _acted: set[tuple[str, int]] = field(default_factory=set)
     _refusals: dict[str, tuple[float, str]] = field(default_factory=dict)
+    _wanted: dict[str, frozenset[tuple[str, int]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def pursue(self, segment: str, step: Step, now: float) -> float:
-        """Looks at the step if it is due; returns when it is due next."""
+    def pursue(self, segment: str, steps: Sequence[Step], now: float) -> float:
+        """Looks at those steps of the segment that are due, and acts for no others from now on; returns when the next
+        is due, inf if there is none."""
+        self._wanted[segment] = frozenset((step.id, step.attempt) for step in steps)
+        return min((self._pursue(segment, step, now) for step in steps), default=inf)
+
+    def _pursue(self, segment: str, step: Step, now: float) -> float:
         effect = EFFECTS[step.verb]
         key = f"{step.id}#{step.attempt}"
         due_at = self._looked_at.get(key, 0.0) + effect.every_s
@@ -98,6 +105,8 @@ class Executor:
     def _act(self, segment: str, step: Step, effect: Effect) -> Outcome:
         refusal = self._proof_refusal(step)
         now = self.world.clock.now()
+        if (step.id, step.attempt) not in self._wanted.get(segment, ()):
+            return self._outcome(step, now, Answer.UNKNOWN, "", "not acted: it is over")
         if refusal:
             return self._outcome(step, now, Answer.UNKNOWN, PROOF_REFUSED, refusal)
         if self.remaining_s(segment) <= self.act_limit_s:

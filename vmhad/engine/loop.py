@@ -315,15 +315,15 @@ class Engine:
 
     def _pursue(self, name: str, book: Book, now: float) -> float:
         """Hands STARTED steps to the executor: only those that belong to the state the incident is in."""
-        wake_at = now + TICK_MAX_S
+        steps: list[Step] = []
         for incident in book.open_incidents():
             if incident.state is State.FENCING:
                 self.evidence.look_at_all(self.segments[name], now)
             verbs = PURSUED[incident.state]
             for step in book.steps_of(incident) if verbs else ():
                 if step.state is StepState.STARTED and step.verb in verbs:
-                    wake_at = min(wake_at, self.executor.pursue(name, step, now))
-        return wake_at
+                    steps.append(step)
+        return min(now + TICK_MAX_S, self.executor.pursue(name, steps, now))
 
     def _warn_once(self, text: str) -> None:
         if text not in self._warned:

@@ -53,6 +53,7 @@ class Ledger:
 
     fenced: the incidents whose fence was begun, in order. again_at: when a fence was taken up again because its proof
     was lost, which no brake holds and no other decision of that moment could know.
+    proven: incident id -> who proved its host off, and when, by the world's clock.
     failed_at: step id -> when it was given up last, with a reason.
     due: what a commit has to be asked once the whole decision is written, which may take several commits.
     """
@@ -70,6 +71,7 @@ class Ledger:
     orders: dict[str, tuple[float, Order]] = field(default_factory=dict)
     fenced: list[str] = field(default_factory=list)
     again_at: dict[str, float] = field(default_factory=dict)
+    proven: dict[str, tuple[str, float]] = field(default_factory=dict)
     fencing_since: dict[str, float] = field(default_factory=dict)
     failed_at: dict[str, float] = field(default_factory=dict)
     shot_at: dict[str, float] = field(default_factory=dict)
@@ -107,6 +109,8 @@ class Ledger:
 
     def _incident(self, engine: str, old: Incident | None, new: Incident) -> None:
         self.incidents[new.id] = new
+        if new.proof is not None and new.proof.at and (old is None or new.proof != old.proof):
+            self.proven[new.id] = (engine, new.proof.at - self.offset_s(engine))
         self._written_by_owner(engine, new.segment, f"host {new.host}")
         was = old.state if old else State.SUSPECTED
         if new.state is State.FENCING and was is not State.FENCING:

@@ -171,9 +171,9 @@ def _seen_alive(at: Ledger, engine: str, truth: SimHost, incident: Incident) -> 
     if truth.powered and truth.bmc is Bmc.OK and not truth.bmc_silenced_by and not _misled(at, truth):
         if max(truth.powered_at, truth.bmc_at, truth.blips_until, since) < seen_until:
             return True
-    row, proof = at.nova.services[truth.name], incident.proof
-    proven_at = proof.at - at.offset_s(engine) if proof is not None and proof.at else 0.0
-    return row.last_seen > row.heard_from > proven_at and max(row.heard_from, since) < seen_until and bool(proven_at)
+    row, (prover, proven_at) = at.nova.services[truth.name], at.proven.get(incident.id, ("", at.now))
+    listened = prover == engine or row.last_seen > since + POLL_S
+    return listened and row.last_seen > row.heard_from > proven_at and max(row.heard_from, since) < seen_until
 
 
 def _of_repeat(at: Ledger, engine: str, new: Step, target: str) -> Iterator[str]:
