@@ -100,6 +100,10 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     taken = taken_by(case, server)
     if taken:
         return settle.later(case, replace(step, attempt=step.attempt + 1), taken, now)
+    unread = settle.left_unread(case, step)
+    if len(unread) > 1:
+        because = f"requests for it wait on {' and '.join(unread)}: with one more it may run twice when they are back"
+        return settle.later(case, replace(step, attempt=step.attempt + 1), because, now)
     others = may_run_on(case, server, at.inventory)
     unproven = [host for host in others if host not in case.proofs]
     if unproven and unproven != [step.args.get("target", unproven[0])]:

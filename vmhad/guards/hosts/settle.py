@@ -8,6 +8,7 @@ from dataclasses import replace
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import OVER, Migration
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb, start
+from vmhad.kernel.verdict import Judgement
 
 PROOF_REFUSED = "proof refused"
 # Nova has a record before it answers; after this long without one the call was lost on its way.
@@ -125,14 +126,12 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
         # Nova never made a record of it: the call was lost on its way. The same target again, unless that one fell.
         return _again(case, step, f"Nova makes no record of it: {newest.text}", now)
     if _was_dropped(step, newest):
-        args = dict(step.args)
-        args["given_up"] = _joined(step, "given_up", newest.reading.partition(" ")[0])
+        args = _given_up(step, newest)
         return later(case, replace(step, args=args), f"Nova dropped it: {newest.text}", now)
     if target in case.proofs and (is_lost or newest.answer is Answer.NOT_YET and _died_since(case, step)):
         # The target died while receiving, and is proven off: it cannot finish, and it cannot run the VM.
-        args = dict(step.args)
+        args = _given_up(step, newest)
         args["unclean_on"] = _joined(step, "unclean_on", target)
-        args["given_up"] = _joined(step, "given_up", newest.reading.partition(" ")[0])
         return replace(
             step, state=StepState.PLANNED, args=args, observed=(), because=f"{target} died while receiving it"
         )
@@ -143,6 +142,29 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
         because = f"not finished in time: {newest.text}"
         return replace(step, state=StepState.FAILED, args=args, ended_at=now, because=because)
     return step
+
+
+def _given_up(step: Step, newest: Observation) -> dict[str, str]:
+    """Its arguments, with the record of this attempt: its request may still wait on the target («left_on»)."""
+    migration = newest.reading.partition(" ")[0]
+    left_on = (f"{step.args['target']}/{migration}",) if migration else ()
+    given_up = _joined(step, "given_up", migration)
+    return {**step.args, "given_up": given_up, "left_on": _joined(step, "left_on", *left_on)}
+
+
+def left_unread(case: Case, step: Step) -> tuple[str, ...]:
+    """The hosts where requests of attempts that were given up may still wait, one for each: those that do not serve.
+
+    Whoever reads one when the VM is elsewhere finds another task than it expects, gives up, and leaves Nova with the
+    task that it expected. That is what lets a second one start the VM beside itself.
+    """
+    hosts = (one.partition("/")[0] for one in step.args.get("left_on", "").split(",") if one)
+    return tuple(sorted(host for host in hosts if host in case.busy_hosts or not _serves(case, host)))
+
+
+def _serves(case: Case, host: str) -> bool:
+    verdict = case.verdicts.get(host)
+    return verdict is not None and verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
 
 
 def _died_since(case: Case, step: Step) -> bool:
