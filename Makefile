@@ -20,7 +20,7 @@ lint: dev ## ruff, mypy --strict on the core, the layers
 	.ci/lint
 
 unit: dev ## the fast tests
-	$(PYTHON) -m pytest -n 6 --dist worksteal --ignore tests/sim --ignore tests/guards/test_place_oracle.py
+	$(PYTHON) -m pytest -n 9 --dist worksteal --ignore tests/sim --ignore tests/guards/test_place_oracle.py
 
 sim: dev ## the simulated datacentre: its tests, and CI's share of its seeds
 	$(PYTHON) -m pytest -n 2 --dist worksteal tests/sim tests/guards/test_place_oracle.py
