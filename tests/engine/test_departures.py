@@ -141,3 +141,21 @@ def test_rows_are_asked_for_only_where_nova_may_have_given_up() -> None:
     nova.clock.at += 2.0
     world.departures("h1", nova.clock.at)
     assert nova.asked.count("rows") == 1
+
+
+def test_what_waits_for_its_turn_is_not_called_given_up() -> None:
+    """Sixty at once: the last of them is taken up long after it was asked for. Once none is taken up any more, it is
+    asked whether Nova has given up the rest."""
+    names = [f"vm-{number:02}" for number in range(20)]
+    nova = RecordedNova(ManualClock(), {one: vm(one) for one in names}, dict.fromkeys(names, "accepted"))
+    world = World(nova, _no_power(), nova.clock)  # type: ignore[arg-type]
+    world.remember(Inventory("h1", nova.clock.at, tuple(nova.servers.values()), (), (), {}, (), ()))
+    for name in names[:-1]:
+        nova.clock.at += 2.0
+        nova.records[name] = "pre-migrating"
+        world.departures("h1", nova.clock.at)
+    assert nova.asked.count("rows") == 0
+    for _ in range(10):
+        nova.clock.at += 2.0
+        world.departures("h1", nova.clock.at)
+    assert nova.asked.count("rows") == 1

@@ -20,15 +20,10 @@ REST_TIMES_COST = 4.0
 # A read that was slow because Nova was frozen must not blind us for long once Nova answers again.
 REST_MAX_S = 6.0
 DEPARTURES_REST_S = 1.5
-# A read that was slow because Nova was frozen must not blind us for long once Nova answers again.
-REST_MAX_S = 6.0
-DEPARTURES_REST_S = 1.5
-# Listing a host's servers costs Nova far more than listing its evacuations. While none of these ends, the servers as
-# listed are believed for this long; a user's delete, or a task that Nova gave up, is seen that much later.
-SERVERS_REST_S = 3.0
 # A server may be deleted, or leave by another hand, without any evacuation's end.
 IDS_REST_S = 3.0
-# The rows cost Nova ten times what the ids do. Asked this seldom, and only while Nova may have given something up.
+# The rows cost Nova ten times what the ids do. Asked this seldom, and only while Nova may have given something up: for
+# as long as one request after the other is taken up, those that are not only wait for their turn.
 ROWS_REST_S = 15.0
 # How old the reading of a proof may be when an act follows it.
 PROOF_REST_S = 0.5
@@ -85,6 +80,8 @@ class DeparturesRead:
     servers: tuple[Server, ...] = ()
     before: frozenset[str] = frozenset()
     ended: frozenset[str] = frozenset()
+    untaken: frozenset[str] = frozenset()
+    taken_at: float = -inf
     counted_at: float = -inf
     listed_at: float = -inf
 
@@ -110,8 +107,12 @@ class DeparturesRead:
 
     def _may_be_given_up(self, evacuations: tuple[Migration, ...], now: float) -> bool:
         broken = {one.id for one in evacuations if one.status in BROKEN}
-        untaken = any(one.status == "accepted" for one in evacuations)
-        return not broken <= self.before or (untaken and now >= self.listed_at + ROWS_REST_S)
+        untaken = frozenset(one.id for one in evacuations if one.status == "accepted")
+        if not self.untaken <= untaken:
+            self.taken_at = now
+        self.untaken = untaken
+        is_stalled = now >= max(self.listed_at, self.taken_at) + ROWS_REST_S
+        return not broken <= self.before or (bool(untaken) and is_stalled)
 
     def _count(self, evacuations: tuple[Migration, ...], now: float) -> bool:
         """Forgets the servers that left; False where one is there that is not known."""
