@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 
 from vmhad.engine.book import Book, loaded, steps_worth_writing, worth_writing
 from vmhad.engine.cases import Cases
@@ -37,6 +38,7 @@ LOG = logging.getLogger(__name__)
 TICK_MAX_S = 1.0
 TICK_MIN_S = 0.02
 ORDERS_EVERY_S = 2.0
+FENCES_EVERY_S = 1.0
 # What may be acted on in which state: during a fence only the fence itself, after a return nothing of a recovery.
 PURSUED: dict[State, tuple[Verb, ...]] = {
     State.SUSPECTED: (),
@@ -93,6 +95,8 @@ class Engine:
         self._contested: set[str] = set()
         self._warned: set[str] = set()
         self._dropped: dict[str, Book] = {}
+        self._fences: frozenset[str] = frozenset()
+        self._fences_at = -inf
         self._renew_at = 0.0
         self._renew_every_s = lease_s * RENEW_SHARE
 
@@ -154,6 +158,7 @@ class Engine:
 
     def _drop(self, name: str) -> None:
         """The segment is read from the journal again; what was seen of steps meanwhile is not lost with it."""
+        self._fences_at = -inf
         book = self.books.pop(name, None)
         if book is not None:
             self._dropped[name] = book
@@ -198,7 +203,7 @@ class Engine:
         current = dict(before)
         for incident in self._new_incidents(name, judged, before, now):
             current[incident.id] = incident
-        fences = self.journal.fences() if current else frozenset()
+        fences = self._open_fences(now) if current else frozenset()
         cases = Cases(self.segments[name], policy, book, self.evidence, judged, current, fences, self._contested, now)
         changed: dict[str, Step] = {}
         wake_at = now + TICK_MAX_S
@@ -215,6 +220,13 @@ class Engine:
             self._read_inventory(book, decision, name)
         self._commit(name, book, before, current, changed, fences, now)
         return min(wake_at, self._pursue(name, book, now))
+
+    def _open_fences(self, now: float) -> frozenset[str]:
+        """The cloud's, as read a moment ago. What opens or ends one compares them in its very transaction, so an old
+        reading costs a Conflict, never a fence too many."""
+        if now >= self._fences_at + FENCES_EVERY_S:
+            self._fences, self._fences_at = self.journal.fences(), now
+        return self._fences
 
     def _book(self, name: str, epoch: int, now: float) -> Book:
         book = self.books.get(name)
@@ -297,6 +309,8 @@ class Engine:
             deletes = tuple(keys.order(name, one.id) for one in over)
             budget = (fences, after) if after != fences else None
             self.journal.commit(name, book.epoch, Change(incidents, steps, claims, budget, deletes))
+            if budget:
+                self._fences = after
             book.orders = tuple(one for one in book.orders if one not in over)
         for incident in incidents:
             if not incident.is_open:
