@@ -12,7 +12,7 @@ from vmhad.cmd import sim
 from vmhad.sim.sweep import DIFFERS, sweep
 
 STORIES = sorted((Path(__file__).parents[1] / "stories").glob("*.txt"))
-# How many calls of each story are died at, before and after.
+# How many calls of each story are died at: of those that write, before and after each, and of those that read.
 CALLS = 2
 
 

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The crash sweep: a story told again and again, its engine killed at each port call in turn, another one taking over.
 
-It dies just before the call, and then again after the call had its effect and before anybody knows. However it dies,
-the end must be the same: the same VMs run, each once, none evacuated more often, no rule broken. Where a story is about
-a moment that a take-over misses, its file says so: «# sweep: differs, because ...»; its rules hold all the same.
+It dies just before a call that writes (to the journal, to a BMC, to Nova), and then again after the call had its effect
+and before anybody knows. A process that dies leaves nothing but what it wrote, so between two writes its deaths differ
+by their moment alone: it dies once before each call that only reads, and there the calls may be thinned. Renewing a
+lease counts as reading.
+
+However it dies, the end must be the same: the same VMs run, each once, none evacuated more often, no rule broken. Where
+a story is about a moment that a take-over misses, its file says so: «# sweep: differs, because ...»; its rules hold all
+the same.
 """
 
 from __future__ import annotations
@@ -11,12 +16,13 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from vmhad.journal import keys
 from vmhad.kernel.cloud import ARRIVED
 from vmhad.sim.directives import Stage
 from vmhad.sim.draft import StoryError
@@ -48,6 +54,11 @@ CALLS = {
         "set_forced_down", "set_enabled", "evacuate", "start", "stop",
     ),
 }  # fmt: skip
+WRITES = {
+    "store": ("commit",),
+    "power": ("off", "on"),
+    "compute": ("set_forced_down", "set_enabled", "evacuate", "start", "stop"),
+}
 
 
 @dataclass(frozen=True)
@@ -92,23 +103,19 @@ class Ending:
 
 
 def sweep(path: Path, every: int = 1, calls_max: int | None = None) -> Swept:
-    """Kills the story's first engine at every n-th port call, in both ways; at no more calls than these, all over the
-    story. Raises StoryError."""
+    """Kills the story's first engine at every call that writes, in both ways, and at every n-th of the others.
+    calls_max: at no more of each kind than these, all over the story. Raises StoryError."""
     began = time.process_time()
     text = path.read_text()
     lines = directives_of(parse(text))
     with failures_of_engines() as failures:
         story = _Sweep(lines, DIFFERS in text)
         falls, points = [], 0
-        if calls_max is not None:
-            every = max(every, -(-story.whole.calls // calls_max))
-        for call in range(1 + len(text) % every, story.whole.calls + 1, every):
-            for when in (BEFORE, AFTER):
-                death = Death(call, when)
-                failures.clear()
-                why = story.harm(death) or "; ".join(dict.fromkeys(failures))
-                points += 1
-                falls += [Fall(death, why)] if why else []
+        for death in story.deaths(every, calls_max, first=len(text)):
+            failures.clear()
+            why = story.harm(death) or "; ".join(dict.fromkeys(failures))
+            points += 1
+            falls += [Fall(death, why)] if why else []
     return Swept(path.stem, points, story.healed_points, tuple(falls), time.process_time() - began)
 
 
@@ -122,15 +129,29 @@ def sweep_all(paths: Sequence[Path], every: int = 1, jobs: int = 1) -> Iterator[
 
 @dataclass
 class _Sweep:
-    """One story. healed_points: deaths after which it ended alike only when all that was broken had been mended."""
+    """One story. writes: the calls of its first engine that wrote something; known once whole is.
+    healed_points: deaths after which it ended alike only when all that was broken had been mended."""
 
     lines: Sequence[str]
     may_differ: bool
     healed_points: int = 0
+    writes: set[int] = field(default_factory=set)
 
     @cached_property
     def whole(self) -> Ending:
-        return _look(_told(self.lines, None))
+        return _look(_told(self.lines, None, self.writes.update))
+
+    def deaths(self, every: int, calls_max: int | None, first: int) -> Iterator[Death]:
+        """first: where among the calls the thinning begins, so that stories alike are not all thinned alike."""
+        last = self.whole.calls
+        writes = sorted(self.writes)
+        reads = [call for call in range(1, last + 1) if call not in self.writes][first % every :: every]
+        if calls_max is not None:
+            writes, reads = _thinned(writes, calls_max, first), _thinned(reads, calls_max, first)
+        for call in sorted({*writes, *reads}):
+            yield Death(call, BEFORE)
+            if call in self.writes:
+                yield Death(call, AFTER)
 
     @cached_property
     def healed(self) -> Ending:
@@ -157,14 +178,21 @@ class _Sweep:
         return "; ".join(sorted(broken - set(self.healed.breaches if broken else ()))) or why
 
 
-def _told(lines: Sequence[str], death: Death | None) -> Stage:
-    """The story to its end, and on until it is calm."""
+def _thinned(calls: list[int], most: int, first: int) -> list[int]:
+    step = max(1, -(-len(calls) // most))
+    return calls[first % step :: step]
+
+
+def _told(lines: Sequence[str], death: Death | None, on_write: Callable[[Iterable[int]], None] | None = None) -> Stage:
+    """The story to its end, and on until it is calm. on_write is told the number of each call that wrote."""
     stage, armed, waited = Stage(), False, False
     for line in lines:
         stage.perform(line)
         if stage.is_built and not armed:
             armed = True
             _arm(stage.world, death)
+            if on_write is not None:
+                _listen(_first(stage.world), on_write)
         elif armed and death is not None and not waited and _first(stage.world).life.dead:
             waited = True
             if any(one.is_open for one in stage.world.ledger.incidents.values()):
@@ -206,15 +234,38 @@ def _arm(world: World, death: Death | None) -> None:
             _kill_after(node, death.call)
 
 
+def _ports(node: Node) -> dict[str, Any]:
+    engine = node.engine
+    return {"store": engine.journal._store, "power": engine.executor.world.power, "compute": engine.compute}
+
+
+def _listen(node: Node, on_write: Callable[[Iterable[int]], None]) -> None:
+    for name, port in _ports(node).items():
+        for verb in WRITES[name]:
+            setattr(port, verb, _noted(getattr(port, verb), node.life, on_write))
+
+
+def _noted(ask: Callable[..., Any], life: Life, on_write: Callable[[Iterable[int]], None]) -> Callable[..., Any]:
+    def noting(*args: Any, **options: Any) -> Any:
+        call = life.calls + 1
+        try:
+            return ask(*args, **options)
+        finally:
+            if not _renews(args):
+                on_write([call])
+
+    return noting
+
+
+def _renews(args: tuple[Any, ...]) -> bool:
+    """A commit of nothing but who owns a segment."""
+    puts = args[1] if len(args) > 1 and isinstance(args[1], Mapping) else {}
+    return bool(puts) and all(key.startswith(keys.SEGMENTS) for key in puts) and not any(args[2:])
+
+
 def _kill_after(node: Node, call: int) -> None:
     """Its ports let it die when they have done what they were asked, and before it hears of it."""
-    engine = node.engine
-    ports: dict[str, Any] = {
-        "store": engine.journal._store,
-        "power": engine.executor.world.power,
-        "compute": engine.compute,
-    }
-    for name, port in ports.items():
+    for name, port in _ports(node).items():
         for verb in CALLS[name]:
             setattr(port, verb, _deadly(getattr(port, verb), node.life, call))
 
