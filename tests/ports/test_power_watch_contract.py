@@ -11,6 +11,8 @@ real time and in threads of its own. test_bmc_power_watch.py has what only threa
 | look() while a read is under way brings a reading that began after it  | test_look_during_a_read               |
 | a reading is of the moment when its read began                         | test_at_is_when_the_read_began        |
 | every OFF wakes the clock, else only what is new                       | test_every_off_wakes_else_only_news   |
+| of what is said again only the newest is kept, and comes when asked    | test_what_is_said_again_waits         |
+| what waited comes before what is news, and with it what came after     | test_what_waited_keeps_its_place      |
 
 After a look() the driver reads once more 0.9 s later, the simulated watch only where it saw the first OFF: it knows
 less, not more.
@@ -24,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import pytest
+from eyes import all_told
 from rack import Rack
 
 from vmhad.drivers.clock import SystemClock
@@ -38,6 +41,7 @@ from vmhad.sim.watch import SimPowerWatch
 ON, OFF, UNKNOWN = Reading.ON, Reading.OFF, Reading.UNKNOWN
 HOSTS = ("h1", "h2", "h3")
 BMC_LIMIT_S = 1.5
+GATHERED_EVERY_S = 0.05
 
 
 class Bench(Protocol):
@@ -55,6 +59,9 @@ class Bench(Protocol):
 
     def rest(self, seconds: float) -> None:
         """Time passes; whatever the watch says is gathered."""
+
+    def pass_unheard(self, seconds: float) -> None:
+        """Time passes, and nobody asks."""
 
     def wakes(self) -> int:
         """How often the clock was woken since last asked, as far as the engine could notice."""
@@ -87,9 +94,15 @@ class SimBench:
 
     def rest(self, seconds: float) -> None:
         until = self._agenda.now + seconds
+        while self._agenda.now < until:
+            while self._agenda.step(min(self._agenda.now + GATHERED_EVERY_S, until)):
+                pass
+            self.said.extend(all_told(self.watch, HOSTS))
+
+    def pass_unheard(self, seconds: float) -> None:
+        until = self._agenda.now + seconds
         while self._agenda.step(until):
             pass
-        self.said.extend(self.watch.read())
 
     def wakes(self) -> int:
         woken, self._woken = self._woken, 0
@@ -132,8 +145,13 @@ class ThreadBench:
         self._rack.hung[host] = True
 
     def rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0:
+            self._over.wait(min(left_s, GATHERED_EVERY_S))
+            self.said.extend(all_told(self.watch, HOSTS))
+
+    def pass_unheard(self, seconds: float) -> None:
         self._over.wait(seconds)
-        self.said.extend(self.watch.read())
 
     def wakes(self) -> int:
         woken, self._woken = self._woken, 0
@@ -255,3 +273,29 @@ def test_every_off_wakes_else_only_news(start: Start) -> None:
     assert bench.wakes() >= 1
     bench.rest(1.0)
     assert bench.wakes() == 0
+
+
+def test_what_is_said_again_waits(start: Start) -> None:
+    bench = start(0.3)
+    bench.rest(0.8)
+    bench.pass_unheard(1.2)
+    assert list(bench.watch.read()) == []
+    again = bench.watch.latest("h1")
+    assert again is not None and (again.reading, again.life) == (ON, True)
+    assert bench.now() - again.at < 0.8
+    assert bench.watch.latest("h1") is None and bench.watch.latest("nosuchhost") is None
+
+
+def test_what_waited_keeps_its_place(start: Start) -> None:
+    bench = start(0.3)
+    bench.rest(0.8)
+    bench.pass_unheard(0.7)
+    bench.power("h1", False)
+    bench.pass_unheard(0.7)
+    bench.power("h1", True)
+    bench.pass_unheard(1.5)
+    told = [one for one in bench.watch.read() if one.host == "h1"]
+    assert [one.at for one in told] == sorted(one.at for one in told)
+    off = [number for number, one in enumerate(told) if one.reading is OFF]
+    assert off and off[0] == 1 and len(told) - off[-1] == 3, "the last ON before, each OFF, the first ON and the newest"
+    assert bench.watch.latest("h1") is None

@@ -12,12 +12,11 @@ import itertools
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from vmhad.kernel.signal import Channel, Reading, Signal
+from vmhad.kernel.signal import Channel, Gathered, Reading, Signal
 from vmhad.ports import Clock
 
 LOG = logging.getLogger(__name__)
@@ -95,7 +94,7 @@ class BmcPowerWatch:
             self._enqueue(subject)
         self._slow_now = 0
         self._next_read = began
-        self._signals: deque[Signal] = deque(maxlen=SIGNALS_KEPT_PER_HOST * max(1, len(hosts)))
+        self._gathered = Gathered(SIGNALS_KEPT_PER_HOST * max(1, len(hosts)))
         self._stopping = False
         self._threads: list[threading.Thread] = []
 
@@ -120,9 +119,11 @@ class BmcPowerWatch:
 
     def read(self) -> Iterable[Signal]:
         with self._lock:
-            gathered = tuple(self._signals)
-            self._signals.clear()
-        return gathered
+            return self._gathered.read()
+
+    def latest(self, host: str) -> Signal | None:
+        with self._lock:
+            return self._gathered.latest(host)
 
     def look(self, hosts: Iterable[str]) -> None:
         """Reads them next, and once more again_s later. Unknown hosts are ignored."""
@@ -219,7 +220,7 @@ class BmcPowerWatch:
                 subject.due, subject.again = max(ended, began + wait_s), False
             subject.last, subject.busy, subject.asked = reading, False, False
             self._enqueue(subject)
-            self._signals.append(Signal(subject.host, Channel.POWER, reading, at, detail, reading is Reading.ON))
+            self._gathered.put(Signal(subject.host, Channel.POWER, reading, at, detail, reading is Reading.ON))
             self._stir()
         if news:
             self._clock.wake()
