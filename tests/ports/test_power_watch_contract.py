@@ -10,7 +10,8 @@ real time and in threads of its own. test_bmc_power_watch.py has what only threa
 | look() reads now; hosts that are not watched are passed over           | test_look_is_sooner_than_the_round    |
 | look() while a read is under way brings a reading that began after it  | test_look_during_a_read               |
 | a reading is of the moment when its read began                         | test_at_is_when_the_read_began        |
-| every OFF wakes the clock, else only what is new                       | test_every_off_wakes_else_only_news   |
+| every OFF of late wakes the clock, else only what is new               | test_every_off_wakes_else_only_news   |
+| a host that is off for good wakes nobody                               | test_an_old_off_wakes_nobody          |
 | of what is said again only the newest is kept, and comes when asked    | test_what_is_said_again_waits         |
 | what waited comes before what is news, and with it what came after     | test_what_waited_keeps_its_place      |
 
@@ -31,7 +32,7 @@ from rack import Rack
 
 from vmhad.drivers.clock import SystemClock
 from vmhad.drivers.watch.bmc_power import BmcPowerWatch
-from vmhad.kernel.signal import Channel, Reading, Signal
+from vmhad.kernel.signal import OFF_IS_NEWS_S, Channel, Reading, Signal
 from vmhad.ports import Watch
 from vmhad.sim.clock import Agenda, SimClock
 from vmhad.sim.datacentre import Bmc, Datacentre, SimHost
@@ -42,6 +43,8 @@ ON, OFF, UNKNOWN = Reading.ON, Reading.OFF, Reading.UNKNOWN
 HOSTS = ("h1", "h2", "h3")
 BMC_LIMIT_S = 1.5
 GATHERED_EVERY_S = 0.05
+# How much sooner an OFF is old for the watch that runs in real time.
+HURRY = 10.0
 
 
 class Bench(Protocol):
@@ -62,6 +65,9 @@ class Bench(Protocol):
 
     def pass_unheard(self, seconds: float) -> None:
         """Time passes, and nobody asks."""
+
+    def grow_old(self) -> None:
+        """So much time passes that an OFF is no news any more."""
 
     def wakes(self) -> int:
         """How often the clock was woken since last asked, as far as the engine could notice."""
@@ -104,6 +110,9 @@ class SimBench:
         while self._agenda.step(until):
             pass
 
+    def grow_old(self) -> None:
+        self.pass_unheard(OFF_IS_NEWS_S)
+
     def wakes(self) -> int:
         woken, self._woken = self._woken, 0
         return woken
@@ -118,7 +127,9 @@ class ThreadBench:
         self._over = threading.Event()
         self._counter = threading.Thread(target=self._count)
         self._counter.start()
-        self.watch = BmcPowerWatch(self._rack.open, HOSTS, self._clock, interval_s=interval_s)
+        self.watch = BmcPowerWatch(
+            self._rack.open, HOSTS, self._clock, interval_s=interval_s, off_is_news_s=OFF_IS_NEWS_S / HURRY
+        )
         self.watch.start()
         self.said: list[Signal] = []
 
@@ -152,6 +163,9 @@ class ThreadBench:
 
     def pass_unheard(self, seconds: float) -> None:
         self._over.wait(seconds)
+
+    def grow_old(self) -> None:
+        self.pass_unheard(OFF_IS_NEWS_S / HURRY)
 
     def wakes(self) -> int:
         woken, self._woken = self._woken, 0
@@ -273,6 +287,17 @@ def test_every_off_wakes_else_only_news(start: Start) -> None:
     assert bench.wakes() >= 1
     bench.rest(1.0)
     assert bench.wakes() == 0
+
+
+def test_an_old_off_wakes_nobody(start: Start) -> None:
+    """It is told all the same: whoever looks at it by himself finds it fresh."""
+    bench = start(0.4, "h1")
+    bench.grow_old()
+    bench.rest(0.5)
+    bench.wakes()
+    bench.said.clear()
+    bench.rest(1.3)
+    assert bench.wakes() == 0 and len(of(bench, "h1", OFF)) >= 2
 
 
 def test_what_is_said_again_waits(start: Start) -> None:

@@ -11,6 +11,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
+# For so long an OFF that is read again wakes its engine, which waits for it to be read twice, or for longer. A host that
+# is off for good wakes nobody.
+OFF_IS_NEWS_S = 30.0
+
+
 class Channel(StrEnum):
     """Which eye."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from vmhad.kernel.signal import Channel, Reading, Signal
+from vmhad.kernel.signal import OFF_IS_NEWS_S, Channel, Reading, Signal
 from vmhad.sim.clock import SimClock, Ticket
 from vmhad.sim.compute import READ_S, NovaFaults
 from vmhad.sim.datacentre import Bmc, Datacentre
@@ -128,6 +128,7 @@ class SimWatch:
         self.interval_s = interval_s
         self.coming: list[tuple[float, Sequence[Signal]]] = []
         self._said: dict[str, Reading] = {}
+        self._since: dict[str, float] = {}
 
     def read(self) -> Iterable[Signal]:
         now, coming = self.agenda.now, self.coming
@@ -150,16 +151,16 @@ class SimWatch:
 
     def expect(self, signals: Sequence[Signal], at: float) -> None:
         """They are there at that time. Wakes the engine for news only, as the real eyes do: another reading than
-        before, or an OFF. Only a new reading is the beginning of something; an OFF is read for as long as it lasts."""
+        before, or an OFF of late. Only a new reading is the beginning of something; an OFF is read while it lasts."""
         if not signals:
             return
         self.coming.append((at, signals))
         changed = off = False
         for one in signals:
-            off = off or one.reading is Reading.OFF
             if self._said.get(one.host) is not one.reading:
-                self._said[one.host] = one.reading
+                self._said[one.host], self._since[one.host] = one.reading, self.agenda.now
                 changed = True
+            off = off or (one.reading is Reading.OFF and self.agenda.now - self._since[one.host] < OFF_IS_NEWS_S)
         if changed or off:
             self.life.at(at, self.clock.wake, periodic=not changed)
 

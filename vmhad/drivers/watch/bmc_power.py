@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from vmhad.kernel.signal import Channel, Gathered, Reading, Signal
+from vmhad.kernel.signal import OFF_IS_NEWS_S, Channel, Gathered, Reading, Signal
 from vmhad.ports import Clock
 
 LOG = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class _Subject:
     """One host's place in the rounds. due: on time.monotonic(), AT_ONCE when asked for.
 
     turn: names its only valid entry in a line. again: its next reading is to be followed by another, again_s later.
-    asked: look() named it while it was being read.
+    asked: look() named it while it was being read. last: what was read last; since: when the first of it began.
     """
 
     host: str
@@ -52,6 +52,7 @@ class _Subject:
     asked: bool = False
     reader: PowerReader | None = None
     last: Reading | None = None
+    since: float = 0.0
 
 
 class BmcPowerWatch:
@@ -66,6 +67,7 @@ class BmcPowerWatch:
         workers: int = 16,
         reads_per_s_max: float = 500.0,
         again_s: float = AGAIN_S,
+        off_is_news_s: float = OFF_IS_NEWS_S,
     ) -> None:
         """open_reader: called once per host, from a thread of the watch; the reader bounds its own time.
 
@@ -77,6 +79,7 @@ class BmcPowerWatch:
         self._interval_s = max(interval_s, len(hosts) / reads_per_s_max)
         self._gap_s = 1.0 / reads_per_s_max
         self._again_s = again_s
+        self._off_is_news_s = off_is_news_s
         self._workers = max(1, min(workers, len(hosts)))
         self._slow_max = max(1, self._workers // 2)
         self._lock = threading.Lock()
@@ -212,7 +215,10 @@ class BmcPowerWatch:
             self._slow_now -= subject.slow
             subject.slow = ended - began > SLOW_S
             first_off = reading is Reading.OFF and subject.last is not Reading.OFF
-            news = reading is not subject.last or reading is Reading.OFF
+            subject.since = subject.since if reading is subject.last else began
+            news = reading is not subject.last or (
+                reading is Reading.OFF and began - subject.since < self._off_is_news_s
+            )
             if subject.asked:
                 subject.due, subject.again = AT_ONCE, True
             else:
