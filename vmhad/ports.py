@@ -52,7 +52,12 @@ class Watch(Protocol):
     """One channel's eye on many hosts. It reads at its own pace, in threads of its own."""
 
     def read(self) -> Iterable[Signal]:
-        """The signals gathered since last asked. Never blocks."""
+        """The signals gathered since last asked, but for those that only say again what was told of their host: they
+        wait for latest(). Of a host that is in the answer nothing waits. Never blocks."""
+
+    def latest(self, host: str) -> Signal | None:
+        """The newest signal of this host that waits, in place of all before it; None if none came since it was asked
+        for. Never blocks."""
 
     def look(self, hosts: Iterable[str]) -> None:
         """Look at these hosts now rather than at the next round. Never blocks."""

@@ -34,6 +34,8 @@ class Seen:
 
     def of(self, host: str) -> list[Signal]:
         self.all.extend(self.watch.read())
+        if (again := self.watch.latest(host)) is not None:
+            self.all.append(again)
         return [signal for signal in self.all if signal.host == host]
 
     def last(self, host: str) -> Reading | None:

@@ -13,7 +13,7 @@ from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.guards.hosts.judge import judge
 from vmhad.kernel.evidence import Evidence, weigh
 from vmhad.kernel.policy import Policy, SilentMeans
-from vmhad.kernel.signal import Channel, Reading, Signal
+from vmhad.kernel.signal import Channel, Gathered, Reading, Signal
 from vmhad.kernel.topology import Host, Segment
 from vmhad.kernel.verdict import Judgement
 
@@ -37,13 +37,19 @@ POLICIES = (
 
 @dataclass
 class ListedWatch:
-    """ports.Watch whose signals are handed in."""
+    """ports.Watch of one channel whose signals are handed in."""
 
-    signals: list[Signal] = field(default_factory=list)
+    gathered: Gathered = field(default_factory=lambda: Gathered(1000))
+
+    def put(self, *signals: Signal) -> None:
+        for signal in signals:
+            self.gathered.put(signal)
 
     def read(self) -> Iterable[Signal]:
-        taken, self.signals = self.signals, []
-        return taken
+        return self.gathered.read()
+
+    def latest(self, host: str) -> Signal | None:
+        return self.gathered.latest(host)
 
     def look(self, hosts: Iterable[str]) -> None:
         assert set(hosts) <= set(HOSTS)
@@ -64,17 +70,17 @@ ROUNDS = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(rounds=ROUNDS, policy=st.sampled_from(POLICIES))
 def test_remembered_verdicts_are_the_plain_ones(rounds: list, policy: Policy) -> None:
-    watch = ListedWatch()
-    store = EvidenceStore([watch], [])
+    watches = {Channel.NOVA: ListedWatch(), Channel.POWER: ListedWatch()}
+    store = EvidenceStore(list(watches.values()), [])
     plain = {name: Evidence(name) for name in HOSTS}
     now = START_S
     for passes_s, all_well, seen, asked in rounds:
         now += passes_s
         signals = [signal for host in HOSTS for signal in well(host, now)] if all_well else []
         signals += [Signal(host, channel, reading, now - s, f"{s}", life) for host, (channel, reading, life), s in seen]
-        for signal in signals:
+        for signal in sorted(signals, key=lambda one: one.channel is Channel.POWER):
             plain[signal.host] = weigh(plain[signal.host], signal)
-        watch.signals += signals
+            watches[signal.channel].put(signal)
         store.gather()
         for segment in asked:
             compare(store, plain, segment, policy, now)
@@ -105,12 +111,14 @@ def compare(store: EvidenceStore, plain: dict[str, Evidence], segment: Segment, 
 
 
 def test_a_verdict_in_a_kept_case_stays_as_it_was() -> None:
-    watch = ListedWatch()
-    store = EvidenceStore([watch], [])
-    watch.signals = well("h3", START_S)
+    power, nova = ListedWatch(), ListedWatch()
+    store = EvidenceStore([nova, power], [])
+    is_on, is_up = well("h3", START_S)
+    power.put(is_on)
+    nova.put(is_up)
     store.gather()
     kept = store.judged(SEGMENTS[1], Policy(), START_S).verdicts
-    watch.signals = [Signal("h3", Channel.POWER, Reading.OFF, START_S + 1.0)]
+    power.put(Signal("h3", Channel.POWER, Reading.OFF, START_S + 1.0))
     store.gather()
     assert store.judged(SEGMENTS[1], Policy(), START_S + 1.0).verdicts["h3"].judgement is Judgement.SUSPECT
     assert kept["h3"].judgement is Judgement.HEALTHY

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from eyes import all_told
 from ipmi_sim import IpmiSim, present
 from rack import Rack, RackReader
 
@@ -23,12 +24,12 @@ ON, OFF, UNKNOWN = Reading.ON, Reading.OFF, Reading.UNKNOWN
 class Watched:
     """A running watch and all it has said."""
 
-    def __init__(self, watch: BmcPowerWatch, clock: SystemClock) -> None:
-        self.watch, self.clock = watch, clock
+    def __init__(self, watch: BmcPowerWatch, clock: SystemClock, hosts: Sequence[str]) -> None:
+        self.watch, self.clock, self.hosts = watch, clock, hosts
         self.said: list[Signal] = []
 
     def gather(self) -> list[Signal]:
-        self.said.extend(self.watch.read())
+        self.said.extend(all_told(self.watch, self.hosts))
         return self.said
 
     def of(self, host: str, reading: Reading | None = None) -> list[Signal]:
@@ -53,7 +54,7 @@ def start() -> Iterator[Start]:
         watch = BmcPowerWatch(rack.open, tuple(rack.power), clock, **options)  # type: ignore[arg-type]
         running.append((watch, rack))
         watch.start()
-        return Watched(watch, clock)
+        return Watched(watch, clock, tuple(rack.power))
 
     yield go
     for watch, rack in running:
@@ -190,7 +191,7 @@ def test_against_real_bmcs(tmp_path: Path) -> None:
         power = Ipmi({name: sim.bmc() for name, sim in sims.items()})
         watch = BmcPowerWatch(power.poll_session, tuple(sims), clock, interval_s=0.2)
         watch.start()
-        seen = Watched(watch, clock)
+        seen = Watched(watch, clock, tuple(sims))
         seen.until(lambda: bool(seen.of("a", ON) and seen.of("b", ON)))
         sims["a"].set_power(False)
         sims["b"].hang()

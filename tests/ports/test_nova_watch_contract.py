@@ -29,6 +29,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import pytest
+from eyes import all_told
 from keystoneauth1.noauth import NoAuth
 from stand_in import StandIn, running
 
@@ -99,7 +100,7 @@ class SimBench:
     def look(self) -> dict[str, Signal]:
         self._watch.look(HOSTS)
         self.rest(0.4)
-        return {one.host: one for one in self._watch.read()}
+        return {one.host: one for one in all_told(self._watch, HOSTS)}
 
     def beat(self) -> None:
         self.rest(HEARTBEAT_S)
@@ -157,7 +158,7 @@ class HttpBench:
 
     def look(self) -> dict[str, Signal]:
         self._watch.poll()
-        return {one.host: one for one in self._watch.read()}
+        return {one.host: one for one in all_told(self._watch, HOSTS)}
 
     def beat(self) -> None:
         self._agenda.now += HEARTBEAT_S
@@ -296,7 +297,7 @@ def test_look_is_sooner_than_the_round() -> None:
                 while len({one.at for one in heard}) < count:
                     assert time.monotonic() < until, "it did not look"
                     clock.wait(0.02)
-                    heard.extend(watch.read())
+                    heard.extend(all_told(watch, HOSTS))
                 watch.look(["h2"])
         finally:
             watch.stop()

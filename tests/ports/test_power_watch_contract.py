@@ -10,7 +10,10 @@ real time and in threads of its own. test_bmc_power_watch.py has what only threa
 | look() reads now; hosts that are not watched are passed over           | test_look_is_sooner_than_the_round    |
 | look() while a read is under way brings a reading that began after it  | test_look_during_a_read               |
 | a reading is of the moment when its read began                         | test_at_is_when_the_read_began        |
-| every OFF wakes the clock, else only what is new                       | test_every_off_wakes_else_only_news   |
+| every OFF of late wakes the clock, else only what is new               | test_every_off_wakes_else_only_news   |
+| a host that is off for good wakes nobody                               | test_an_old_off_wakes_nobody          |
+| of what is said again only the newest is kept, and comes when asked    | test_what_is_said_again_waits         |
+| what waited comes before what is news, and with it what came after     | test_what_waited_keeps_its_place      |
 
 After a look() the driver reads once more 0.9 s later, the simulated watch only where it saw the first OFF: it knows
 less, not more.
@@ -24,11 +27,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import pytest
+from eyes import all_told
 from rack import Rack
 
 from vmhad.drivers.clock import SystemClock
 from vmhad.drivers.watch.bmc_power import BmcPowerWatch
-from vmhad.kernel.signal import Channel, Reading, Signal
+from vmhad.kernel.signal import OFF_IS_NEWS_S, Channel, Reading, Signal
 from vmhad.ports import Watch
 from vmhad.sim.clock import Agenda, SimClock
 from vmhad.sim.datacentre import Bmc, Datacentre, SimHost
@@ -38,6 +42,9 @@ from vmhad.sim.watch import SimPowerWatch
 ON, OFF, UNKNOWN = Reading.ON, Reading.OFF, Reading.UNKNOWN
 HOSTS = ("h1", "h2", "h3")
 BMC_LIMIT_S = 1.5
+GATHERED_EVERY_S = 0.05
+# How much sooner an OFF is old for the watch that runs in real time.
+HURRY = 10.0
 
 
 class Bench(Protocol):
@@ -55,6 +62,12 @@ class Bench(Protocol):
 
     def rest(self, seconds: float) -> None:
         """Time passes; whatever the watch says is gathered."""
+
+    def pass_unheard(self, seconds: float) -> None:
+        """Time passes, and nobody asks."""
+
+    def grow_old(self) -> None:
+        """So much time passes that an OFF is no news any more."""
 
     def wakes(self) -> int:
         """How often the clock was woken since last asked, as far as the engine could notice."""
@@ -87,9 +100,18 @@ class SimBench:
 
     def rest(self, seconds: float) -> None:
         until = self._agenda.now + seconds
+        while self._agenda.now < until:
+            while self._agenda.step(min(self._agenda.now + GATHERED_EVERY_S, until)):
+                pass
+            self.said.extend(all_told(self.watch, HOSTS))
+
+    def pass_unheard(self, seconds: float) -> None:
+        until = self._agenda.now + seconds
         while self._agenda.step(until):
             pass
-        self.said.extend(self.watch.read())
+
+    def grow_old(self) -> None:
+        self.pass_unheard(OFF_IS_NEWS_S)
 
     def wakes(self) -> int:
         woken, self._woken = self._woken, 0
@@ -105,7 +127,9 @@ class ThreadBench:
         self._over = threading.Event()
         self._counter = threading.Thread(target=self._count)
         self._counter.start()
-        self.watch = BmcPowerWatch(self._rack.open, HOSTS, self._clock, interval_s=interval_s)
+        self.watch = BmcPowerWatch(
+            self._rack.open, HOSTS, self._clock, interval_s=interval_s, off_is_news_s=OFF_IS_NEWS_S / HURRY
+        )
         self.watch.start()
         self.said: list[Signal] = []
 
@@ -132,8 +156,16 @@ class ThreadBench:
         self._rack.hung[host] = True
 
     def rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0:
+            self._over.wait(min(left_s, GATHERED_EVERY_S))
+            self.said.extend(all_told(self.watch, HOSTS))
+
+    def pass_unheard(self, seconds: float) -> None:
         self._over.wait(seconds)
-        self.said.extend(self.watch.read())
+
+    def grow_old(self) -> None:
+        self.pass_unheard(OFF_IS_NEWS_S / HURRY)
 
     def wakes(self) -> int:
         woken, self._woken = self._woken, 0
@@ -255,3 +287,40 @@ def test_every_off_wakes_else_only_news(start: Start) -> None:
     assert bench.wakes() >= 1
     bench.rest(1.0)
     assert bench.wakes() == 0
+
+
+def test_an_old_off_wakes_nobody(start: Start) -> None:
+    """It is told all the same: whoever looks at it by himself finds it fresh."""
+    bench = start(0.4, "h1")
+    bench.grow_old()
+    bench.rest(0.5)
+    bench.wakes()
+    bench.said.clear()
+    bench.rest(1.3)
+    assert bench.wakes() == 0 and len(of(bench, "h1", OFF)) >= 2
+
+
+def test_what_is_said_again_waits(start: Start) -> None:
+    bench = start(0.3)
+    bench.rest(0.8)
+    bench.pass_unheard(1.2)
+    assert list(bench.watch.read()) == []
+    again = bench.watch.latest("h1")
+    assert again is not None and (again.reading, again.life) == (ON, True)
+    assert bench.now() - again.at < 0.8
+    assert bench.watch.latest("h1") is None and bench.watch.latest("nosuchhost") is None
+
+
+def test_what_waited_keeps_its_place(start: Start) -> None:
+    bench = start(0.3)
+    bench.rest(0.8)
+    bench.pass_unheard(0.7)
+    bench.power("h1", False)
+    bench.pass_unheard(0.7)
+    bench.power("h1", True)
+    bench.pass_unheard(1.5)
+    told = [one for one in bench.watch.read() if one.host == "h1"]
+    assert [one.at for one in told] == sorted(one.at for one in told)
+    off = [number for number, one in enumerate(told) if one.reading is OFF]
+    assert off and off[0] == 1 and len(told) - off[-1] == 3, "the last ON before, each OFF, the first ON and the newest"
+    assert bench.watch.latest("h1") is None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from vmhad.guards.hosts.judge import ROUNDING_S, judge, stands_until
-from vmhad.kernel.evidence import Evidence, Seen, freshens, repeats, weigh
+from vmhad.kernel.evidence import Evidence, Seen, repeats, weigh
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.signal import Channel, Signal
 from vmhad.kernel.topology import Segment
@@ -42,13 +42,13 @@ class Judged:
 
 @dataclass
 class EvidenceStore:
-    """hosts: ask of(), not this: what only freshens is weighed when somebody asks, the newest for all before it. An
-    engine that holds no segment asks for nobody."""
+    """hosts: ask of(), not this: what only says again what was said before is weighed when somebody asks, the newest
+    for all before it. An engine that holds no segment asks for nobody."""
 
     watches: Sequence[Watch]
     nudges: Sequence[Nudges]
     hosts: dict[str, Evidence] = field(default_factory=dict)
-    _fresh: dict[str, dict[Channel, Signal]] = field(default_factory=dict)
+    _up_to_date: set[str] = field(default_factory=set)
     _judged: dict[str, Judged] = field(default_factory=dict)
     _news: set[str] = field(default_factory=set)
     _quiet: dict[str, tuple[frozenset[str], float]] = field(default_factory=dict)
@@ -59,9 +59,11 @@ class EvidenceStore:
 
     def gather(self) -> tuple[Nudge, ...]:
         """Takes in every signal and every nudge that came; answers with the nudges that somebody should look into."""
-        for watch in self.watches:
-            for signal in watch.read():
-                self._take(signal)
+        # All are read before any is taken: latest() may not tell what came after something that is not taken yet.
+        signals = [signal for watch in self.watches for signal in watch.read()]
+        self._up_to_date.clear()
+        for signal in signals:
+            self._take(signal)
         nudged = [nudge for source in self.nudges for nudge in source.read() if nudge.host]
         worth = tuple(nudge for nudge in nudged if nudge.why == POWERED_OFF or nudge.why.startswith(ABOUT_HOSTS))
         self.nudged(worth)
@@ -78,12 +80,6 @@ class EvidenceStore:
 
     def _take(self, signal: Signal) -> None:
         host = signal.host
-        known = self.hosts.get(host)
-        if known is not None and freshens(known, signal):
-            waiting = self._fresh.setdefault(host, {})
-            if signal.channel not in waiting or waiting[signal.channel].at <= signal.at:
-                waiting[signal.channel] = signal
-                return
         old = self.of(host)
         self.hosts[host] = new = weigh(old, signal)
         if not repeats(old, signal):
@@ -124,11 +120,11 @@ class EvidenceStore:
 
     def of(self, host: str) -> Evidence:
         evidence = self.hosts.get(host) or Evidence(host)
-        waiting = self._fresh.pop(host, None)
-        if waiting is not None:
-            for signal in waiting.values():
-                evidence = weigh(evidence, signal)
-            self.hosts[host] = evidence
+        if host not in self._up_to_date:
+            self._up_to_date.add(host)
+            for watch in self.watches:
+                if (signal := watch.latest(host)) is not None:
+                    self.hosts[host] = evidence = weigh(evidence, signal)
         return evidence
 
     def judged(self, segment: Segment, policy: Policy, now: float) -> Judged:

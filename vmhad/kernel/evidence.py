@@ -70,16 +70,6 @@ def repeats(evidence: Evidence, signal: Signal) -> bool:
     return old is not None and old.reading is signal.reading
 
 
-def freshens(evidence: Evidence, signal: Signal) -> bool:
-    """It says what was said before, is no heartbeat, and stands in a run that no life has broken: of several such
-    signals in a row the newest tells all."""
-    if not repeats(evidence, signal):
-        return False
-    if signal.reading is Reading.OFF and evidence.seen[signal.channel].first_at <= evidence.life_at:
-        return False
-    return signal.life == (signal.reading is Reading.ON)
-
-
 def weigh(evidence: Evidence, signal: Signal) -> Evidence:
     """The evidence after one signal. A late signal changes no reading, but a sign of life counts whenever it comes.
 

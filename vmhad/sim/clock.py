@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 START_S = 1_800_000_000.0
@@ -88,6 +89,9 @@ class Agenda:
     def _recur(self, ticket: Ticket) -> None:
         """It is still the foremost when its look is over: what look puts comes after it."""
         ticket.at = ticket.call()
+        if ticket.at == inf:
+            heapq.heappop(self._tickets)
+            return
         self._number += 1
         heapq.heapreplace(self._tickets, (ticket.at, self._number, ticket))
 
@@ -103,7 +107,7 @@ class Agenda:
         """Now as Nova writes it: UTC, whole seconds, so that two rows of one second tie as they do in MySQL."""
         second = int(self.now)
         if second != self._iso[0]:
-            self._iso = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.000000")
+            self._iso = second, f"{datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()}.000000"
         return self._iso[1]
 
 

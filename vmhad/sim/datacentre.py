@@ -45,8 +45,19 @@ class Disk:
     backend: str = "ceph"
 
 
+# What an answer of its BMC comes from. Whoever changes bmc_silenced_by sets bmc_at, too.
+SHOWN_BY_BMC = frozenset({"powered", "feed", "bmc", "bmc_of", "bmc_at", "blips_until"})
+
+
+class _Watched:
+    """watchers: called when what the BMC shows is about to be another. No part of the truth, so no field of it."""
+
+    __slots__ = ("watchers",)
+    watchers: list[Callable[[], None]]
+
+
 @dataclass
-class SimHost:
+class SimHost(_Watched):
     """powered: mains reach it and it is switched on. alive: its system runs. hung: stopped in its tracks, may go on.
 
     compute: nova-compute runs. network, storage, tenant: its own link of that plane is there (network: management).
@@ -80,6 +91,15 @@ class SimHost:
     off_at: float = 0.0
     bmc_at: float = 0.0
     blips_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.watchers = []
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in SHOWN_BY_BMC:
+            for call in getattr(self, "watchers", ()):
+                call()
+        object.__setattr__(self, name, value)
 
     @property
     def misleads(self) -> bool:

@@ -30,6 +30,7 @@ class Life:
         self.born_at = agenda.now
         self.is_late = False
         self.on_kill: Callable[[], None] = lambda: None
+        self.before_freeze: list[Callable[[], None]] = []
         self.on_send: Callable[[str, Callable[[], None]], None] | None = None
 
     @property
@@ -46,6 +47,8 @@ class Life:
             self.on_kill()
 
     def freeze(self, seconds: float) -> None:
+        for call in self.before_freeze:
+            call()
         self.thaw_at = max(self.thaw_at, self._agenda.now + seconds)
 
     def at(self, when: float, call: Callable[[], None], periodic: bool = False) -> None:

@@ -8,14 +8,15 @@ when the answer came. They freeze and die with their engine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import inf
 
-from vmhad.kernel.signal import Channel, Reading, Signal
+from vmhad.kernel.signal import OFF_IS_NEWS_S, Channel, Reading, Signal
 from vmhad.sim.clock import SimClock, Ticket
 from vmhad.sim.compute import READ_S, NovaFaults
-from vmhad.sim.datacentre import Datacentre
+from vmhad.sim.datacentre import Bmc, Datacentre
 from vmhad.sim.life import Life
-from vmhad.sim.nova import ServiceRow, SimNova
+from vmhad.sim.nova import SERVICE_DOWN_S, ServiceRow, SimNova
 from vmhad.sim.power import look
 
 OFF_AGAIN_S = 1.0
@@ -32,9 +33,11 @@ class _Rounds:
         self._ticket: Ticket = watch.agenda.every(watch.agenda.now + first_s, self._read)
 
     def sooner(self) -> None:
-        when = max(self._watch.agenda.now, self._began_at + LOOKS_APART_S, self._over_at)
         self._ticket.cancel()
-        self._ticket = self._watch.agenda.every(when, self._read)
+        self._ticket = self._watch.agenda.every(self._soonest(), self._read)
+
+    def _soonest(self) -> float:
+        return max(self._watch.agenda.now, self._began_at + LOOKS_APART_S, self._over_at)
 
     def _read(self) -> float:
         life, now = self._watch.life, self._watch.agenda.now
@@ -46,24 +49,98 @@ class _Rounds:
         return max(self._over_at, now + again_s)
 
 
+class _Steady(_Rounds):
+    """The rounds of a BMC. While it can only say again what it said, its reads are not stepped but worked out when
+    somebody asks for the newest, or when the host is about to change. No engine can tell the difference.
+
+    _again: what it says, or None while its reads are stepped. _next_at: the first read that was not worked out yet.
+    _read_at: when the newest one began that is over and was not handed out; _under_way: one that is not over."""
+
+    def __init__(self, watch: SimPowerWatch, name: str, first_s: float) -> None:
+        super().__init__(watch, name, first_s)
+        self._bmc = watch
+        self._again: Signal | None = None
+        self._took_s = self._next_at = 0.0
+        self._read_at: float | None = None
+        self._under_way: float | None = None
+
+    def sooner(self) -> None:
+        if self._again is None:
+            super().sooner()
+            return
+        self._work_out()
+        self._next_at = self._soonest()
+
+    def latest(self) -> Signal | None:
+        if self._again is None:
+            return None
+        self._work_out()
+        read_at, self._read_at = self._read_at, None
+        return None if read_at is None else self._signal(read_at)
+
+    def end(self) -> None:
+        """From now on its reads are stepped again; what was read so far was read as things were."""
+        if self._again is None:
+            return
+        self._work_out()
+        for began_at in (self._read_at, self._under_way):
+            if began_at is not None:
+                self._watch.coming.append((began_at + self._took_s, (self._signal(began_at),)))
+        self._again = self._read_at = self._under_way = None
+        self._ticket = self._watch.agenda.every(self._next_at, self._read)
+
+    def _read(self) -> float:
+        again_at = super()._read()
+        self._again = self._bmc.said_for_long(self._name)
+        if self._again is None or again_at == inf or self._over_at <= self._watch.agenda.now:
+            self._again = None
+            return again_at
+        self._took_s, self._next_at = self._over_at - self._began_at, again_at
+        return inf
+
+    def _work_out(self) -> None:
+        now, took_s = self._watch.agenda.now, self._took_s
+        if self._under_way is not None and self._under_way + took_s <= now:
+            self._read_at, self._under_way = self._under_way, None
+        while self._next_at <= now:
+            began_at = self._began_at = self._next_at
+            over_at = self._over_at = began_at + took_s
+            self._next_at = max(over_at, began_at + self._watch.interval_s)
+            if over_at <= now:
+                self._read_at = began_at
+            else:
+                self._under_way = began_at
+
+    def _signal(self, began_at: float) -> Signal:
+        assert self._again is not None
+        at = began_at + self._watch.clock.offset_s
+        return Signal(self._name, Channel.POWER, self._again.reading, at, self._again.detail, self._again.life)
+
+
 class SimWatch:
-    """What both eyes share: rounds, and signals kept until the engine asks."""
+    """What both eyes share: rounds, and signals kept until the engine asks. coming: what was told, and is there from
+    that time on."""
 
     def __init__(self, life: Life, clock: SimClock, datacentre: Datacentre, interval_s: float) -> None:
         self.life = life
         self.agenda = datacentre.agenda
-        self._clock = clock
-        self._interval_s = interval_s
-        self._coming: list[tuple[float, Sequence[Signal]]] = []
-        self._rounds: dict[str, _Rounds] = {}
+        self.clock = clock
+        self.interval_s = interval_s
+        self.coming: list[tuple[float, Sequence[Signal]]] = []
         self._said: dict[str, Reading] = {}
+        self._since: dict[str, float] = {}
 
     def read(self) -> Iterable[Signal]:
-        now, coming = self.agenda.now, self._coming
+        now, coming = self.agenda.now, self.coming
         if not coming:
             return ()
-        self._coming = [one for one in coming if one[0] > now]
-        return [signal for at, signals in coming if at <= now for signal in signals]
+        self.coming = [one for one in coming if one[0] > now]
+        signals = [signal for at, signals in coming if at <= now for signal in signals]
+        again = [self.latest(host) for host in dict.fromkeys(signal.host for signal in signals)]
+        return [*signals, *(signal for signal in again if signal is not None)]
+
+    def latest(self, host: str) -> Signal | None:
+        raise NotImplementedError
 
     def look(self, hosts: Iterable[str]) -> None:
         raise NotImplementedError
@@ -74,16 +151,26 @@ class SimWatch:
 
     def expect(self, signals: Sequence[Signal], at: float) -> None:
         """They are there at that time. Wakes the engine for news only, as the real eyes do: another reading than
-        before, or an OFF. Only a new reading is the beginning of something; an OFF is read for as long as it lasts."""
-        self._coming.append((at, signals))
+        before, or an OFF of late. Only a new reading is the beginning of something; an OFF is read while it lasts."""
+        if not signals:
+            return
+        self.coming.append((at, signals))
         changed = off = False
         for one in signals:
-            off = off or one.reading is Reading.OFF
             if self._said.get(one.host) is not one.reading:
-                self._said[one.host] = one.reading
+                self._said[one.host], self._since[one.host] = one.reading, self.agenda.now
                 changed = True
+            off = off or (one.reading is Reading.OFF and self.agenda.now - self._since[one.host] < OFF_IS_NEWS_S)
         if changed or off:
-            self.life.at(at, self._clock.wake, periodic=not changed)
+            self.life.at(at, self.clock.wake, periodic=not changed)
+
+
+@dataclass(slots=True)
+class _Calm:
+    """A row that says «up» in every poll from number `since` on, which nobody was handed yet. shown: the row."""
+
+    since: int
+    shown: tuple[str, bool, str]
 
 
 class SimNovaWatch(SimWatch):
@@ -98,23 +185,59 @@ class SimNovaWatch(SimWatch):
         self._nova, self._faults, self._timeout_s = nova, faults, timeout_s
         self._shown: dict[str, tuple[str, tuple[bool, bool, str]]] = {}
         self._moved_at: dict[str, float] = {}
-        self._rounds[""] = _Rounds(self, "", 0.05)
+        self._calm: dict[str, _Calm] = {}
+        # Number, begin by the engine's clock, and end of the newest two polls: one may be under way.
+        self._polls = [(0, 0.0, -inf), (0, 0.0, -inf)]
+        self._rounds = _Rounds(self, "", 0.05)
 
     def look(self, hosts: Iterable[str]) -> None:
         if list(hosts):
-            self._rounds[""].sooner()
+            self._rounds.sooner()
+
+    def latest(self, host: str) -> Signal | None:
+        calm = self._calm.get(host)
+        if calm is None:
+            return None
+        number, at, over_at = self._polls[1] if self._polls[1][2] <= self.agenda.now else self._polls[0]
+        if number < calm.since or over_at > self.agenda.now:
+            return None
+        calm.since = number + 1
+        return Signal(host, Channel.NOVA, Reading.UP, at, "up", False)
 
     def look_at(self, name: str) -> tuple[Sequence[Signal], float, float]:
-        at = self._clock.now()
-        takes_s = READ_S + self._faults.late_s(self.agenda.now)
-        if self.agenda.now < self._faults.down_until or takes_s >= self._timeout_s:
+        at, now = self.clock.now(), self.agenda.now
+        number = self._polls[1][0] + 1
+        takes_s = READ_S + self._faults.late_s(now)
+        if now < self._faults.down_until or takes_s >= self._timeout_s:
+            for host in sorted(self._calm):
+                self._end_calm(host)
             unknown = [
                 Signal(host, Channel.NOVA, Reading.UNKNOWN, at, "nova-api did not answer")
                 for host in sorted(self._nova.services)
             ]
-            return unknown, self._timeout_s, self._interval_s
-        listed = [row for name, row in sorted(self._nova.services.items()) if not self._nova.is_hidden(name)]
-        return [self._signal(row, at) for row in listed], takes_s, self._interval_s
+            self._polls = [self._polls[1], (number, at, now + self._timeout_s)]
+            return unknown, self._timeout_s, self.interval_s
+        signals = []
+        for host, row in sorted(self._nova.services.items()):
+            calm = self._calm.get(host)
+            if calm is not None:
+                shown = (row.updated_at, row.enabled, row.disabled_reason)
+                is_up = now - row.last_seen <= SERVICE_DOWN_S and not row.forced_down
+                if is_up and shown == calm.shown and not self._nova.is_hidden(host):
+                    continue
+                self._end_calm(host)
+            if not self._nova.is_hidden(host):
+                signals.append(self._signal(row, at))
+                if signals[-1].reading is Reading.UP and not row.forced_down:
+                    self._calm[host] = _Calm(number + 1, (row.updated_at, row.enabled, row.disabled_reason))
+        self._polls = [self._polls[1], (number, at, now + takes_s)]
+        return signals, takes_s, self.interval_s
+
+    def _end_calm(self, host: str) -> None:
+        """What the polls before this one said of it comes before what this one says."""
+        number, at, over_at = self._polls[1]
+        if self._calm.pop(host).since <= number:
+            self.coming.append((over_at, (Signal(host, Channel.NOVA, Reading.UP, at, "up", False),)))
 
     def _signal(self, row: ServiceRow, at: float) -> Signal:
         host = row.host
@@ -146,17 +269,36 @@ class SimPowerWatch(SimWatch):
     ) -> None:
         super().__init__(life, clock, datacentre, interval_s)
         self._datacentre, self._timeout_s = datacentre, timeout_s
+        self._rounds: dict[str, _Steady] = {}
         for i, host in enumerate(hosts):
-            self._rounds[host] = _Rounds(self, host, 0.1 + i * interval_s / len(hosts))
+            self._rounds[host] = rounds = _Steady(self, host, 0.1 + i * interval_s / len(hosts))
+            life.before_freeze.append(rounds.end)
+            if host in datacentre.hosts:
+                datacentre.hosts[host].watchers.append(rounds.end)
 
     def look(self, hosts: Iterable[str]) -> None:
         for host in hosts:
             if host in self._rounds:
                 self._rounds[host].sooner()
 
+    def latest(self, host: str) -> Signal | None:
+        rounds = self._rounds.get(host)
+        return None if rounds is None else rounds.latest()
+
     def look_at(self, name: str) -> tuple[Sequence[Signal], float, float]:
-        at = self._clock.now()
+        at = self.clock.now()
         reading, text, took_s = look(self._datacentre, name, self._timeout_s)
         first_off = reading is Reading.OFF and self._said.get(name) is not Reading.OFF
         signal = Signal(name, Channel.POWER, reading, at, text, reading is Reading.ON)
-        return (signal,), took_s, OFF_AGAIN_S if first_off else self._interval_s
+        return (signal,), took_s, OFF_AGAIN_S if first_off else self.interval_s
+
+    def said_for_long(self, name: str) -> Signal | None:
+        """What the BMC says until somebody changes its host; None if it may become another by itself, or is OFF: each
+        OFF is news."""
+        truth = self._datacentre.hosts.get(name)
+        if truth is None or truth.bmc is Bmc.OTHER or self.agenda.now < truth.blips_until:
+            return None
+        reading, text, _ = look(self._datacentre, name, self._timeout_s)
+        if reading is Reading.OFF:
+            return None
+        return Signal(name, Channel.POWER, reading, self.agenda.now, text, reading is Reading.ON)

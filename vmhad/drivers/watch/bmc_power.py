@@ -12,12 +12,11 @@ import itertools
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from vmhad.kernel.signal import Channel, Reading, Signal
+from vmhad.kernel.signal import OFF_IS_NEWS_S, Channel, Gathered, Reading, Signal
 from vmhad.ports import Clock
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ class _Subject:
     """One host's place in the rounds. due: on time.monotonic(), AT_ONCE when asked for.
 
     turn: names its only valid entry in a line. again: its next reading is to be followed by another, again_s later.
-    asked: look() named it while it was being read.
+    asked: look() named it while it was being read. last: what was read last; since: when the first of it began.
     """
 
     host: str
@@ -53,6 +52,7 @@ class _Subject:
     asked: bool = False
     reader: PowerReader | None = None
     last: Reading | None = None
+    since: float = 0.0
 
 
 class BmcPowerWatch:
@@ -67,6 +67,7 @@ class BmcPowerWatch:
         workers: int = 16,
         reads_per_s_max: float = 500.0,
         again_s: float = AGAIN_S,
+        off_is_news_s: float = OFF_IS_NEWS_S,
     ) -> None:
         """open_reader: called once per host, from a thread of the watch; the reader bounds its own time.
 
@@ -78,6 +79,7 @@ class BmcPowerWatch:
         self._interval_s = max(interval_s, len(hosts) / reads_per_s_max)
         self._gap_s = 1.0 / reads_per_s_max
         self._again_s = again_s
+        self._off_is_news_s = off_is_news_s
         self._workers = max(1, min(workers, len(hosts)))
         self._slow_max = max(1, self._workers // 2)
         self._lock = threading.Lock()
@@ -95,7 +97,7 @@ class BmcPowerWatch:
             self._enqueue(subject)
         self._slow_now = 0
         self._next_read = began
-        self._signals: deque[Signal] = deque(maxlen=SIGNALS_KEPT_PER_HOST * max(1, len(hosts)))
+        self._gathered = Gathered(SIGNALS_KEPT_PER_HOST * max(1, len(hosts)))
         self._stopping = False
         self._threads: list[threading.Thread] = []
 
@@ -120,9 +122,11 @@ class BmcPowerWatch:
 
     def read(self) -> Iterable[Signal]:
         with self._lock:
-            gathered = tuple(self._signals)
-            self._signals.clear()
-        return gathered
+            return self._gathered.read()
+
+    def latest(self, host: str) -> Signal | None:
+        with self._lock:
+            return self._gathered.latest(host)
 
     def look(self, hosts: Iterable[str]) -> None:
         """Reads them next, and once more again_s later. Unknown hosts are ignored."""
@@ -211,7 +215,10 @@ class BmcPowerWatch:
             self._slow_now -= subject.slow
             subject.slow = ended - began > SLOW_S
             first_off = reading is Reading.OFF and subject.last is not Reading.OFF
-            news = reading is not subject.last or reading is Reading.OFF
+            subject.since = subject.since if reading is subject.last else began
+            news = reading is not subject.last or (
+                reading is Reading.OFF and began - subject.since < self._off_is_news_s
+            )
             if subject.asked:
                 subject.due, subject.again = AT_ONCE, True
             else:
@@ -219,7 +226,7 @@ class BmcPowerWatch:
                 subject.due, subject.again = max(ended, began + wait_s), False
             subject.last, subject.busy, subject.asked = reading, False, False
             self._enqueue(subject)
-            self._signals.append(Signal(subject.host, Channel.POWER, reading, at, detail, reading is Reading.ON))
+            self._gathered.put(Signal(subject.host, Channel.POWER, reading, at, detail, reading is Reading.ON))
             self._stir()
         if news:
             self._clock.wake()

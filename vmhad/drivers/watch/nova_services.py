@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Iterable, Mapping
 
 from vmhad.kernel.cloud import ComputeService
-from vmhad.kernel.signal import Channel, Reading, Signal
+from vmhad.kernel.signal import Channel, Gathered, Reading, Signal
 from vmhad.ports import Clock, Compute, Refused, Unanswered
 
 LOG = logging.getLogger(__name__)
@@ -31,10 +30,9 @@ class NovaServicesWatch:
         self._clock = clock
         self._interval_s = interval_s
         self._lock = threading.Lock()
-        self._gathered: dict[str, deque[Signal]] = {host: deque(maxlen=KEPT_PER_HOST) for host in self._hosts}
+        self._gathered = Gathered(KEPT_PER_HOST * max(1, len(self._hosts)))
         self._last: dict[str, ComputeService] = {}
         self._moved_at: dict[str, float] = {}
-        self._said: dict[str, Reading] = {}
         self._trouble = ""
         self._look = threading.Event()
         self._ending = threading.Event()
@@ -57,10 +55,11 @@ class NovaServicesWatch:
 
     def read(self) -> Iterable[Signal]:
         with self._lock:
-            gathered = [signal for kept in self._gathered.values() for signal in kept]
-            for kept in self._gathered.values():
-                kept.clear()
-        return sorted(gathered, key=lambda signal: signal.at)
+            return self._gathered.read()
+
+    def latest(self, host: str) -> Signal | None:
+        with self._lock:
+            return self._gathered.latest(host)
 
     def look(self, hosts: Iterable[str]) -> None:
         """One list answers for every host, so any host asked for brings them all."""
@@ -107,9 +106,7 @@ class NovaServicesWatch:
             if self._ending.is_set():
                 return
             for signal in signals:
-                self._gathered[signal.host].append(signal)
-                changed = changed or self._said.get(signal.host) is not signal.reading
-                self._said[signal.host] = signal.reading
+                changed = self._gathered.put(signal) or changed
         if changed:
             self._clock.wake()
 
