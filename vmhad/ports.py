@@ -100,6 +100,10 @@ class Compute(Protocol):
     def fallen(self, host: str) -> tuple[Server, ...]:
         """The stopped servers of the host that Nova itself switched off on finding their guests gone."""
 
+    def stopped_lately(self, within_s: float) -> tuple[Server, ...]:
+        """The servers of all hosts that read stopped and changed no longer ago than this, by Nova's own clock: one
+        call, and a small answer however many are stopped for good."""
+
     def server(self, server_id: str) -> Server | None:
         """None if it does not exist (any more)."""
 

@@ -134,8 +134,10 @@ def fallen(bench: Bench) -> None:
     nova, host = bench.compute, bench.hosts[0]
     on, off = bench.boot("on", host), bench.boot("off", host, stopped=True)
     assert nova.fallen(host) == ()
+    assert on not in {one.id for one in nova.stopped_lately(600.0)}
     bench.reboot(host)
     bench.wait("Nova has seen it", lambda: [one.id for one in nova.fallen(host)] == [on])
+    assert (on, host) in {(one.id, one.host) for one in nova.stopped_lately(600.0)}
     assert place(bench, on) == (host, ServerState.STOPPED)
     assert service(bench, host).up
     nova.start(on)

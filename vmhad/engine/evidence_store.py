@@ -103,6 +103,10 @@ class EvidenceStore:
         """It was heard again so lately that its nova-compute may have looked for its guests after that time."""
         return self.of(host).back_at > since - FALLEN_LOOKS_S[-1]
 
+    def suspect_fallen(self, hosts: Iterable[str]) -> None:
+        """Something stopped there; whether its user did it is to be asked."""
+        self._fallen_hints.update(hosts)
+
     def ask_again(self, host: str, now: float) -> None:
         """It was asked for its missing guests, and did not answer for them."""
         self._fallen_looks.append((now + ASKED_AGAIN_S, host))

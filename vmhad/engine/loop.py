@@ -17,6 +17,7 @@ from vmhad.engine.cases import Cases
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.executor import Executor, nothing_before_send
 from vmhad.engine.ownership import RENEW_SHARE, Ownership
+from vmhad.engine.stopped import Stopped, StoppedLook
 from vmhad.engine.timeline import Timeline, of_incident, of_step
 from vmhad.engine.world import World
 from vmhad.guards import hosts as hosts_guard
@@ -89,6 +90,7 @@ class Engine:
         world = World(compute, power, clock)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
         self.books: dict[str, Book] = {}
+        self.stopped = StoppedLook(compute)
         self._orders_at: dict[str, float] = {}
         self._pruned_at: dict[str, float] = {}
         self._frozen = ""
@@ -109,6 +111,8 @@ class Engine:
         self._pass_on(nudges, held)
         for name in set(self.books) - set(held):
             del self.books[name]
+        if held and (look := self.stopped.due(self.clock.now())):
+            self.workers.submit("servers stopped lately", look)
         wake_at = self.clock.now() + TICK_MAX_S
         for name in sorted(held):
             try:
@@ -174,14 +178,20 @@ class Engine:
                 for segment, book in self.books.items():
                     if result.host in self.segments[segment].names:
                         book.take_fallen(result)
+            elif isinstance(result, Stopped):
+                self.evidence.suspect_fallen(self.stopped.take(result))
             elif isinstance(result, tuple):
                 self._take(result)
-            elif isinstance(result, Unanswered):
-                LOG.warning("%s: %s", name, result)
-                if name.startswith(FALLEN_OF):
-                    self.evidence.ask_again(name.removeprefix(FALLEN_OF), self.clock.now())
             elif isinstance(result, Exception):
-                LOG.error("%s failed", name, exc_info=result)
+                self._failed(name, result)
+
+    def _failed(self, name: str, failure: Exception) -> None:
+        if not isinstance(failure, Unanswered):
+            LOG.error("%s failed", name, exc_info=failure)
+            return
+        LOG.warning("%s: %s", name, failure)
+        if name.startswith(FALLEN_OF):
+            self.evidence.ask_again(name.removeprefix(FALLEN_OF), self.clock.now())
 
     def _take(self, outcomes: tuple[object, ...]) -> None:
         for outcome in outcomes:

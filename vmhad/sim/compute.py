@@ -105,7 +105,14 @@ class SimCompute:
 
     def fallen(self, host: str) -> tuple[Server, ...]:
         self._read()
-        return self._nova.fallen(host)
+        return tuple(one for one in self._nova.on_host(host) if one.id in self._nova.stopped_by_nova)
+
+    def stopped_lately(self, within_s: float) -> tuple[Server, ...]:
+        self._read()
+        since = self._nova.agenda.now - within_s
+        rows = self._nova.servers.values()
+        lately = sorted(one.id for one in rows if one.state is ServerState.STOPPED and one.stopped_at >= since)
+        return tuple(server for one in lately if (server := self._nova.server(one)) is not None)
 
     def server(self, server_id: str) -> Server | None:
         self._read()

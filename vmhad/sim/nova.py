@@ -61,6 +61,7 @@ class ServerRow:
     refused: str = ""
     needs: str = ""
     backend: str = "ceph"
+    stopped_at: float = -inf
 
 
 @dataclass
@@ -149,9 +150,6 @@ class SimNova:
     def is_hidden(self, host: str) -> bool:
         """Its cell is down: Nova's lists are without it."""
         return self.agenda.now < self.hidden_until.get(host, 0.0)
-
-    def fallen(self, host: str) -> tuple[Server, ...]:
-        return tuple(one for one in self.on_host(host) if one.id in self.stopped_by_nova)
 
     def server(self, server_id: str) -> Server | None:
         row = self.servers.get(server_id)
@@ -299,7 +297,7 @@ class SimNova:
 
     def stopped(self, row: ServerRow) -> None:
         self.datacentre.vms[row.id].guests.discard(row.host)
-        row.state, row.task_state = ServerState.STOPPED, ""
+        row.state, row.task_state, row.stopped_at = ServerState.STOPPED, "", self.agenda.now
 
     def delete(self, server_id: str) -> None:
         """Its user deletes it; a guest on a host that does not listen stays until that host's nova-compute starts."""
@@ -331,9 +329,10 @@ class SimNova:
                 self.copies.add((row.id, host))
             else:
                 self.datacentre.vms[row.id].guests.discard(host)
-            if row.task_state == order:
-                row.state = ServerState.ACTIVE if order == "powering-on" else ServerState.STOPPED
-                row.task_state = ""
+            if row.task_state == order == "powering-on":
+                row.state, row.task_state = ServerState.ACTIVE, ""
+            elif row.task_state == order:
+                self.stopped(row)
 
         self.queues.cast(host, START_STOP_S, read)
 
@@ -383,7 +382,7 @@ class SimNova:
         elif row.task_state in ("powering-on", "powering-off"):
             self._cast_power(row, row.host)
         elif row.state is ServerState.ACTIVE and row.host not in self.datacentre.vms[row.id].guests:
-            row.state = ServerState.STOPPED
+            self.stopped(row)
             self.stopped_by_nova.add(row.id)
             self.nudge(Nudge(row.host, row.id, "instance.power_off.end"))
 

@@ -193,6 +193,7 @@ class Rebuilds:
     def _stopped_again(self, attempt: Attempt) -> None:
         self.datacentre.vms[attempt.server.id].guests.discard(attempt.target)
         attempt.server.state, attempt.server.task_state = ServerState.STOPPED, ""
+        attempt.server.stopped_at = self.agenda.now
         self._on_target(attempt, self.finish_s, self._landed)
 
     def _landed(self, attempt: Attempt) -> None:

@@ -50,8 +50,8 @@ CALLS = {
     "store": ("get", "list", "commit", "revision"),
     "power": ("read", "off", "on"),
     "compute": (
-        "services", "service", "inventory", "departures", "evacuations", "server_ids", "fallen", "server",
-        "set_forced_down", "set_enabled", "evacuate", "start", "stop",
+        "services", "service", "inventory", "departures", "evacuations", "server_ids", "fallen", "stopped_lately",
+        "server", "set_forced_down", "set_enabled", "evacuate", "start", "stop",
     ),
 }  # fmt: skip
 WRITES = {

@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -56,6 +58,7 @@ class Calls:
         self._session = Session(auth=plugin, session=self._http, verify=verify, app_name="vmhad")
         self._where: dict[str, Any] = {"region_name": region or None, "interface": interface}
         self._proxies: dict[str, Proxy] = {}
+        self._ahead_s = 0.0
         self._lock = threading.Lock()
         self._opening = threading.Lock()
 
@@ -77,7 +80,19 @@ class Calls:
                 response = proxy.request(path, method, microversion=microversion, connect_retries=0, **request)
             except Exception as exc:
                 raise Unanswered(f"{kind}: {_said(exc)}") from exc
+        self._hear_time(response)
         return _answer(kind, method, response)
+
+    def time_there(self) -> datetime:
+        """What the services' clocks say, by their last answer; ours where none of them said. To a second or so."""
+        return datetime.now(UTC) + timedelta(seconds=self._ahead_s)
+
+    def _hear_time(self, response: requests.Response) -> None:
+        try:
+            theirs = parsedate_to_datetime(response.headers["Date"])
+            self._ahead_s = (theirs - datetime.now(UTC)).total_seconds()
+        except (KeyError, TypeError, ValueError):
+            return
 
     def pages(self, kind: str, path: str, microversion: str, rows: str, params: Mapping[str, str]) -> Iterator[Any]:
         """The rows of a listing, page after page, by the marker in the service's own «next» link."""
