@@ -10,9 +10,8 @@ from collections import deque
 from enum import StrEnum
 from typing import NamedTuple
 
-
-# For so long an OFF that is read again wakes its engine, which waits for it to be read twice, or for longer. A host that
-# is off for good wakes nobody.
+# For so long an OFF that is read again wakes its engine, which waits for it to be read twice, or for longer. A host
+# that is off for good wakes nobody.
 OFF_IS_NEWS_S = 30.0
 
 
