@@ -31,6 +31,7 @@ ASKED_AGAIN_S = 2.0
 @dataclass
 class Judged:
     """A segment's verdicts as they stand. unwell: the hosts whose verdict is not HEALTHY, judged anew every time.
+    suspects: those of them that are SUSPECT or FAILED.
 
     good_until: until then every HEALTHY stands unless another reading comes. rests_on: host -> the evidence that was
     judged, and until when its verdict stands. verdicts is replaced, never changed: it is kept in cases.
@@ -38,6 +39,7 @@ class Judged:
 
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     unwell: set[str] = field(default_factory=set)
+    suspects: set[str] = field(default_factory=set)
     good_until: float = -inf
     rests_on: dict[str, tuple[Evidence, float]] = field(default_factory=dict)
 
@@ -141,7 +143,7 @@ class EvidenceStore:
         else:
             news = self._news & judged.verdicts.keys() if self._news else set()
             self._judge(judged, judged.unwell | news, policy, now, judged.good_until)
-        doubtful = [name for name in sorted(judged.unwell) if judged.verdicts[name].judgement is SUSPECT]
+        doubtful = [name for name in sorted(judged.suspects) if judged.verdicts[name].judgement is SUSPECT]
         due = [name for name in doubtful if now >= self._looked_at.get(name, 0.0) + LOOK_EVERY_S]
         if due:
             self._looked_at.update(dict.fromkeys(due, now))
@@ -169,6 +171,10 @@ class EvidenceStore:
             judged.unwell = {
                 name for name in judged.unwell | changed.keys()
                 if judged.verdicts[name].judgement is not HEALTHY
+            }
+            judged.suspects = {
+                name for name in judged.unwell
+                if judged.verdicts[name].judgement in (Judgement.SUSPECT, Judgement.FAILED)
             }
 
     def quiet(self, segment: Segment, policy: Policy, now: float) -> frozenset[str]:
