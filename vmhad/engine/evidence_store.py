@@ -15,6 +15,8 @@ from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement, Verdict
 from vmhad.ports import Nudge, Nudges, Watch
 
+# Looked up once: a member of an enumeration costs ten times what another name does.
+HEALTHY, SUSPECT = Judgement.HEALTHY, Judgement.SUSPECT
 # A host under suspicion is looked at again this often, instead of at the watch's own pace.
 LOOK_EVERY_S = 0.9
 # The notification that a server was switched off, by its user or by Nova itself.
@@ -29,6 +31,7 @@ ASKED_AGAIN_S = 2.0
 @dataclass
 class Judged:
     """A segment's verdicts as they stand. unwell: the hosts whose verdict is not HEALTHY, judged anew every time.
+    suspects: those of them that are SUSPECT or FAILED.
 
     good_until: until then every HEALTHY stands unless another reading comes. rests_on: host -> the evidence that was
     judged, and until when its verdict stands. verdicts is replaced, never changed: it is kept in cases.
@@ -36,6 +39,7 @@ class Judged:
 
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     unwell: set[str] = field(default_factory=set)
+    suspects: set[str] = field(default_factory=set)
     good_until: float = -inf
     rests_on: dict[str, tuple[Evidence, float]] = field(default_factory=dict)
 
@@ -79,8 +83,9 @@ class EvidenceStore:
             self.look(sorted(of_hosts))
 
     def _take(self, signal: Signal) -> None:
+        """What waits of the other eyes need not be weighed first: none of it is a heartbeat or an OFF."""
         host = signal.host
-        old = self.of(host)
+        old = self.hosts.get(host) or Evidence(host)
         self.hosts[host] = new = weigh(old, signal)
         if not repeats(old, signal):
             self._news.add(host)
@@ -142,7 +147,7 @@ class EvidenceStore:
         else:
             news = self._news & judged.verdicts.keys() if self._news else set()
             self._judge(judged, judged.unwell | news, policy, now, judged.good_until)
-        doubtful = [name for name in sorted(judged.unwell) if judged.verdicts[name].judgement is Judgement.SUSPECT]
+        doubtful = [name for name in sorted(judged.suspects) if judged.verdicts[name].judgement is SUSPECT]
         due = [name for name in doubtful if now >= self._looked_at.get(name, 0.0) + LOOK_EVERY_S]
         if due:
             self._looked_at.update(dict.fromkeys(due, now))
@@ -162,14 +167,18 @@ class EvidenceStore:
                     changed[name] = verdict
             else:
                 verdict = judged.verdicts[name]
-            if verdict.judgement is Judgement.HEALTHY:
+            if verdict.judgement is HEALTHY:
                 good_until = min(good_until, until)
         judged.good_until = good_until
         if changed:
             judged.verdicts = {**judged.verdicts, **changed}
             judged.unwell = {
                 name for name in judged.unwell | changed.keys()
-                if judged.verdicts[name].judgement is not Judgement.HEALTHY
+                if judged.verdicts[name].judgement is not HEALTHY
+            }
+            judged.suspects = {
+                name for name in judged.unwell
+                if judged.verdicts[name].judgement in (Judgement.SUSPECT, Judgement.FAILED)
             }
 
     def quiet(self, segment: Segment, policy: Policy, now: float) -> frozenset[str]:

@@ -113,7 +113,8 @@ class Engine:
             del self.books[name]
         if held and (look := self.stopped.due(self.clock.now())):
             self.workers.submit("servers stopped lately", look)
-        wake_at = self.clock.now() + TICK_MAX_S
+        # Who holds nothing has nothing to decide: it comes again to renew, or when it is woken.
+        wake_at = self.clock.now() + TICK_MAX_S if held else self._renew_at
         for name in sorted(held):
             try:
                 wake_at = min(wake_at, self._segment(name, held[name]))
@@ -208,7 +209,7 @@ class Engine:
         for host in self.evidence.take_fallen_hints(self.segments[name], now):
             self._look_for_fallen(host)
         before = {one.id: one for one in book.open_incidents()}
-        if not (before or judged.unwell or book.fallen or book.orders):
+        if not (before or judged.suspects or book.fallen or book.orders):
             return now + TICK_MAX_S
         current = dict(before)
         for incident in self._new_incidents(name, judged, before, now):
@@ -264,7 +265,7 @@ class Engine:
     ) -> list[Incident]:
         book = self.books[name]
         fresh = []
-        suspects = judged.unwell | (book.fallen.keys() & judged.verdicts.keys())
+        suspects = judged.suspects | (book.fallen.keys() & judged.verdicts.keys())
         for host in sorted(suspects - {one.host for one in before.values()}):
             verdict = judged.verdicts[host]
             because = verdict.because if verdict.judgement in (Judgement.SUSPECT, Judgement.FAILED) else ""

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import NamedTuple
 
 from vmhad.kernel.signal import Channel, Reading, Signal
 
+# Looked up once: a member of an enumeration costs ten times what another name does, and these are asked all the time.
+NOVA, POWER = Channel.NOVA, Channel.POWER
+ON, OFF, DOWN, UNKNOWN = Reading.ON, Reading.OFF, Reading.DOWN, Reading.UNKNOWN
 # Two heartbeats of a nova-compute are 10 s apart by default; this long without one is a silence.
 SILENCE_S = 25.0
 # A new engine hears every living nova-compute within a heartbeat and a reading or two: what it hears for the first time
@@ -15,9 +19,9 @@ SILENCE_S = 25.0
 FIRST_HEARD_S = 15.0
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An unbroken run of one reading on one channel. first_at, at: when its first and its newest reading began."""
+class Seen(NamedTuple):
+    """An unbroken run of one reading on one channel. first_at, at: when its first and its newest reading began. Like
+    Evidence a tuple: every reading that counts makes both anew."""
 
     reading: Reading
     first_at: float
@@ -25,8 +29,7 @@ class Seen:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """life_at: the newest sign of life on any channel, 0.0 if none was seen yet.
 
     bmc_trusted: its BMC was read ON by us, and no heartbeat has belied an OFF of it since. heard_at: the newest
@@ -35,7 +38,7 @@ class Evidence:
     """
 
     host: str
-    seen: Mapping[Channel, Seen] = field(default_factory=dict)
+    seen: Mapping[Channel, Seen] = MappingProxyType({})
     life_at: float = 0.0
     bmc_trusted: bool = False
     heard_at: float = 0.0
@@ -51,7 +54,7 @@ class Evidence:
         """The channel's reading; UNKNOWN where it was never read, or not for stale_s."""
         seen = self.seen.get(channel)
         if seen is None or now - seen.at > stale_s:
-            return Reading.UNKNOWN
+            return UNKNOWN
         return seen.reading
 
     def is_repeated(self, channel: Channel, apart_s: float) -> bool:
@@ -77,28 +80,27 @@ def weigh(evidence: Evidence, signal: Signal) -> Evidence:
     """
     seen = evidence.seen
     old = seen.get(signal.channel)
-    trusted = (evidence.bmc_trusted or signal.reading is Reading.ON) and not _belies(evidence, signal)
+    beats = signal.life and signal.channel is NOVA
+    trusted = (evidence.bmc_trusted or signal.reading is ON) and not (beats and _belies(evidence))
     if old is None or signal.at >= old.at:
         first_at = old.first_at if old is not None and old.reading is signal.reading else signal.at
         seen = {**seen, signal.channel: Seen(signal.reading, first_at, signal.at, signal.detail)}
     life_at = max(evidence.life_at, signal.at) if signal.life else evidence.life_at
-    power = seen.get(Channel.POWER)
-    if power is not None and power.reading is Reading.OFF and power.first_at <= life_at:
-        seen = {**seen, Channel.POWER: replace(power, first_at=power.at)}
+    power = seen.get(POWER)
+    if power is not None and power.reading is OFF and power.first_at <= life_at:
+        seen = {**seen, POWER: power._replace(first_at=power.at)}
     heard_at, listened_from, back_at = evidence.heard_at, evidence.listened_from, evidence.back_at
-    if signal.channel is Channel.NOVA:
+    if signal.channel is NOVA:
         listened_from = listened_from or signal.at
-        if signal.life and signal.at > heard_at:
-            was_down = old is not None and old.reading is Reading.DOWN
+        if beats and signal.at > heard_at:
+            was_down = old is not None and old.reading is DOWN
             enough_s = SILENCE_S if heard_at else FIRST_HEARD_S
             back_at = signal.at if was_down or evidence.quiet_s(signal.at) >= enough_s else back_at
             heard_at = signal.at
     return Evidence(evidence.host, seen, life_at, trusted, heard_at, listened_from, back_at)
 
 
-def _belies(evidence: Evidence, signal: Signal) -> bool:
+def _belies(evidence: Evidence) -> bool:
     """A heartbeat sent after its BMC said OFF: already the read before this one was later than that OFF."""
-    if not signal.life or signal.channel is not Channel.NOVA:
-        return False
-    power, nova = evidence.seen.get(Channel.POWER), evidence.seen.get(Channel.NOVA)
-    return power is not None and power.reading is Reading.OFF and nova is not None and nova.at > power.first_at
+    power, nova = evidence.seen.get(POWER), evidence.seen.get(NOVA)
+    return power is not None and power.reading is OFF and nova is not None and nova.at > power.first_at

@@ -243,7 +243,7 @@ def any_off(was: Any) -> Any:
 
 
 def trusting(was: Any) -> Any:
-    return lambda evidence, policy, now: was(replace(evidence, bmc_trusted=True), policy, now)
+    return lambda evidence, policy, now: was(evidence._replace(bmc_trusted=True), policy, now)
 
 
 def started_as_active(was: Any) -> Any:

@@ -18,6 +18,9 @@ from vmhad.kernel.policy import Policy, SilentMeans
 from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.verdict import Judgement, Verdict
 
+# Looked up once: a member of an enumeration costs ten times what another name does.
+NOVA, POWER = Channel.NOVA, Channel.POWER
+ON, OFF, UP, DOWN = Reading.ON, Reading.OFF, Reading.UP, Reading.DOWN
 # A time is added up here and subtracted there: this much is left for the difference.
 ROUNDING_S = 0.001
 
@@ -106,9 +109,9 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Verdict:
     verdict = _plain(power, nova, policy.silent_means)
     because = verdict.because
     if power is Power.UNKNOWN and nova is not Nova.UP:
-        because += f" (power: {evidence.detail(Channel.POWER)})"
+        because += f" (power: {evidence.detail(POWER)})"
     if verdict.judgement is Judgement.BLIND:
-        because += f" (nova: {evidence.detail(Channel.NOVA)})"
+        because += f" (nova: {evidence.detail(NOVA)})"
     return verdict if because == verdict.because else replace(verdict, because=because)
 
 
@@ -117,8 +120,8 @@ def stands_until(evidence: Evidence, policy: Policy, now: float) -> float:
     OFF becomes long enough. HEALTHY stands as long, too, if all that comes meanwhile says again what was said before:
     it rests on two fresh readings and on nothing else."""
     moments = [seen.at + policy.channel_stale_s for seen in evidence.seen.values()]
-    power = evidence.seen.get(Channel.POWER)
-    if power is not None and power.reading is Reading.OFF:
+    power = evidence.seen.get(POWER)
+    if power is not None and power.reading is OFF:
         moments.append(max(evidence.heard_at, evidence.listened_from) + policy.already_off_quiet_s)
     return min((moment for moment in moments if moment > now - ROUNDING_S), default=inf) - ROUNDING_S
 
@@ -146,17 +149,17 @@ def _plain(power: Power, nova: Nova, silent_means: SilentMeans) -> Verdict:
 
 
 def _power(evidence: Evidence, policy: Policy, now: float) -> Power:
-    reading = evidence.reading(Channel.POWER, now, policy.channel_stale_s)
-    if reading is Reading.OFF:
+    reading = evidence.reading(POWER, now, policy.channel_stale_s)
+    if reading is OFF:
         return Power.OFF if _off_counts(evidence, policy, now) else Power.OFF_ONCE
-    return Power.ON if reading is Reading.ON else Power.UNKNOWN
+    return Power.ON if reading is ON else Power.UNKNOWN
 
 
 def _off_counts(evidence: Evidence, policy: Policy, now: float) -> bool:
     """Read twice, apart, with no sign of life since; a BMC that we never read ON, or that lied before, must be borne
     out by Nova's silence or by a long quiet."""
-    seen = evidence.seen[Channel.POWER]
-    if not evidence.is_repeated(Channel.POWER, policy.readings_apart_s) or seen.first_at <= evidence.life_at:
+    seen = evidence.seen[POWER]
+    if not evidence.is_repeated(POWER, policy.readings_apart_s) or seen.first_at <= evidence.life_at:
         return False
     return is_borne_out(evidence, policy, now)
 
@@ -165,16 +168,16 @@ def is_borne_out(evidence: Evidence, policy: Policy, now: float) -> bool:
     """Whether the OFF of its BMC may be believed as soon as it was read twice."""
     if evidence.bmc_trusted and evidence.quiet_s(now) >= policy.already_off_quiet_s:
         return True
-    if evidence.reading(Channel.NOVA, now, policy.channel_stale_s) is Reading.DOWN:
+    if evidence.reading(NOVA, now, policy.channel_stale_s) is DOWN:
         return True
-    seen = evidence.seen.get(Channel.POWER)
-    if seen is None or seen.reading is not Reading.OFF:
+    seen = evidence.seen.get(POWER)
+    if seen is None or seen.reading is not OFF:
         return False
     return seen.at - max(seen.first_at, evidence.heard_at) >= policy.untrusted_off_quiet_s
 
 
 def _nova(evidence: Evidence, policy: Policy, now: float) -> Nova:
-    reading = evidence.reading(Channel.NOVA, now, policy.channel_stale_s)
-    if reading is Reading.DOWN:
-        return Nova.DOWN if evidence.is_repeated(Channel.NOVA, policy.readings_apart_s) else Nova.DOWN_ONCE
-    return Nova.UP if reading is Reading.UP else Nova.UNKNOWN
+    reading = evidence.reading(NOVA, now, policy.channel_stale_s)
+    if reading is DOWN:
+        return Nova.DOWN if evidence.is_repeated(NOVA, policy.readings_apart_s) else Nova.DOWN_ONCE
+    return Nova.UP if reading is UP else Nova.UNKNOWN
