@@ -26,7 +26,8 @@ STOP_LIMIT_S = 30.0
 
 
 class EngineProcess:
-    """One engine with files of its own in lab/run/<lab>/vmhad/<name>/. command: what runs instead of vmhad-engine."""
+    """One engine with files of its own in lab/run/<lab>/vmhad/<name>/. listens: whether it hears Nova's notifications.
+    command: what runs instead of vmhad-engine."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class EngineProcess:
         policy: Mapping[str, Any] | None = None,
         engine: Mapping[str, Any] | None = None,
         nova: Mapping[str, Any] | None = None,
+        listens: bool = True,
         racks: Mapping[str, str] | None = None,
         journal: str = "etcd",
         command: tuple[str, ...] = (),
@@ -49,7 +51,8 @@ class EngineProcess:
         self._command = command or (str(Path(sys.executable).with_name("vmhad-engine")),)
         self.process: subprocess.Popen[bytes] | None = None
         self._log_from = 0
-        more = {"engine": dict(engine or {}), "nova": dict(nova or {})}
+        bus = {"transport_urls": facts["transport_url"]} if listens else {}
+        more = {"engine": dict(engine or {}), "nova": dict(nova or {}), "nova_notifications": bus}
         self._write(facts, name, dict(POLICY) | dict(policy or {}), more, dict(racks or {}), journal)
 
     def start(self) -> EngineProcess:
@@ -140,7 +143,7 @@ class EngineProcess:
                 "region_name": facts["region"],
             }
             | more["nova"],
-            "nova_notifications": {"transport_urls": facts["transport_url"]},
+            "nova_notifications": more["nova_notifications"],
             "power": {"credentials_file": self.folder / "bmc-credentials.yaml"},
         }
         text = "".join(

@@ -78,9 +78,11 @@ def test_powered_on_after_its_fence(trial: Trial) -> None:
     assert not {one for one, hosts in trial.running(ids).items() if "host01" in hosts}
 
 
-def test_fast_reboot(trial: Trial) -> None:
-    """Back before Nova missed it: nothing is fenced or moved, and what ran, runs again."""
-    engine = trial.engine()
+@pytest.mark.parametrize("listens", [True, False], ids=["told", "not told"])
+def test_fast_reboot(trial: Trial, listens: bool) -> None:
+    """Back before Nova missed it: nothing is fenced or moved, and what ran, runs again; also where no notification
+    tells of the guests that Nova found gone."""
+    engine = trial.engine(listens=listens)
     ids = trial.lab.boot(3, host="host01")
     stopped = ids.pop()
     trial.lab.power_off(stopped)
