@@ -50,6 +50,9 @@ def reconcile(case: Case, guard: Guard, now: float) -> Decision:
         if move.event is None:
             break
     wake_at = move.wake_at or now + LOOK_AGAIN_S
+    if case.incident is before and before.wake_at > 0.0 and not changed:
+        # A new time to look again is no news.
+        return Decision(before, (), move.because, wake_at, move.needs_inventory, move.stands_until)
     incident = replace(case.incident, wake_at=wake_at if case.incident.is_open else 0.0)
     stands_until = 0.0 if changed or case.incident is not before else move.stands_until
     return Decision(incident, tuple(changed.values()), move.because, wake_at, move.needs_inventory, stands_until)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from vmhad.journal import codec, keys
 from vmhad.journal.journal import Journal
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.order import Order, OrderKind
@@ -12,9 +13,9 @@ from vmhad.sim.world import World
 
 def incidents(world: World) -> list[Incident]:
     """Of all segments, in the order they were opened."""
-    journal = Journal(world.store)
-    found = [one for segment in world.segments for one in journal.load(segment.name).incidents]
-    return sorted(found, key=lambda one: (one.opened_at, one.host))
+    stored = [entry for segment in world.segments for entry in world.store.list(keys.incidents(segment.name)).items()]
+    found = [codec.decode(Incident, key, raw) for key, raw in stored]
+    return sorted(found, key=lambda one: (one.opened_at, one.host, one.id))
 
 
 def order(world: World, words: list[str]) -> None:

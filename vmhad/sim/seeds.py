@@ -135,7 +135,7 @@ class _Run:
         """Runs to that time of the script, or to the calm before it. Then what the script says next is due."""
         agenda = self.world.agenda
         while (left_s := round(at - self.passed_s - agenda.elapsed_s, 3)) > 0:
-            if self.passing_over and self.world.is_calm:
+            if self.passing_over and self.world.may_be_passed_over:
                 self.passed_s += left_s
                 break
             self._step(min(left_s, LOOK_EVERY_S) if self.passing_over else left_s)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from vmhad.engine.loop import Engine
 from vmhad.engine.timeline import Line
-from vmhad.kernel.incident import State
+from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
+from vmhad.kernel.step import StepState
 from vmhad.kernel.topology import Segment
 from vmhad.ports import Nudge
 from vmhad.sim.checkers import Checkers
@@ -37,6 +38,8 @@ TICKS_APART_S = 0.005
 SETTLE_S = 20.0
 # How long after a host's return vmhad looks for VMs that are missing there.
 RETURNS_LAST_S = 100.0
+# So many tries of an evacuation are stepped, with all that happens between them.
+TRIED_OFTEN = 3
 AT_REST = (State.SUSPECTED, State.RECOVERED, State.STUCK)
 
 
@@ -225,11 +228,28 @@ class World:
     @property
     def is_calm(self) -> bool:
         """Nothing is under way: what is still to come comes from the script, or recurs for ever."""
+        return not self._busy() and self._is_still()
+
+    @property
+    def may_be_passed_over(self) -> bool:
+        """It is calm but for incidents that wait for the next try of what was refused again and again: what would come
+        of that recurs, too, until somebody does something."""
+        return self._is_still() and all(self._waits(one) for one in self._busy())
+
+    def _busy(self) -> list[Incident]:
+        return [one for one in self.ledger.incidents.values() if one.is_open and one.state not in AT_REST]
+
+    def _waits(self, incident: Incident) -> bool:
+        steps = [one for one in self.ledger.steps.values() if one.incident == incident.id and one.is_open]
+        now = self.agenda.now + self._offset_s(self.ledger.owner(incident.segment))
+        return bool(steps) and all(
+            one.state is StepState.PLANNED and one.attempt >= TRIED_OFTEN and one.not_before > now for one in steps
+        )
+
+    def _is_still(self) -> bool:
         now = self.agenda.now
         last = max(self.touched_at, self.agenda.start_s + self.said[-1].at if self.said else 0.0)
         if self.agenda.restless or now - last < SETTLE_S:
-            return False
-        if any(one.is_open and one.state not in AT_REST for one in self.ledger.incidents.values()):
             return False
         lost_on = {self.nova.servers[one].host for one in self.fallen}
         if any(now - self.nova.services[host].heard_from < RETURNS_LAST_S for host in lost_on):
