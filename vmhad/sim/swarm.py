@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vmhad.sim.ambush import ambush
+from vmhad.sim.lateness import lateness
 from vmhad.sim.mischief import Cloud, Timed, mischief
 
 HOUR_S = 3600.0
@@ -104,10 +105,12 @@ def draw(seed: int, shape: Shape = STANDARD) -> Script:
     faults += mischief(rng, cloud, calm_from_s, shape.hours)
     if from_first:
         faults = [(0.0 if line.endswith("lies") else at, line) for at, line in faults]
-    faults = sorted((*faults, *ambush(seed, cloud, sheet.lines, faults, calm_from_s)), key=lambda one: one[0])
+    faults += ambush(seed, cloud, sheet.lines, faults, calm_from_s)
+    declared, late = lateness(seed, cloud, sheet.lines, faults, calm_from_s)
+    faults = sorted((*faults, *late), key=lambda one: one[0])
     faults += [(calm_from_s, f"order resume {name}") for name in sheet.segments]
     faults += [(calm_from_s, "heal"), (calm_from_s + RETRY_AFTER_S, "order retry stuck")]
-    return Script(tuple(sheet.lines), tuple(faults), calm_from_s, calm_from_s + shape.hours * HOUR_S * (1 - CALM_SHARE))
+    return Script(tuple(declared), tuple(faults), calm_from_s, calm_from_s + shape.hours * HOUR_S * (1 - CALM_SHARE))
 
 
 def _hosts(sheet: _Sheet, count: int, strict: bool, movable: bool) -> None:
