@@ -197,7 +197,10 @@ class Rebuilds:
         self._on_target(attempt, self.finish_s, self._landed)
 
     def _landed(self, attempt: Attempt) -> None:
-        """Nova saves the state first and the host a moment later: ACTIVE with the old host is readable."""
+        """Nova saves the state first and the host a moment later: ACTIVE with the old host is readable. A server that
+        was deleted meanwhile cannot be saved, and its record stays as it is."""
+        if attempt.server.id not in self.nova.servers:
+            return
         attempt.server.host = attempt.target
         self._set(attempt, "done")
         for call in self.landed:
