@@ -35,10 +35,11 @@ TARGETS_FULL = Placement("", "every target receives as many VMs as evacuations_p
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """The cloud with what this incident has already planned on it. placed: server id -> target of a started or done
-    evacuation, or of one that was given up and may arrive yet. in_flight: target -> evacuations under way. moving: the
-    servers of those. coming: the servers that this incident has moved, moves or still means to move. rooms, arriving:
-    host -> what Placement says is left on it, and which servers of this incident were placed there since."""
+    """The cloud with what this incident has already planned on it. placed: server id -> target of a started evacuation,
+    of one that was done after the cloud was read, or of one that was given up and may arrive yet. in_flight: target ->
+    evacuations under way. moving: the servers of those. coming: the servers that this incident has moved, moves or
+    still means to move. rooms, arriving: host -> what Placement says is left on it, and which servers of this incident
+    were placed there since."""
 
     case: Case
     inventory: Inventory
@@ -61,6 +62,9 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
     in_turn = sorted((*case.elsewhere, *steps.values()), key=lambda step: step.state is StepState.STARTED)
     known = sorted({step.subject: step for step in in_turn}.items())
     for server_id, step in known:
+        if step.state is StepState.DONE and step.ended_at < inventory.at:
+            # Where it is now says the inventory: it may be deleted, or have moved on.
+            continue
         if step.state in (StepState.STARTED, StepState.DONE) and step.args.get("target"):
             placed[server_id] = step.args["target"]
             if step.state is StepState.STARTED:
