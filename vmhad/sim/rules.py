@@ -132,7 +132,8 @@ def of_start(at: Ledger, engine: str, new: Step, incident: Incident) -> Iterator
         if other.host == target and other.is_open and other.state in HANDLED and other.segment == incident.segment:
             yield f"its evacuation is started to {target}, which is {other.state.value}"
     yield from _of_repeat(at, engine, new, target)
-    for host in _failed_on(at, new.subject) - {target, incident.host}:
+    held_by = {host for one, host in at.nova.copies if one == new.subject}
+    for host in _failed_on(at, new.subject) & held_by - {target, incident.host}:
         if at.nova.datacentre.hosts[host].powered and not _misled(at, at.nova.datacentre.hosts[host]):
             if at.now - at.nova.datacentre.hosts[host].powered_at > EYES_LATE_S:
                 yield f"its evacuation is started to {target} while {host}, where it failed, has power"
@@ -194,7 +195,8 @@ def _of_repeat(at: Ledger, engine: str, new: Step, target: str) -> Iterator[str]
 
 
 def _failed_on(at: Ledger, server: str) -> set[str]:
-    """Where evacuations of it failed since the last that landed, newest first."""
+    """Where evacuations of it failed since the last that landed, newest first. A host that read its request late, after
+    the VM had arrived elsewhere, fails before it makes a copy."""
     failed: set[str] = set()
     for move in reversed(at.nova.migrations):
         if move.server == server and move.status in ("done", "completed"):
