@@ -4,6 +4,7 @@
 from dataclasses import replace
 
 from vmhad.engine.book import Book, inherited, not_from_the_future, perhaps_sent, worth_writing
+from vmhad.kernel.cloud import Fallen, Server, ServerState
 from vmhad.kernel.incident import Event, Incident, opened, turn
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb
@@ -73,6 +74,20 @@ def test_what_is_put_is_found_again_in_order() -> None:
     assert {one.id for one in book.evacuations()} == {"y", "z"}
     book.put(steps=[evacuation(id="y", incident="a.1", attempt=2)])
     assert [one.attempt for one in book.steps_of(book.incidents["a.1"])] == [2, 1]
+
+
+def restored(number: int, source: str) -> Step:
+    args = {"name": "vm", "state": "active", "source": source}
+    step_id = f"h.{number}/restore_state/vm"
+    return Step(step_id, f"h.{number}", Verb.RESTORE_STATE, "vm", args, StepState.DONE, ended_at=50.0)
+
+
+def test_a_vm_that_falls_again_and_again_is_left_alone_but_not_for_having_been_evacuated() -> None:
+    fallen = Fallen("h", (Server("vm", "vm", "h", ServerState.STOPPED),))
+    for source, worth in (("", ()), ("other", fallen.servers)):
+        book = Book(7, {}, {one.id: one for one in (restored(number, source) for number in range(3))})
+        book.take_fallen(fallen)
+        assert book.worth_starting("h", now=100.0) == worth
 
 
 def test_only_a_new_time_to_look_again_is_not_worth_writing() -> None:

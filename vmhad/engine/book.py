@@ -65,7 +65,9 @@ class Book:
         return tuple(one for one in fallen.servers if self._starts(one.id, now) < STARTS_MAX) if fallen else ()
 
     def _starts(self, server_id: str, now: float) -> int:
-        mine = [one for one in self.steps.values() if one.subject == server_id and one.verb is Verb.RESTORE_STATE]
+        """On the host that it fell on. What it got back where it was evacuated to is no such start."""
+        of_it = (one for one in self.steps.values() if one.subject == server_id and one.verb is Verb.RESTORE_STATE)
+        mine = [one for one in of_it if not one.args.get("source")]
         return sum(one.state is StepState.DONE and one.ended_at > now - STARTS_WINDOW_S for one in mine)
 
     def open_incidents(self) -> tuple[Incident, ...]:
