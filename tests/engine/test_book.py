@@ -90,6 +90,13 @@ def test_a_vm_that_falls_again_and_again_is_left_alone_but_not_for_having_been_e
         assert book.worth_starting("h", now=100.0) == worth
 
 
+def test_what_was_started_has_to_fall_anew() -> None:
+    book = Book(7, {}, {})
+    book.take_fallen(Fallen("h", tuple(Server(one, one, "h", ServerState.STOPPED) for one in ("vm", "other"))))
+    book.started(restored(1, ""))
+    assert [one.id for one in book.worth_starting("h", now=100.0)] == ["other"]
+
+
 def test_only_a_new_time_to_look_again_is_not_worth_writing() -> None:
     incident = proven(at=3.0)
     assert not worth_writing(incident, replace(incident, wake_at=99.0))

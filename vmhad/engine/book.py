@@ -87,6 +87,12 @@ class Book:
         if step is not None:
             self.put(steps=[record(step, outcome)])
 
+    def started(self, step: Step) -> None:
+        """It got its power state back: if it falls again, Nova will say so anew."""
+        for fallen in tuple(self.fallen.values()):
+            left = tuple(one for one in fallen.servers if one.id != step.subject)
+            self.take_fallen(replace(fallen, servers=left))
+
     def take_fallen(self, fallen: Fallen) -> None:
         self.fallen.pop(fallen.host, None)
         if fallen.servers:

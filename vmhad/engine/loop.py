@@ -336,6 +336,8 @@ class Engine:
         for step in changed.values():
             if not step.is_open:
                 self.executor.forget(step)
+            if step.verb is Verb.RESTORE_STATE and step.state is StepState.DONE:
+                book.started(step)
         book.put(current.values(), changed.values())
 
     def _pursue(self, name: str, book: Book, now: float) -> float:

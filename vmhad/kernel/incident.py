@@ -61,6 +61,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.STUCK: {
         Event.RETRIED: State.FENCING,
         Event.RETURNED: State.LIFTING,
+        Event.FELL_AGAIN: State.CLOSED,
         Event.WITHDRAWN: State.DISMISSED,
         Event.CLOSED: State.CLOSED,
     },

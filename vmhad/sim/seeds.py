@@ -17,7 +17,7 @@ from functools import partial
 
 from vmhad.kernel.cloud import ServerState
 from vmhad.kernel.incident import Incident, State
-from vmhad.kernel.step import StepState
+from vmhad.kernel.step import StepState, Verb
 from vmhad.sim.directives import Stage
 from vmhad.sim.draft import StoryError
 from vmhad.sim.failures import failures_of_engines
@@ -203,11 +203,17 @@ def _is_spoilt(world: World, row: ServerRow) -> bool:
 
 
 def _is_stuck(world: World, row: ServerRow, open_now: Sequence[Incident]) -> bool:
-    """An open STUCK incident speaks of it: of its host, or of a step of its own that failed with a reason."""
+    """An open STUCK incident speaks of it: of its host, or of a step of its own that failed with a reason. One whose
+    host was taken back speaks of no other VM than those."""
     steps = [one for one in world.ledger.steps.values() if one.subject == row.id and one.because]
     of_it = {one.incident for one in steps if one.state is StepState.FAILED}
     stuck = [one for one in open_now if one.state is State.STUCK and one.because]
-    return any(one.host == row.host or one.id in of_it for one in stuck)
+    return any(one.id in of_it or one.host == row.host and not _was_taken_back(world, one) for one in stuck)
+
+
+def _was_taken_back(world: World, incident: Incident) -> bool:
+    step = world.ledger.steps.get(f"{incident.id}/{incident.round}/{Verb.LIFT_FENCE.value}")
+    return step is not None and step.state is StepState.DONE
 
 
 def _is_tried_again(world: World, row: ServerRow, open_now: Sequence[Incident]) -> bool:

@@ -26,6 +26,8 @@ from vmhad.kernel.verdict import Judgement
 
 LOOK_AGAIN_S = 5.0
 RETRY_MAX_S = 600.0
+# What falls whenever it is started is left alone, and named.
+FALLS_MAX = 3
 OF_RETURN = (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE)
 
 
@@ -38,7 +40,7 @@ def rest(case: Case, now: float) -> Move:
     if "close" in case.orders:
         return Move("closed by an operator's order", Event.CLOSED)
     if incident.state is State.STUCK and _was_lifted(case):
-        return Move(f"{incident.because}; close it when they are mended", wake_at=now + LOOK_AGAIN_S, stands_until=inf)
+        return _serves_with_want(case, now)
     if _is_back(case, now):
         if incident.proof is None and not _touched(case):
             return Move("the host lives and was never fenced", Event.WITHDRAWN)
@@ -55,7 +57,7 @@ def lift(case: Case, now: float) -> Move:
     if "close" in case.orders:
         return Move("closed by an operator's order", Event.CLOSED)
     if case.verdict.judgement is Judgement.FAILED:
-        return Move(f"it fell again, which is a new incident: {case.verdict.because}", Event.FELL_AGAIN)
+        return _fell_again(case)
     changed: list[Step] = list(settle.settle(case, now, OF_RETURN))
     steps = {step.id: step for step in (*case.steps, *changed)}
     for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
@@ -74,19 +76,31 @@ def lift(case: Case, now: float) -> Move:
     return _start_what_is_left(case, steps, changed, now)
 
 
+def _fell_again(case: Case) -> Move:
+    return Move(f"it fell again, which is a new incident: {case.verdict.because}", Event.FELL_AGAIN)
+
+
 def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step], now: float) -> Move:
     left = {
         step.subject: (step.args["name"], step.args["state"])
         for step in case.steps
         if step.verb is Verb.EVACUATE and step.state is not StepState.DONE
     }
-    left |= {server.id: (server.name, ServerState.ACTIVE.value) for server in case.fallen}
-    for server_id, (name, state) in sorted(left.items()):
-        step_id = f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{server_id}"
-        if step_id not in steps:
-            args = {"name": name, "state": state, "source": ""}
-            steps[step_id] = start(Step(step_id, case.incident.id, Verb.RESTORE_STATE, server_id), now, args)
-            changed.append(steps[step_id])
+    fallen = {server.id: (server.name, ServerState.ACTIVE.value) for server in case.fallen}
+    for server_id, (name, state) in sorted((left | fallen).items()):
+        step_id = _restore_id(case, server_id)
+        fell_again = step_id in steps and server_id in fallen and _has_fallen(case, server_id, now)
+        if step_id in steps and not fell_again:
+            continue
+        step = case.step(step_id) or Step(step_id, case.incident.id, Verb.RESTORE_STATE, server_id)
+        falls = int(step.args.get("falls", "0")) + fell_again
+        if falls < FALLS_MAX:
+            args = {"name": name, "state": state, "source": "", "falls": str(falls)}
+            steps[step_id] = start(step, now, args)
+        else:
+            because = f"it fell again after each of {falls} starts"
+            steps[step_id] = replace(step, state=StepState.FAILED, ended_at=now, because=because)
+        changed.append(steps[step_id])
     waiting = [step for step in steps.values() if step.verb is Verb.RESTORE_STATE and step.is_open]
     if waiting:
         return Move(f"{len(waiting)} VMs get their power state back", steps=tuple(changed), wake_at=now + 1.0)
@@ -155,6 +169,24 @@ def _replanned(case: Case) -> tuple[Step, ...]:
     )
 
 
+def _serves_with_want(case: Case, now: float) -> Move:
+    """The host serves, and somebody has to mend a VM of it. All others are guarded on."""
+    if case.verdict.judgement is Judgement.FAILED and not case.hold:
+        return _fell_again(case)
+    more = [server.name for server in case.fallen if _has_fallen(case, server.id, now)]
+    if more and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED):
+        return Move(f"{len(more)} more of its VMs fell: {', '.join(more[:3])}", Event.RETURNED)
+    held = case.hold if case.verdict.judgement is Judgement.FAILED else ""
+    because = f"{case.incident.because}; close it when they are mended"
+    return Move(because, held=held, wake_at=now + LOOK_AGAIN_S, stands_until=inf)
+
+
+def _has_fallen(case: Case, server_id: str, now: float) -> bool:
+    """Nobody started it yet, or it fell again since: what was started just now is fallen in what was read before."""
+    step = case.step(_restore_id(case, server_id))
+    return step is None or (step.state is StepState.DONE and step.ended_at < now)
+
+
 def _recovered(case: Case, now: float) -> Move:
     incident = case.incident
     if case.policy.after_fence is AfterFence.POWER_ON:
@@ -181,8 +213,13 @@ def _is_back(case: Case, now: float) -> bool:
     return _is_heard(case, since, now) and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
 
 
+def _restore_id(case: Case, server_id: str) -> str:
+    return f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{server_id}"
+
+
 def _was_lifted(case: Case) -> bool:
-    """The host was taken back in this round: what is left is for somebody to mend, and needs no fence."""
+    """The host was taken back in this round: what is left is for somebody to mend, and needs no fence before it dies
+    again."""
     step = case.step(f"{case.incident.id}/{case.incident.round}/{Verb.LIFT_FENCE.value}")
     return step is not None and step.state is StepState.DONE
 
