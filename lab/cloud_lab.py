@@ -177,10 +177,13 @@ class CloudLab:
         return ids
 
     def _built(self, ids: set[str]) -> bool:
-        states = {row["id"]: row for row in self.servers() if row["id"] in ids}
-        failed = [(row["name"], row.get("fault")) for row in states.values() if row["status"] == "ERROR"]
-        assert not failed, failed
-        return len(states) == len(ids) and all(row["status"] == "ACTIVE" for row in states.values())
+        """Asked by ids: the rows of sixty servers cost Nova half a second, which it needs to build them."""
+        failed = ids & self._ids("ERROR")
+        assert not failed, [(row["name"], row.get("fault")) for row in self.servers() if row["id"] in failed]
+        return ids <= self._ids("ACTIVE")
+
+    def _ids(self, status: str) -> set[str]:
+        return {str(row["id"]) for row in self.api("GET", f"/servers?all_tenants=1&status={status}")["servers"]}
 
     def group(self, policy: str, name: str = "group", max_per_host: int = 0) -> str:
         """The id of a new server group."""

@@ -159,3 +159,17 @@ def test_what_waits_for_its_turn_is_not_called_given_up() -> None:
         nova.clock.at += 2.0
         world.departures("h1", nova.clock.at)
     assert nova.asked.count("rows") == 1
+
+
+def test_the_more_are_to_leave_the_seldomer_nova_is_asked() -> None:
+    def asked(count: int) -> int:
+        names = [f"vm-{number:02}" for number in range(count)]
+        nova = RecordedNova(ManualClock(), {one: vm(one) for one in names}, dict.fromkeys(names, "pre-migrating"))
+        world = World(nova, _no_power(), nova.clock)  # type: ignore[arg-type]
+        world.remember(Inventory("h1", nova.clock.at, tuple(nova.servers.values()), (), (), {}, (), ()))
+        for _ in range(60):
+            nova.clock.at += 0.5
+            world.departures("h1", 0.0)
+        return nova.asked.count("evacuations")
+
+    assert asked(5) == 20 and asked(20) == 10 and asked(60) == 5

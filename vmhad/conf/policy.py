@@ -164,6 +164,14 @@ RECOVERY = [
         max=1000,
         help="Evacuations to one target at a time.",
     ),
+    cfg.IntOpt(
+        "evacuation_requests_max",
+        default=_D.evacuation_requests_max,
+        min=1,
+        max=1000,
+        help="Requests for evacuations that wait for nova-api's answer at a time. More is slower where its processes "
+        "are few.",
+    ),
     cfg.FloatOpt(
         "evacuate_deadline_s",
         default=_D.evacuate_deadline_s,

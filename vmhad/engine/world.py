@@ -20,8 +20,10 @@ REST_TIMES_COST = 4.0
 # A read that was slow because Nova was frozen must not blind us for long once Nova answers again.
 REST_MAX_S = 6.0
 DEPARTURES_REST_S = 1.5
+# The more servers are still to leave, the less one of them tells, and the more it costs Nova to be asked meanwhile.
+REST_PER_SERVER_S = 0.15
 # A server may be deleted, or leave by another hand, without any evacuation's end.
-IDS_REST_S = 3.0
+IDS_REST_S = 10.0
 # The rows cost Nova ten times what the ids do. Asked this seldom, and only while Nova may have given something up: for
 # as long as one request after the other is taken up, those that are not only wait for their turn.
 ROWS_REST_S = 15.0
@@ -86,6 +88,7 @@ class DeparturesRead:
     listed_at: float = -inf
 
     def get(self, not_before: float) -> Departures:
+        self.shared.rest_min_s = max(DEPARTURES_REST_S, min(REST_MAX_S, REST_PER_SERVER_S * len(self.servers)))
         return self.shared.get(self._read, not_before)
 
     def put(self, inventory: Inventory) -> None:

@@ -57,6 +57,9 @@ class Policy:
     # Recovery.
     evacuations_max: int = 64
     evacuations_per_target_max: int = 16
+    # Requests on their way to nova-api at a time: sent all at once they wait for each other there, while the rest of
+    # Nova waits for the first of them.
+    evacuation_requests_max: int = 8
     evacuate_deadline_s: float = 900.0
     evacuate_attempts_max: int = 8
     retry_backoff_s: float = 10.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import OVER, Group, Inventory, Room, Server
-from vmhad.kernel.step import Step, StepState
+from vmhad.kernel.step import Answer, Step, StepState
 from vmhad.kernel.verdict import Judgement
 
 MAY_HOLD_A_COPY = " failed to start it and may hold a copy, and is not proven off"
@@ -37,15 +37,16 @@ TARGETS_FULL = Placement("", "every target receives as many VMs as evacuations_p
 class Board:
     """The cloud with what this incident has already planned on it. placed: server id -> target of a started evacuation,
     of one that was done after the cloud was read, or of one that was given up and may arrive yet. in_flight: target ->
-    evacuations under way. moving: the servers of those. coming: the servers that this incident has moved, moves or
-    still means to move. rooms, arriving: host -> what Placement says is left on it, and which servers of this incident
-    were placed there since."""
+    evacuations under way. moving: the servers of those. unsent: how many of those Nova was not seen to have been asked
+    for yet. coming: the servers that this incident has moved, moves or still means to move. rooms, arriving: host ->
+    what Placement says is left on it, and which servers of this incident were placed there since."""
 
     case: Case
     inventory: Inventory
     placed: Mapping[str, str]
     in_flight: Mapping[str, int]
     moving: frozenset[str]
+    unsent: int
     coming: frozenset[str]
     rooms: Mapping[str, Room]
     arriving: Mapping[str, Sequence[Server]]
@@ -72,13 +73,20 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
         elif server_id in steps and (target := _may_arrive_on(step, case, inventory)):
             placed[server_id] = target
     moving = frozenset(server_id for server_id, step in known if step.state is StepState.STARTED)
+    unsent = sum(_is_unsent(step) for _, step in known)
     coming = frozenset(server_id for server_id, step in steps.items() if step.state is not StepState.FAILED)
     arriving: dict[str, list[Server]] = {}
     for server in inventory.servers:
         if server.id in placed:
             arriving.setdefault(placed[server.id], []).append(server)
     rooms = {room.host: room for room in inventory.rooms}
-    return Board(case, inventory, placed, in_flight, moving, coming, rooms, arriving)
+    return Board(case, inventory, placed, in_flight, moving, unsent, coming, rooms, arriving)
+
+
+def _is_unsent(step: Step) -> bool:
+    """Also where Nova does not answer the look before the request: it is not asked for more meanwhile."""
+    answered = step.observed and step.observed[-1].answer is not Answer.UNKNOWN
+    return step.state is StepState.STARTED and not step.acts and not answered
 
 
 def _may_arrive_on(step: Step, case: Case, inventory: Inventory) -> str:

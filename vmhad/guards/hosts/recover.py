@@ -83,13 +83,18 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
         if steps[server_id].state is not StepState.PLANNED or step.not_before > now:
             continue
         at = board(case, inventory, steps)
-        if sum(at.in_flight.values()) >= case.policy.evacuations_max:
+        if _is_enough_at_once(at):
             break
         moved = _start_one(servers[server_id], step, at, now)
         if moved != step:
             steps[server_id] = moved
             changed.append(moved)
     return tuple(changed)
+
+
+def _is_enough_at_once(at: Board) -> bool:
+    policy = at.case.policy
+    return sum(at.in_flight.values()) >= policy.evacuations_max or at.unsent >= policy.evacuation_requests_max
 
 
 def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
@@ -143,7 +148,8 @@ def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) 
     because = f"{done} of {len(evacuations)} VMs evacuated"
     of_round = {_host_step_id(case, verb) for verb in (Verb.FORCE_DOWN, Verb.DISABLE)}
     if any(step.is_open for step in case.steps if step.verb in OF_VMS or step.id in of_round):
-        waiting = any(step.state is StepState.PLANNED for step in evacuations)
+        # Not those that only wait for their turn to be asked for.
+        waiting = any(step.state is StepState.PLANNED and step.because for step in evacuations)
         fresh = now - INVENTORY_OLD_S if waiting else 0.0
         return Move(because, steps=steps, needs_inventory=fresh, wake_at=now + LOOK_AGAIN_S)
     last_end = max((step.ended_at for step in of_vms), default=0.0)
