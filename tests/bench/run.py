@@ -55,7 +55,7 @@ class Bench:
 
     def vmhad(self, vms: int, fault: str) -> Row:
         """One recovery by vmhad."""
-        ids = self.lab.boot(vms, host=SOURCE, name="bench")
+        ids = self.lab.boot(vms, host=SOURCE, name="bench", limit_s=LIMIT_S)
         forget_journal(self.lab.facts)
         engine = EngineProcess(self.lab.facts, self.root).start()
         try:
@@ -85,7 +85,7 @@ class Bench:
 
     def by_hand(self, vms: int, threads: int) -> Row:
         """The same evacuations as fast as they can be fired."""
-        ids = self.lab.boot(vms, host=SOURCE, name="bench")
+        ids = self.lab.boot(vms, host=SOURCE, name="bench", limit_s=LIMIT_S)
         self.lab.command("cut", SOURCE)
         service = self.lab.service(SOURCE)
         self.lab.api("PUT", f"/os-services/{service['id']}", {"forced_down": True}, microversion="2.69")
