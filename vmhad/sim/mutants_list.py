@@ -272,5 +272,5 @@ MUTANTS: tuple[Mutant, ...] = (
 
 # Those that no seed has found, and why.
 SURVIVORS: dict[str, str] = {
-    "failures_forgotten": "its seed 10220 has become another disaster, and of 250 others none shows it; why is not known"
+    "failures_forgotten": "its seed 10220 has become another disaster, 250 others do not show it, and why is not known"
 }
