@@ -178,11 +178,12 @@ class CloudLab:
 
     def _built(self, ids: set[str]) -> bool:
         """Asked by ids: the rows of sixty servers cost Nova half a second, which it needs to build them."""
-        failed = ids & self._ids("ERROR")
+        failed = ids & self.ids("ERROR")
         assert not failed, [(row["name"], row.get("fault")) for row in self.servers() if row["id"] in failed]
-        return ids <= self._ids("ACTIVE")
+        return ids <= self.ids("ACTIVE")
 
-    def _ids(self, status: str) -> set[str]:
+    def ids(self, status: str) -> set[str]:
+        """The servers that read so."""
         return {str(row["id"]) for row in self.api("GET", f"/servers?all_tenants=1&status={status}")["servers"]}
 
     def group(self, policy: str, name: str = "group", max_per_host: int = 0) -> str:

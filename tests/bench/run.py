@@ -138,9 +138,8 @@ class Bench:
         return time.time()
 
     def assert_none_refused(self, missing: set[str]) -> None:
-        rows = self.lab.api("GET", "/servers?all_tenants=1&status=ERROR")["servers"]
-        if refused := [row["name"] for row in rows if row["id"] in missing]:
-            raise Refused(f"Nova refused {', '.join(refused)}")
+        if refused := missing & self.lab.ids("ERROR"):
+            raise Refused(f"Nova refused {', '.join(sorted(refused))}")
 
     def nova_says_down(self) -> float:
         self.lab.wait("Nova reads it down", lambda: self.lab.service(SOURCE)["state"] == "down", 90, 0.5)

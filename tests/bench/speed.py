@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import cached_property
 
 EVERY_S = 0.25
 LOOP = 20_000
 
 
 class Speed:
-    """Samples from start() on; the machine's best is the best of them."""
+    """Samples from start() on. What counts as the machine's best is settled when first asked for, so that all phases
+    are told in the same seconds."""
 
     def __init__(self) -> None:
         self._samples: list[tuple[float, float]] = []
@@ -37,9 +39,9 @@ class Speed:
         costs = [cost for at, cost in self._samples if began_at <= at <= ended_at]
         if not costs:
             return ended_at - began_at
-        best_s = self._best_s()
-        return (ended_at - began_at) * sum(best_s / cost for cost in costs) / len(costs)
+        return (ended_at - began_at) * sum(self._best_s / cost for cost in costs) / len(costs)
 
+    @cached_property
     def _best_s(self) -> float:
         """Not the very fastest: one sample may be lucky."""
         costs = sorted(cost for _, cost in self._samples)

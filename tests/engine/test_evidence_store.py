@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmhad.drivers.watch.gathered import Gathered
 from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.guards.hosts.judge import judge
 from vmhad.kernel.evidence import Evidence, weigh
 from vmhad.kernel.policy import Policy, SilentMeans
-from vmhad.kernel.signal import Channel, Gathered, Reading, Signal
+from vmhad.kernel.signal import Channel, Reading, Signal
 from vmhad.kernel.topology import Host, Segment
 from vmhad.kernel.verdict import Judgement
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from vmhad.kernel.signal import OFF_IS_NEWS_S, Channel, Gathered, Reading, Signal
+from vmhad.drivers.watch.gathered import Gathered
+from vmhad.kernel.signal import OFF_IS_NEWS_S, Channel, Reading, Signal
 from vmhad.ports import Clock
 
 LOG = logging.getLogger(__name__)

@@ -11,8 +11,9 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 
+from vmhad.drivers.watch.gathered import Gathered
 from vmhad.kernel.cloud import ComputeService
-from vmhad.kernel.signal import Channel, Gathered, Reading, Signal
+from vmhad.kernel.signal import Channel, Reading, Signal
 from vmhad.ports import Clock, Compute, Refused, Unanswered
 
 LOG = logging.getLogger(__name__)
