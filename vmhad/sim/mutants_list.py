@@ -139,7 +139,7 @@ SEEDS: dict[str, int] = {
     "done_when_taken": 0,
     "groups_at_once": 80,
     "max_per_host_unasked": 10,
-    "affinity_parted": 10,
+    "affinity_parted": 70,
     "zones_unasked": 1,
     "room_unasked": 0,
     "any_receiver": 300,

@@ -17,7 +17,7 @@ from functools import partial
 
 from vmhad.kernel.cloud import ServerState
 from vmhad.kernel.incident import Incident, State
-from vmhad.kernel.step import StepState, Verb
+from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.sim.directives import Stage
 from vmhad.sim.draft import StoryError
 from vmhad.sim.failures import failures_of_engines
@@ -218,16 +218,19 @@ def _was_taken_back(world: World, incident: Incident) -> bool:
 
 def _is_tried_again(world: World, row: ServerRow, open_now: Sequence[Incident]) -> bool:
     """Given up with a reason while things settled, its incident was STUCK, and time ran out in the next round of tries,
-    where it has been tried already or the fence just began. What refuses it for ever is told round by round, and of
-    several incidents one may always be in the middle of a round."""
+    where it has been tried or refused already, or the fence just began. What refuses it for ever is told round by
+    round, and of several incidents one may always be in the middle of a round, for another VM that is tried longer."""
     now, ledger = world.agenda.now, world.ledger
     under_way = {one.id for one in open_now if one.state in (State.FENCING, State.RECOVERING)}
-    return any(
-        now - ledger.failed_at[one.id] < SETTLES_WITHIN_S
-        and (one.attempt > 0 or now - ledger.fencing_since.get(one.incident, 0.0) < ROUND_BEGINS_S)
-        for one in ledger.steps.values()
-        if one.subject == row.id and one.id in ledger.failed_at and one.incident in under_way
-    )
+
+    def is_told(step: Step) -> bool:
+        was_refused = step.state is StepState.FAILED and bool(step.because)
+        begins = now - ledger.fencing_since.get(step.incident, 0.0) < ROUND_BEGINS_S
+        return step.attempt > 0 or was_refused or begins
+
+    mine = [one for one in ledger.steps.values() if one.subject == row.id and one.incident in under_way]
+    given_up = [one for one in mine if one.id in ledger.failed_at]
+    return any(now - ledger.failed_at[one.id] < SETTLES_WITHIN_S and is_told(one) for one in given_up)
 
 
 def fates(world: World) -> Iterator[str]:
