@@ -15,7 +15,9 @@ Compute (services, dead_host_reads_up, own_changes_look_like_life).
 | no answer is UNKNOWN of every host; what moved meanwhile counts  | test_nova_away_is_unknown_of_all             |
 | the clock is woken by news only                                  | test_news_only_wake                          |
 | look() does not wait for the next round                          | test_look_is_sooner_than_the_round           |
+| what begins to read DOWN is read again before the next round     | test_a_first_down_is_read_again_soon         |
 
+The last is the driver's only: the simulated watch waits for its round, which makes it the slower one.
 A host that Nova has no row for, or whose cell is down, reads UNKNOWN: the driver's only (test_nova_answers.py), the
 simulated Nova knows every host.
 """
@@ -138,10 +140,10 @@ class HttpBench:
         }  # fmt: skip
         self.api(away=False)
         self.woken = 0
-        clock = SimClock(self._agenda)
-        clock.on_wake = self._wake
+        self.clock = SimClock(self._agenda)
+        self.clock.on_wake = self._wake
         self.compute = NovaCompute(NoAuth(endpoint=peer.url), timeout_s=2.0)
-        self._watch = NovaServicesWatch(self.compute, HOSTS, clock)
+        self._watch = NovaServicesWatch(self.compute, HOSTS, self.clock)
         self.look()
 
     def _wake(self) -> None:
@@ -281,6 +283,27 @@ def test_news_only_wake(bench: Bench) -> None:
     bench.api(away=False)
     bench.look()
     assert bench.woken == before + 2
+
+
+def test_a_first_down_is_read_again_soon() -> None:
+    """One reading is no death; the second one comes in a second and wakes the engine, once."""
+    with running() as peer:
+        bench = HttpBench(peer)
+        watch = NovaServicesWatch(bench.compute, HOSTS, bench.clock, interval_s=60.0)
+        bench.die("h1")
+        bench.minute()
+        before = bench.woken
+        watch.start()
+        try:
+            until = time.monotonic() + 10.0
+            while bench.woken < before + 2:
+                assert time.monotonic() < until, "it was not read again"
+                time.sleep(0.02)
+            time.sleep(1.2)
+            assert bench.woken == before + 2
+        finally:
+            watch.stop()
+            bench.compute.close()
 
 
 def test_look_is_sooner_than_the_round() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from vmhad.drivers.watch.gathered import Gathered
 from vmhad.kernel.cloud import ComputeService
@@ -20,6 +20,9 @@ LOG = logging.getLogger(__name__)
 KEPT_PER_HOST = 16
 STOP_WITHIN_S = 2.0
 MOVED_LATELY_S = 60.0
+# A host that begins to read DOWN is read again after this, for one reading is no death: more than readings_apart_s
+# (0.8) by default, and less than a round.
+AGAIN_S = 1.0
 
 
 class NovaServicesWatch:
@@ -34,6 +37,7 @@ class NovaServicesWatch:
         self._gathered = Gathered(KEPT_PER_HOST * max(1, len(self._hosts)))
         self._last: dict[str, ComputeService] = {}
         self._moved_at: dict[str, float] = {}
+        self._down: dict[str, int] = {}
         self._trouble = ""
         self._look = threading.Event()
         self._ending = threading.Event()
@@ -68,7 +72,7 @@ class NovaServicesWatch:
             self._look.set()
 
     def poll(self) -> None:
-        """One look at Nova, in the caller's thread; wakes the clock if a reading changed."""
+        """One look at Nova, in the caller's thread; wakes the clock if a reading changed, or a DOWN was borne out."""
         at = self._clock.now()
         try:
             services = {service.host: service for service in self._compute.services()}
@@ -89,7 +93,9 @@ class NovaServicesWatch:
                 self.poll()
             except Exception:
                 LOG.exception("A poll of Nova's services failed for a reason of our own; the next one follows.")
-            self._look.wait(max(0.0, self._interval_s - (self._clock.now() - began)))
+            in_doubt = any(times == 1 for times in self._down.values())
+            interval_s = min(AGAIN_S, self._interval_s) if in_doubt else self._interval_s
+            self._look.wait(max(0.0, interval_s - (self._clock.now() - began)))
 
     def _signal(self, host: str, service: ComputeService | None, at: float) -> Signal:
         if service is None:
@@ -101,14 +107,15 @@ class NovaServicesWatch:
         up = moved_lately if service.forced_down else service.up
         return Signal(host, Channel.NOVA, Reading.UP if up else Reading.DOWN, at, _detail(service), life)
 
-    def _keep(self, signals: Iterable[Signal]) -> None:
+    def _keep(self, signals: Collection[Signal]) -> None:
         changed = False
+        self._down = {one.host: self._down.get(one.host, 0) + 1 for one in signals if one.reading is Reading.DOWN}
         with self._lock:
             if self._ending.is_set():
                 return
             for signal in signals:
                 changed = self._gathered.put(signal) or changed
-        if changed:
+        if changed or any(times == 2 for times in self._down.values()):
             self._clock.wake()
 
     def _tell(self, trouble: str) -> None:
