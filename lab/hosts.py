@@ -50,7 +50,8 @@ def powered(lab, host):
 
 
 def restore(lab, host, say, enable=False):
-    """Whatever was done to the host is undone; Nova's flags stay as they are unless `enable` is asked for."""
+    """Its power and its processes are as they were; Nova's flags stay as they are unless `enable` is asked for, and so
+    do the ways that a file beside it gives the host (bmc_lie, spawn_delay and their like)."""
     folder = lab.state_dir(host)
     services.bring(lab, "zygote", bmc.name(host))
     began = time.time()

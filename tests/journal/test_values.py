@@ -22,11 +22,11 @@ ODD = ["a/b", "a", "ab", "a%2Fb", "\u00fc x", "..", "a\x00b", "owner", "a?b#c"]
 def test_every_key_is_under_the_root_and_no_two_are_the_same() -> None:
     made = [keys.FENCES]
     for name in ODD:
-        made += [keys.owner(name), keys.epoch(name), keys.commits(name), keys.pause(name)]
+        made += [keys.owner(name), keys.epoch(name), keys.commits(name)]
         made += [keys.open_host(name), keys.open_vm(name)]
         for other in ODD:
             made += [keys.incident(name, other), keys.order(name, other), keys.nudge(name, other)]
-            made += [keys.certificate(name, other), *(keys.step(name, other, third) for third in ODD)]
+            made += [keys.step(name, other, third) for third in ODD]
     assert len(set(made)) == len(made)
     assert all(key.startswith("/vmhad/v1/") and key.isascii() and key.isprintable() for key in made)
 

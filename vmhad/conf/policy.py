@@ -197,7 +197,7 @@ RECOVERY = [
         "retry_backoff_max_s",
         default=_D.retry_backoff_max_s,
         min=0.1,
-        max=86400.0,
+        max=600.0,
         help="The longest wait between two tries.",
     ),
     cfg.BoolOpt(

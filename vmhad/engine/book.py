@@ -16,7 +16,7 @@ from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 
-# No step that is planned for later waits longer than this (policy.retry_backoff_max_s and a margin).
+# No step that is planned for later waits longer than this: retry_backoff_max_s may be no more.
 WAIT_MAX_S = 600.0
 # A VM that falls whenever it is started is left alone after this many times in this long.
 STARTS_MAX = 3

@@ -39,7 +39,7 @@ class Change:
 
     claims: subject key (keys.open_host, keys.open_vm) -> incident id, or None to release; only an incident that this
     change names, itself or in a step, can be released from. fences: the incidents with an open fence (before, after),
-    cloud-wide. deletes: keys, such as those of handled orders. pause: the order that pauses the segment from now on.
+    cloud-wide. deletes: keys, such as those of handled orders.
     """
 
     incidents: tuple[Incident, ...] = ()
@@ -47,7 +47,6 @@ class Change:
     claims: Mapping[str, str | None] = field(default_factory=dict)
     fences: tuple[frozenset[str], frozenset[str]] | None = None
     deletes: tuple[str, ...] = ()
-    pause: Order | None = None
 
     @property
     def read_first(self) -> tuple[str, ...]:
@@ -103,8 +102,6 @@ def _operations(segment: str, change: Change, found: Mapping[str, bytes | None],
         *claimed,
         *_steps(segment, (s for s in change.steps if not urgent(s))),
     ]
-    if change.pause is not None:
-        operations.append(Operation(keys.pause(segment), codec.encode(change.pause)))
     operations += [*released, *(Operation(key, None) for key in change.deletes), *budget_out, *_incidents(ended)]
     _refuse_twice(operations, {keys.FENCES} if split else set())
     return operations

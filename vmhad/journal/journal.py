@@ -151,17 +151,11 @@ class Journal:
         """Takes an order back. The owner that has handled one names its key in Change.deletes instead."""
         self._store.commit([], {}, [keys.order(order.segment, order.id)])
 
-    def pause(self, segment: str) -> Order | None:
-        """The order that pauses the segment; whether it has expired is for the reader's clock."""
-        key = keys.pause(segment)
-        raw = self._store.get(key)
-        return None if raw is None else codec.decode(Order, key, raw)
-
     def prune(self, segment: str, now: float, keep_s: float, keep_count: int) -> int:
         """Deletes ended incidents, with their steps, that ended over keep_s ago or are beyond the newest keep_count.
 
-        The newest incident of each host always stays: the next one's number is counted from it. Slow, for a worker;
-        it needs no epoch, as an ended incident never changes. Returns how many went.
+        The newest incident of each host always stays: what befell it last can be asked however long ago it was. Slow,
+        for a worker; it needs no epoch, as an ended incident never changes. Returns how many went.
         """
         found = self._store.list(keys.incidents(segment))
         records = [(codec.decode(Incident, key, raw), raw) for key, raw in found.items()]

@@ -86,10 +86,3 @@ def nudges(segment_name: str) -> str:
 def nudge(segment_name: str, subject: str) -> str:
     return nudges(segment_name) + _path(subject)
 
-
-def certificate(incident_id: str, server_id: str) -> str:
-    return f"{ROOT}certificate/{_path(incident_id, server_id)}"
-
-
-def pause(segment_name: str) -> str:
-    return f"{ROOT}pause/{_path(segment_name)}"

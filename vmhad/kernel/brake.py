@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why we do not act: the one place that may forbid the first act of a fence.
 
-Asked before an incident goes from SUSPECTED to FENCING, and never later: a fence that was begun is completed. Every
-answer is a sentence for the operator; '' means go.
+Asked before an incident goes from SUSPECTED to FENCING, and before a STUCK one tries anew, but not in between: a fence
+that was begun is completed. Every answer is a sentence for the operator; '' means go.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One effect on the cloud: written as STARTED before its call is made, concluded only by a probe.
 
-PLANNED -> STARTED -> DONE | FAILED. A step that ended FAILED may be tried again as the next attempt of the same step,
-with the same arguments. An answer that was lost leaves the step STARTED: the probe, not the call, says how it went.
+PLANNED -> STARTED -> DONE | FAILED. A step that ended FAILED may be tried again as the next attempt of the same step;
+what its arguments learn in between (where it failed, another target) is written with that attempt. An answer that was
+lost leaves the step STARTED: the probe, not the call, says how it went.
 """
 
 from __future__ import annotations

@@ -31,7 +31,6 @@ SILENCE_S = 25.0 + HEARTBEAT_S
 HIDDEN_S = 15.0
 POLL_S = 6.5
 HANDLED = (State.FENCING, State.RECOVERING, State.STUCK)
-OPT_OUT = "vmhad"
 
 
 def of_commit(at: Ledger, puts: Mapping[str, bytes]) -> Iterator[str]:

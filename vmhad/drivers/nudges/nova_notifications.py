@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nova's versioned notifications as nudges: «look now», whatever they claim.
 
-A notification may be lost, late, doubled or forged, so only names are taken from it and nothing is believed. The
-listener never raises into the messaging library and never asks for a message again: a message that cannot be read
-would come back for ever. A broker that is away costs latency only; it never holds up a start or a read.
+A notification may be lost, late, doubled or forged, so it says where to look, and nothing it says is believed before it
+was read. The listener never raises into the messaging library and never asks for a message again: a message that
+cannot be read would come back for ever. A broker that is away costs latency only; it never holds up a start or a read.
 
 The process must have chosen oslo.service's threading backend before this module is imported.
 """
