@@ -56,7 +56,16 @@ def open_store(settings: Settings) -> Store:
     """The journal's store. Raises ConfigError where it cannot be reached or opened."""
     engine = settings.engine
     arguments, place = {
-        "etcd": ((list(engine.etcd_endpoints), engine.call_timeout_s), "[engine] etcd_endpoints"),
+        "etcd": (
+            (
+                list(engine.etcd_endpoints),
+                engine.call_timeout_s,
+                engine.etcd_ca_file,
+                engine.etcd_cert_file,
+                engine.etcd_key_file,
+            ),
+            "[engine] etcd_endpoints",
+        ),
         "sqlite": ((engine.sqlite_path,), f"[engine] sqlite_path = {engine.sqlite_path}"),
     }[engine.journal]
     try:

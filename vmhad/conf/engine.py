@@ -47,6 +47,14 @@ OPTS = [
         sample_default="http://192.0.2.1:2379,http://192.0.2.2:2379,http://192.0.2.3:2379",
         help="The etcd members that hold the journal; the engine goes through them by itself.",
     ),
+    cfg.StrOpt(
+        "etcd_ca_file",
+        default="",
+        help="The CA that signed the certificates of the etcd members, where they are spoken to by https. Empty: those "
+        "that the system trusts.",
+    ),
+    cfg.StrOpt("etcd_cert_file", default="", help="This engine's certificate, where etcd asks for one."),
+    cfg.StrOpt("etcd_key_file", default="", help="The key of etcd_cert_file."),
     cfg.BoolOpt(
         "standalone",
         default=False,

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 from oslo_config import cfg
 from oslo_log import log
@@ -29,6 +30,8 @@ Kind = TypeVar("Kind")
 
 # Between a call's end and the next renewal of the lease the engine still has to tick.
 LEASE_MARGIN_S = 2.0
+# What tooz calls our files in its URLs.
+TOOZ_NAMES = {"etcd_ca_file": "ca_cert", "etcd_cert_file": "cert_cert", "etcd_key_file": "cert_key"}
 
 
 def load(args: Sequence[str]) -> Settings:
@@ -95,12 +98,25 @@ def _engine(conf: cfg.ConfigOpts) -> _Engine:
         scheme, _, place = endpoint.partition("://")
         if scheme not in ("http", "https") or not place.strip("/") or scheme != endpoints[0].partition("://")[0]:
             raise ConfigError(f"[engine] etcd_endpoints: {endpoint!r} must be http://host:port, or all of them https.")
+    _check_etcd_files(conf, endpoints)
     kept = _filled(
         EngineSettings, conf, "engine", etcd_endpoints=endpoints, membership_url=_membership_url(conf, endpoints)
     )
     if not kept.name:
         raise ConfigError("[engine] name must not be empty.")
     return _Engine(_value(conf, "engine", "segments_file"), kept)
+
+
+def _check_etcd_files(conf: cfg.ConfigOpts, endpoints: Sequence[str]) -> None:
+    """A file that cannot be read would look like an etcd that is away, and be waited for."""
+    told = {name: _value(conf, "engine", name) for name in TOOZ_NAMES if _value(conf, "engine", name)}
+    for name, path in told.items():
+        if not endpoints or not endpoints[0].startswith("https://"):
+            raise ConfigError(f"[engine] {name} is of no use: etcd_endpoints are not https.")
+        if not os.access(path, os.R_OK):
+            raise ConfigError(f"[engine] {name}: {path} cannot be read.")
+    if ("etcd_cert_file" in told) != ("etcd_key_file" in told):
+        raise ConfigError("[engine] etcd_cert_file and etcd_key_file go together: one of them is not set.")
 
 
 def _membership_url(conf: cfg.ConfigOpts, endpoints: Sequence[str]) -> str:
@@ -111,7 +127,9 @@ def _membership_url(conf: cfg.ConfigOpts, endpoints: Sequence[str]) -> str:
         return str(url)
     if _value(conf, "engine", "journal") == "etcd":
         scheme = endpoints[0].partition("://")[0]
-        return f"etcd3+{scheme}://" + ",".join(endpoint.partition("://")[2].rstrip("/") for endpoint in endpoints)
+        hosts = ",".join(endpoint.partition("://")[2].rstrip("/") for endpoint in endpoints)
+        files = {TOOZ_NAMES[name]: path for name in TOOZ_NAMES if (path := _value(conf, "engine", name))}
+        return f"etcd3+{scheme}://{hosts}" + (f"?{urlencode(files, safe='/')}" if files else "")
     return "file://" + os.path.join(os.path.dirname(_value(conf, "engine", "sqlite_path")), "members")
 
 

@@ -35,6 +35,9 @@ class EngineSettings:
     journal: str
     sqlite_path: str
     etcd_endpoints: tuple[str, ...]
+    etcd_ca_file: str
+    etcd_cert_file: str
+    etcd_key_file: str
     standalone: bool
     membership_url: str
     membership_group: str
