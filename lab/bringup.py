@@ -5,17 +5,26 @@ import shutil
 import time
 
 from lab import bmc, hostpower, packages, ports, processes, rest, schemas, seed, services, settings, settings_openstack
-from lab.layout import REGION, SHARED, LabError, locked
+from lab.layout import REGION, SHARED, LabError, locked, write_private
+from lab.qemu import guest, install
+from lab.qemu import settings as settings_qemu
 
 HOSTS_WITHIN = 120.0
 
 
-def plan(lab, computes, etcd_members, affinity_workaround):
+def choose(had, wanted):
+    """What the lab shall be, from what it was and what is wanted of it now (None: as it was)."""
+    virt = wanted["virt"] or had.get("virt", "fake")
+    options = {"virt": virt, "computes": 2 if virt == "qemu" else 4, "etcd": 1, "affinity_workaround": True}
+    if had and had.get("virt", "fake") != virt:
+        raise LabError("What the hosts of a lab are cannot be changed; `lab/cloud down --wipe` forgets it first.")
+    return {key: had.get(key, value) if wanted[key] is None else wanted[key] for key, value in options.items()}
+
+
+def plan(lab, wanted):
     """Decide what the lab consists of; a lab that is asked nothing stays as it was."""
     had = lab.facts.get("options", {})
-    options = {"computes": computes or had.get("computes", 4), "etcd": etcd_members or had.get("etcd", 1),
-               "affinity_workaround": had.get("affinity_workaround", True)
-               if affinity_workaround is None else affinity_workaround}
+    options = choose(had, wanted)
     if not 1 <= options["computes"] <= ports.MOST_HOSTS or not 1 <= options["etcd"] <= ports.MOST_ETCD:
         raise LabError("A lab has 1 to %d computes and 1 to %d etcd members." % (ports.MOST_HOSTS, ports.MOST_ETCD))
     if had and had["etcd"] != options["etcd"]:
@@ -39,6 +48,8 @@ def plan(lab, computes, etcd_members, affinity_workaround):
     lab.facts.update({
         "auth": settings.auth_facts(lab), "transport_url": lab.transport_url,
         "clouds_yaml": str(lab.root / "clouds.yaml"),
+        "guest": {"image": guest.IMAGE, "flavor": guest.FLAVOR} if lab.virt == "qemu" else
+                 {"image": "tiny", "flavor": "m1.nano"},
         "etcd": [lab.url("etcd-%d" % number) for number in range(1, options["etcd"] + 1)]})
     lab.facts.setdefault("services", {})
     lab.save()
@@ -46,12 +57,16 @@ def plan(lab, computes, etcd_members, affinity_workaround):
 
 def prepare_hosts(lab):
     """A new host has shared storage and no guests."""
+    real = lab.virt == "qemu"
     for host in lab.host_names():
         folder = lab.state_dir(host)
         if not folder.exists():
             (folder / "lock").mkdir(parents=True)
-            (folder / "shared_storage").touch()
-            hostpower.shut_guests(folder)
+            if not real:
+                (folder / "shared_storage").touch()
+                write_private(folder / "guests.json", "[]\n", 0o644)
+        if real:
+            settings_qemu.write_host(lab, host)
         bmc.write_settings(lab, host)
 
 
@@ -145,10 +160,19 @@ def wait_hosts(lab, began, seconds=HOSTS_WITHIN):
         time.sleep(0.2)
 
 
-def up(lab, say, computes=None, etcd_members=None, affinity_workaround=None):
-    """Everything, in the order in which it is needed; what already runs is left alone."""
-    packages.ensure(say)
-    plan(lab, computes, etcd_members, affinity_workaround)
+def install_all(lab, say, wanted):
+    real = choose(lab.facts.get("options", {}), wanted)["virt"] == "qemu"
+    if real:
+        install.must_be_root()
+    packages.ensure(say, ("lab", "qemu") if real else ("lab",))
+    if real:
+        install.ensure(say)
+
+
+def up(lab, say, **wanted):
+    """Everything, in the order in which it is needed; what already runs is left alone. wanted: see `choose`."""
+    install_all(lab, say, wanted)
+    plan(lab, wanted)
     settings.write_all(lab, lab.facts["options"]["etcd"])
     settings_openstack.write_all(lab, lab.facts["options"]["affinity_workaround"])
     prepare_hosts(lab)
@@ -160,6 +184,8 @@ def up(lab, say, computes=None, etcd_members=None, affinity_workaround=None):
     start_controllers(lab, say, fresh)
     for service in started:
         services.wait(lab, service)
+    for name in services.qemu_names(lab):
+        services.bring(lab, name)
     began = switch_on(lab)
     services.record(lab)
     forced = wait_hosts(lab, began)
@@ -167,6 +193,8 @@ def up(lab, say, computes=None, etcd_members=None, affinity_workaround=None):
         say("%s has power but no running nova-compute; `restore %s` brings it back" % (host, host))
     if forced:
         say("forced down in nova: %s" % ", ".join(forced))
+    if lab.virt == "qemu" and guest.seed(lab):
+        say("the guest's image and flavor made")
     services.record(lab)
     say("lab %r is up with %d hosts; facts in %s" % (lab.name, len(lab.host_names()), lab.facts_file))
 
@@ -183,7 +211,7 @@ def down(lab, say, wipe=False):
         members = ["etcd-%d" % number for number in range(1, lab.facts["options"]["etcd"] + 1)]
         processes.end([services.pid_file(lab, name) for name in ("rabbitmq", "mariadb", "memcached", *members)],
                       at_once=wipe)
-        processes.end([services.pid_file(lab, "epmd")], at_once=True)
+        processes.end([services.pid_file(lab, name) for name in ("epmd", *services.qemu_names(lab))], at_once=True)
     left = processes.sweep(lab)
     if left:
         say("%d stray processes killed" % left)

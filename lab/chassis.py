@@ -38,6 +38,9 @@ class Chassis:
         signal.set_wakeup_fd(self.clapper.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
+    def record(self, name, pid):
+        processes.record(self.state_dir / name, pid)
+
     def start(self):
         self.boots_at = None
         if self.compute:
@@ -45,7 +48,7 @@ class Chassis:
         pid = os.fork()
         if pid:
             self.compute = pid
-            processes.record(self.state_dir / "compute.pid", pid)
+            self.record("compute.pid", pid)
             return
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -61,14 +64,19 @@ class Chassis:
             os.waitpid(self.compute, 0)
             self.compute = None
 
+    def fall(self):
+        """nova-compute and the guests are gone; the power stays on."""
+        self.kill()
+        hostpower.shut_guests(self.state_dir)
+
     def obey(self, words):
         """start | stop | crash | reboot SECONDS"""
         if words[0] == "start":
             self.start()
-        elif words[0] in ("stop", "crash", "reboot"):
+        elif words[0] == "stop":
             self.kill()
-            if words[0] != "stop":
-                hostpower.shut_guests(self.state_dir)
+        elif words[0] in ("crash", "reboot"):
+            self.fall()
             if words[0] == "reboot":
                 self.boots_at = time.monotonic() + float(words[1])
         else:

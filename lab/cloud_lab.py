@@ -22,7 +22,7 @@ from openstack.connection import Connection
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = ROOT / "lab" / "cloud"
 MICROVERSION = "2.96"
-SWITCHES = ("fail_spawn", "hang_spawn", "spawn_delay", "shared_storage")
+SWITCHES = ("fail_spawn", "hang_spawn", "spawn_delay", "shared_storage", "no_image_locks")
 SETTLED = frozenset({"done", "completed", "error", "failed", "cancelled", "confirmed", "reverted"})
 
 
@@ -34,12 +34,12 @@ class CloudLab:
         self.facts: dict[str, Any] = {}
 
     @classmethod
-    def up(cls, name: str, computes: int) -> CloudLab:
-        """Brought up with at least that many hosts; one that is up already is used as it is."""
+    def up(cls, name: str, computes: int, *virt: str) -> CloudLab:
+        """Brought up with at least that many hosts; one that is up already is used as it is. virt: see `lab/cloud`."""
         lab = cls(name)
         facts = ROOT / "lab" / "run" / name / "cloud.json"
         enough = facts.exists() and len(json.loads(facts.read_text())["hosts"]) >= computes
-        lab.command("up", *([] if enough else ["--computes", str(computes)]), limit_s=600)
+        lab.command("up", *virt, *([] if enough else ["--computes", str(computes)]), limit_s=600)
         lab.facts = json.loads(facts.read_text())
         lab.nova = openstack.connect(
             auth=lab.auth, region_name=lab.facts["region"], load_yaml_config=False, load_envvars=False
@@ -80,7 +80,7 @@ class CloudLab:
         return answer
 
     def switch(self, host: str, name: str, text: str | None = "") -> None:
-        """Sets a host's way: fail_spawn, hang_spawn, spawn_delay (text: seconds), shared_storage. None clears it."""
+        """Sets a host's way: one of SWITCHES, see the lab's README (spawn_delay, text: seconds). None clears it."""
         assert name in SWITCHES
         path = Path(self.host(host)["state_dir"]) / name
         if text is None:
@@ -156,13 +156,14 @@ class CloudLab:
         name: str = "vm",
         group: str = "",
         zone: str = "",
-        flavor: str = "m1.nano",
+        flavor: str = "",
         metadata: Mapping[str, str] | None = None,
         limit_s: float = 180.0,
     ) -> list[str]:
         """The ids of count new servers, once all are ACTIVE. host: there and nowhere else. group: an id."""
-        image = self.nova.image.find_image("tiny", ignore_missing=False).id
-        flavor_id = self.nova.compute.find_flavor(flavor, ignore_missing=False).id
+        guest = self.facts["guest"]
+        image = self.nova.image.find_image(guest["image"], ignore_missing=False).id
+        flavor_id = self.nova.compute.find_flavor(flavor or guest["flavor"], ignore_missing=False).id
         server = {"imageRef": image, "flavorRef": flavor_id, "networks": "none", "metadata": dict(metadata or {})}
         server |= ({"host": host} if host else {}) | ({"availability_zone": zone} if zone else {})
         hints = {"os:scheduler_hints": {"group": group}} if group else {}

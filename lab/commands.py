@@ -14,6 +14,7 @@ HURTS = {"cut": (hosts.cut, "the host loses its power at once; guests gone, BMC 
          "hang": (hosts.hang, "nova-compute stops in its tracks, guests run on"),
          "unplug": (hosts.unplug, "the host loses its power and its BMC dies with it"),
          "stop-compute": (hosts.stop_compute, "nova-compute is killed, guests run on"),
+         "isolate": (hosts.isolate, "the host's cable is out, everything on it runs on (--virt qemu)"),
          "reboot": (hosts.reboot, "nova-compute and guests gone, back after a while")}
 
 
@@ -31,7 +32,9 @@ def parser():
         return one
 
     one = verb("up", "install what is missing and start everything")
-    one.add_argument("--computes", type=int, metavar="N", help="number of hosts (default: as before, at first 4)")
+    one.add_argument("--computes", "--hosts", type=int, metavar="N",
+                     help="number of hosts (default: as before, at first 4, or 2 with --virt qemu)")
+    one.add_argument("--virt", choices=("fake", "qemu"), help="what the hosts run (default: as before, at first fake)")
     one.add_argument("--etcd", type=int, metavar="N", help="number of etcd members (default: as before, at first 1)")
     one.add_argument("--no-affinity-workaround", dest="affinity_workaround", action="store_false", default=None,
                      help="leave [workarounds] disable_group_policy_check_upcall off on the hosts")
@@ -80,7 +83,8 @@ def run(args, say):
     lab = Lab(args.name)
     if args.verb == "up":
         with lab.lock():
-            bringup.up(lab.reload(), say, args.computes, args.etcd, args.affinity_workaround)
+            bringup.up(lab.reload(), say, computes=args.computes, etcd=args.etcd, virt=args.virt,
+                       affinity_workaround=args.affinity_workaround)
     elif args.verb == "down":
         with lab.lock():
             bringup.down(lab.reload(), say, args.wipe)

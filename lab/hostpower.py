@@ -50,11 +50,14 @@ def compute_born(state_dir):
 
 
 def shut_guests(state_dir):
-    """No guest runs any more; each is still defined, as a libvirt domain is after its host went down."""
+    """No guest runs any more; each is still defined, as a libvirt domain is after its host went down.
+
+    Real guests are processes, and have no such file.
+    """
     try:
         guests = json.loads((state_dir / "guests.json").read_text())
     except (OSError, ValueError):
-        guests = []
+        return
     rows = [{**guest, "state": "shutdown"} for guest in guests]
     write_private(state_dir / "guests.json", json.dumps(rows) + "\n", 0o644)
 

@@ -6,6 +6,7 @@ import time
 
 from lab import bmc, bringup, hostpower, processes, rest, services
 from lab.layout import LabError
+from lab.qemu import network
 
 
 def cut(lab, host):
@@ -42,6 +43,14 @@ def reboot(lab, host, boot_s):
     return "reboots: guests gone, nova-compute back in %g s, power stays on" % boot_s
 
 
+def isolate(lab, host):
+    if lab.virt != "qemu":
+        raise LabError("Only the hosts of a lab with --virt qemu have a cable that can be pulled.")
+    powered(lab, host)
+    network.pull_out(lab, host)
+    return "is isolated: its cable is out, everything on it runs on"
+
+
 def powered(lab, host):
     folder = lab.state_dir(host)
     if not hostpower.chassis(folder):
@@ -56,6 +65,9 @@ def restore(lab, host, say, enable=False):
     services.bring(lab, "zygote", bmc.name(host))
     began = time.time()
     pid, state = hostpower.compute(folder)
+    replugged = lab.virt == "qemu" and hostpower.chassis(folder) and network.put_back(lab, host)
+    if replugged:
+        say("the cable of %s is in again" % host)
     if not hostpower.chassis(folder):
         hostpower.on(folder)
         say("%s has power again" % host)
@@ -65,7 +77,7 @@ def restore(lab, host, say, enable=False):
     elif state == "dead":
         hostpower.order(folder, "start")
         say("nova-compute of %s started" % host)
-    else:
+    elif not replugged:
         began = hostpower.compute_born(folder)
     services.record(lab)
     forced = bringup.wait_hosts(lab, {host: began})

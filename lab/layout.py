@@ -110,6 +110,11 @@ class Lab:
         raise LabError("There is no host %r in lab %r; its hosts are: %s." % (
             name, self.name, ", ".join(self.host_names())))
 
+    @property
+    def virt(self):
+        """What the hosts are: "fake" or "qemu"."""
+        return self.facts.get("options", {}).get("virt", "fake")
+
     def state_dir(self, host):
         return self.hosts_dir / host
 

@@ -13,7 +13,8 @@ from lab.layout import HERE, SHARED, VENV, LabError, locked
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
 REQUIREMENTS = ("keystone>=30,<31", "openstack-placement>=16,<17", "glance>=33,<34", "neutron>=29,<30", "nova>=34,<35",
                 "pymysql", "gunicorn>=23", "python-memcached", "python-openstackclient", "osc-placement")
-UNITS = ("rabbitmq-server", "mariadb", "memcached", "etcd", "openipmi", "epmd.socket", "epmd.service")
+UNITS = ("rabbitmq-server", "mariadb", "memcached", "etcd", "openipmi", "epmd.socket", "epmd.service",
+         "libvirtd", "libvirtd.socket", "virtlogd.socket", "virtlockd.socket")
 
 
 def release_id():
@@ -21,15 +22,15 @@ def release_id():
     return hashlib.sha256("\n".join(REQUIREMENTS).encode()).hexdigest()[:12]
 
 
-def wanted_packages():
-    """The Debian packages that bindep.txt lists for the profile `lab`."""
+def wanted_packages(profiles):
+    """The Debian packages that bindep.txt lists for these profiles."""
     lines = (HERE.parent / "bindep.txt").read_text().splitlines()
-    return [line.split()[0] for line in lines if line.strip() and not line.startswith("#") and "lab" in
-            line.partition("[")[2].partition("]")[0].replace("platform:dpkg", "").split()]
+    return [line.split()[0] for line in lines if line.strip() and not line.startswith("#") and set(profiles) &
+            set(line.partition("[")[2].partition("]")[0].replace("platform:dpkg", "").split())]
 
 
-def missing_packages():
-    asked = wanted_packages()
+def missing_packages(profiles=("lab",)):
+    asked = wanted_packages(profiles)
     answer = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *asked],
                             capture_output=True, text=True, check=False)
     there = {line.split()[0] for line in answer.stdout.splitlines() if line.endswith(" installed")}
@@ -94,7 +95,7 @@ def python_is_there():
         return False
 
 
-def ensure(say):
+def ensure(say, profiles=("lab",)):
     """Install what is missing; a machine that has it all pays a tenth of a second."""
     SHARED.mkdir(parents=True, exist_ok=True)
     failures = []
@@ -108,7 +109,7 @@ def ensure(say):
 
     with locked(SHARED / "install.lock"):
         jobs = []
-        missing = missing_packages()
+        missing = missing_packages(profiles)
         if missing:
             log = SHARED / "apt.log"
             jobs.append(("Debian packages (%s)" % ", ".join(missing),

@@ -6,6 +6,8 @@ import threading
 
 from lab import bmc, hostpower, processes, services, settings
 from lab.layout import LabError, write_private
+from lab.qemu import checker, hypervisor
+from lab.qemu import settings as settings_qemu
 from lab.watcher import Watcher
 
 
@@ -19,6 +21,8 @@ def must_be_up(lab):
 
 
 def read_guests(lab, host):
+    if lab.virt == "qemu":
+        return hypervisor.guests(lab.state_dir(host))
     try:
         return json.loads((lab.state_dir(host) / "guests.json").read_text())
     except (OSError, ValueError):
@@ -40,7 +44,8 @@ def status(lab):
     for host in lab.host_names():
         folder = lab.state_dir(host)
         leader, (pid, state) = hostpower.chassis(folder), hostpower.compute(folder)
-        mib = sum(processes.memory(one) for one in table.get(leader, [])) if leader else 0.0
+        own = table.get(leader, []) if leader else []
+        mib = sum(processes.memory(one) for one in [*own, *(pid for pid, _ in hypervisor.emulators(folder))])
         total += mib
         there = processes.living(services.pid_file(lab, bmc.name(host)))
         total += processes.memory(there) if there else 0.0
@@ -87,13 +92,20 @@ def env(lab):
     print(settings.openrc(lab), end="")
 
 
+def watcher_of(lab):
+    """Real guests are watched at their disks: two QEMUs may share one for a moment while a guest migrates."""
+    if lab.virt == "qemu":
+        return checker.DiskWatcher(checker.Directory(settings_qemu.instances_dir(lab)))
+    return Watcher(lab.hosts_dir)
+
+
 def watch(lab, path):
     """Watch until told to stop, then say what was seen; the file holds the latest state all the while."""
     must_be_up(lab)
     enough = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: enough.set())
-    watcher = Watcher(lab.hosts_dir).start()
+    watcher = watcher_of(lab).start()
     enough.wait()
     result = watcher.stop()
     text = json.dumps(result, indent=1) + "\n"

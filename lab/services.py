@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from lab import bmc, processes, rest, settings_openstack
 from lab.layout import HERE, VENV, LabError
+from lab.qemu import network
 
 READY_WITHIN = 120.0
 WSGI = tuple(settings_openstack.WSGI)
@@ -138,9 +139,14 @@ def zygote(lab):
                    {"PYTHONPATH": str(HERE.parent)})
 
 
+def qemu_names(lab):
+    """What a lab with real guests has besides, in the order in which it is started."""
+    return [network.SWITCH, network.RELAY] if lab.virt == "qemu" else []
+
+
 def names(lab):
     members = ["etcd-%d" % number for number in range(1, lab.facts["options"]["etcd"] + 1)]
-    return ["memcached", "epmd", "rabbitmq", "mariadb", *members, *WSGI, *NOVA, "zygote",
+    return ["memcached", "epmd", "rabbitmq", "mariadb", *members, *WSGI, *NOVA, *qemu_names(lab), "zygote",
             *(bmc.name(host) for host in lab.host_names())]
 
 
@@ -152,6 +158,8 @@ def find(lab, name):
         return wsgi(lab, name)
     if name in NOVA:
         return nova(lab, name)
+    if name in qemu_names(lab):
+        return Service(name, *network.service(lab, name))
     if name in names(lab):
         return etcd(lab, name)
     raise LabError("There is no service %r in lab %r; its services are: %s." % (name, lab.name, ", ".join(names(lab))))

@@ -3,6 +3,8 @@
 import shutil
 
 from lab.layout import REGION, VENV, write_private
+from lab.qemu import network
+from lab.qemu import settings as settings_qemu
 
 WSGI = {"keystone": "keystone.wsgi.api:application", "placement": "placement.wsgi.api:application",
         "nova-api": "nova.wsgi.osapi_compute:application", "glance": "glance.wsgi.api:application",
@@ -137,7 +139,9 @@ def nova_host(lab, host, affinity_workaround):
     conf["oslo_concurrency"] = {"lock_path": state / "lock"}
     if affinity_workaround:
         conf["workarounds"] = {"disable_group_policy_check_upcall": "True"}
-    return conf
+    if lab.virt == "qemu":
+        return ini(settings_qemu.nova(lab, host, conf)).replace("127.0.0.1", network.GATEWAY)
+    return ini(conf)
 
 
 def write_plugin_entry(lab):
@@ -155,7 +159,7 @@ def write_all(lab, affinity_workaround):
                        ("nova/nova.conf", nova_controller)):
         write_private(lab.etc / path, ini(conf(lab)))
     for host in lab.host_names():
-        write_private(lab.etc / "hosts" / (host + ".conf"), ini(nova_host(lab, host, affinity_workaround)))
+        write_private(lab.etc / "hosts" / (host + ".conf"), nova_host(lab, host, affinity_workaround))
     for service in ("nova", "neutron"):
         shutil.copy(VENV / "etc" / service / "api-paste.ini", lab.etc / service / "api-paste.ini")
     for folder in ("nova/lock", "neutron/lock", "glance/images", "glance/staging", "glance/tasks"):

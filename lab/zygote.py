@@ -11,12 +11,14 @@ import signal
 import socket
 import sys
 
-from lab import hostpower, processes
+from lab import hostpower
 from lab.chassis import Chassis, name_process
 from lab.layout import HERE, Lab
+from lab.qemu import namespaces
+from lab.qemu.chassis import NamespacedChassis
 
 
-def preload():
+def preload(lab):
     """Import whatever a nova-compute would import in its first seconds."""
     import nova.virt
     nova.virt.__path__.append(str(HERE / "plugins"))
@@ -26,9 +28,13 @@ def preload():
     import nova.image.glance
     import nova.network.neutron
     import nova.scheduler.client.report
-    import nova.virt.lab_virt
     import nova.volume.cinder
     import oslo_messaging._drivers.impl_rabbit  # noqa: F401
+    if lab.virt == "qemu":
+        import libvirt  # noqa: F401
+        import nova.virt.libvirt.driver
+    else:
+        import nova.virt.lab_virt
 
     gc.collect()
     gc.freeze()
@@ -38,6 +44,7 @@ def preload():
 class Zygote:
     def __init__(self, lab, compute_main):
         self.lab, self.compute_main = lab, compute_main
+        self.fork = namespaces.fork_as_init if lab.virt == "qemu" else os.fork
         os.chdir(lab.hosts_dir)
         pathlib.Path("zygote.sock").unlink(missing_ok=True)
         self.door = socket.socket(socket.AF_UNIX)
@@ -61,9 +68,12 @@ class Zygote:
         os.dup2(out, 1)
         os.dup2(out, 2)
         name_process("chassis-" + host)
-        machine = Chassis(state_dir, self.run_compute)
+        if self.lab.virt == "qemu":
+            machine = NamespacedChassis(self.lab, state_dir, self.run_compute)
+        else:
+            machine = Chassis(state_dir, self.run_compute)
         machine.open()
-        processes.record(state_dir / "chassis.pid", os.getpid())
+        machine.record("chassis.pid", os.getpid())
         caller.sendall(b"ok\n")
         caller.close()
         machine.live()
@@ -73,7 +83,7 @@ class Zygote:
             caller.sendall(b"no such host\n")
         elif hostpower.chassis(self.lab.state_dir(host)):
             caller.sendall(b"ok already on\n")
-        elif os.fork() == 0:
+        elif self.fork() == 0:
             try:
                 self.become_chassis(host, caller)
             finally:
@@ -96,7 +106,7 @@ class Zygote:
 
 def main():
     lab = Lab(sys.argv[1])
-    compute_main = preload()
+    compute_main = preload(lab)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # chassis are reaped by the kernel
     name_process("lab-zygote")
     Zygote(lab, compute_main).serve()

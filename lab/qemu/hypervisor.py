@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host really runs, read from /proc and not from libvirt or Nova: a guest runs while its QEMU process exists."""
+import pathlib
+import re
+
+from lab import hostpower
+
+DOMAIN = re.compile(r"<name>([^<]*)</name>\s*<uuid>([^<]*)</uuid>")
+
+
+def namespace(pid):
+    try:
+        return pathlib.Path("/proc/%d/ns/pid" % pid).readlink()
+    except OSError:
+        return None
+
+
+def emulators(state_dir):
+    """(pid, words of its command line) of each QEMU of the host."""
+    leader = hostpower.chassis(state_dir)
+    home = leader and namespace(leader)
+    for entry in pathlib.Path("/proc").iterdir():
+        if home and entry.name.isdigit():
+            try:
+                if (entry / "comm").read_text().startswith("qemu-system") and namespace(int(entry.name)) == home:
+                    yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+
+
+def guests(state_dir):
+    """Like guests.json of a pretend host: what is defined on the host, and whether it runs."""
+    running = {words[words.index("-uuid") + 1] for _, words in emulators(state_dir) if "-uuid" in words}
+    rows = []
+    for path in sorted((state_dir / "libvirt" / "etc" / "qemu").glob("*.xml")):
+        found = DOMAIN.search(path.read_text())
+        if found:
+            state = "running" if found[2] in running else "shutdown"
+            rows.append({"uuid": found[2], "name": found[1], "state": state})
+    known = {row["uuid"] for row in rows}
+    return rows + [{"uuid": uuid, "name": "", "state": "running"} for uuid in sorted(running - known)]

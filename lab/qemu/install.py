@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What real guests need beyond what every lab has: libvirt's Python binding, a guest kernel and a busybox.
+
+Kernel and busybox are taken out of their Debian packages: installed they would change how this machine boots.
+"""
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+from lab.layout import SHARED, VENV, LabError, locked
+from lab.qemu import settings
+
+GUEST = SHARED / "guest"
+KERNEL, BUSYBOX = "linux-image-cloud-amd64", "busybox-static"
+BINDING = "libvirt-python>=9,<13"
+LOG = SHARED / "qemu.log"
+
+
+def run(argv, **more):
+    with open(LOG, "ab") as out:
+        subprocess.run([str(word) for word in argv], stdout=out, stderr=out, check=True, **more)
+
+
+def binding_is_there():
+    return any(VENV.glob("lib/python3.*/site-packages/libvirt.py"))
+
+
+def install_binding():
+    """Built here, from its source, against Debian's libvirt; later ones come from uv's cache."""
+    env = dict(os.environ, UV_CACHE_DIR=str(SHARED / "uv-cache"), UV_LINK_MODE="hardlink")
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    run([SHARED / "uv" / "bin" / "uv", "pip", "install", "-q", "--compile-bytecode", "--python",
+         VENV / "bin" / "python", BINDING], env=env)
+
+
+def kernel_package():
+    """The package that the newest kernel really is in."""
+    text = subprocess.run(["apt-cache", "depends", KERNEL], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"Depends: (linux-image-\S+)", text)
+    if not found:
+        raise LabError("apt knows no %s; `apt-get update` may help." % KERNEL)
+    return found[1]
+
+
+def fetch_guest():
+    """vmlinuz, modules and busybox, below lab/run/shared/guest."""
+    with tempfile.TemporaryDirectory(dir=SHARED) as folder:
+        run(["apt-get", "-q", "download", kernel_package(), BUSYBOX], cwd=folder)
+        for name in os.listdir(folder):
+            if name.endswith(".deb"):
+                run(["dpkg-deb", "--extract", name, "tree"], cwd=folder)
+        shutil.rmtree(GUEST, ignore_errors=True)
+        os.rename(os.path.join(folder, "tree"), GUEST)
+
+
+def must_be_root():
+    if os.geteuid() != 0:
+        raise LabError("A lab with --virt qemu makes namespaces and mounts; it must be run by root.")
+
+
+def ensure(say):
+    settings.make_mount_points()
+    with locked(SHARED / "install.lock"):
+        for what, there, work in (("libvirt's Python binding", binding_is_there(), install_binding),
+                                  ("the guest's kernel and busybox", GUEST.exists(), fetch_guest)):
+            if not there:
+                try:
+                    work()
+                except (OSError, subprocess.CalledProcessError) as error:
+                    raise LabError("%s could not be installed (%s); see %s." % (what, error, LOG)) from None
+                say("%s installed" % what)
