@@ -20,7 +20,9 @@ import yaml
 from lab import hostpower
 from lab.cloud_lab import CloudLab
 from lab.engine import EngineProcess
-from lab.watcher import Watcher, lives
+from lab.layout import Lab
+from lab.report import watcher_of
+from lab.watcher import lives
 
 # Shorter pauses than an operator would choose: they are waited for here.
 QUICK = {"retry_backoff_s": 2.0, "power_off_deadline_s": 8.0}
@@ -35,7 +37,7 @@ class Trial:
     def __init__(self, lab: CloudLab) -> None:
         self.lab = lab
         self.root = Path(lab.facts["hosts"][0]["state_dir"]).parents[2]
-        self.watcher = Watcher(self.root / "var" / "hosts").start()
+        self.watcher = watcher_of(Lab(lab.name)).start()
         self.engines: list[EngineProcess] = []
         self.promised = True
         self._seen_at = 0.0
