@@ -6,19 +6,24 @@ import time
 
 from lab import bmc, hostpower, packages, ports, processes, rest, schemas, seed, services, settings, settings_openstack
 from lab.layout import REGION, SHARED, LabError, locked, write_private
-from lab.qemu import guest, install
+from lab.qemu import ceph, guest, install
 from lab.qemu import settings as settings_qemu
 
 HOSTS_WITHIN = 120.0
+FOR_LIFE = {"virt": "fake", "storage": "dir"}
 
 
 def choose(had, wanted):
     """What the lab shall be, from what it was and what is wanted of it now (None: as it was)."""
-    virt = wanted["virt"] or had.get("virt", "fake")
-    options = {"virt": virt, "computes": 2 if virt == "qemu" else 4, "etcd": 1, "affinity_workaround": True}
-    if had and had.get("virt", "fake") != virt:
-        raise LabError("What the hosts of a lab are cannot be changed; `lab/cloud down --wipe` forgets it first.")
-    return {key: had.get(key, value) if wanted[key] is None else wanted[key] for key, value in options.items()}
+    virt = wanted["virt"] or had.get("virt", FOR_LIFE["virt"])
+    options = {**FOR_LIFE, "virt": virt, "computes": 2 if virt == "qemu" else 4, "etcd": 1,
+               "affinity_workaround": True}
+    chosen = {key: had.get(key, value) if wanted[key] is None else wanted[key] for key, value in options.items()}
+    if had and any(had.get(key, value) != chosen[key] for key, value in FOR_LIFE.items()):
+        raise LabError("A lab keeps its --virt and --storage for life; `lab/cloud down --wipe` ends it.")
+    if chosen["storage"] == "rbd" and virt != "qemu":
+        raise LabError("Pretend guests have no disks; --storage goes with --virt qemu.")
+    return chosen
 
 
 def plan(lab, wanted):
@@ -65,6 +70,8 @@ def prepare_hosts(lab):
             if not real:
                 (folder / "shared_storage").touch()
                 write_private(folder / "guests.json", "[]\n", 0o644)
+        if lab.storage == "rbd":
+            ceph.write_settings(lab)
         if real:
             settings_qemu.write_host(lab, host)
         bmc.write_settings(lab, host)
@@ -161,12 +168,13 @@ def wait_hosts(lab, began, seconds=HOSTS_WITHIN):
 
 
 def install_all(lab, say, wanted):
-    real = choose(lab.facts.get("options", {}), wanted)["virt"] == "qemu"
-    if real:
-        install.must_be_root()
-    packages.ensure(say, ("lab", "qemu") if real else ("lab",))
-    if real:
-        install.ensure(say)
+    options = choose(lab.facts.get("options", {}), wanted)
+    if options["virt"] == "fake":
+        packages.ensure(say)
+        return
+    install.must_be_root()
+    packages.ensure(say, ("lab", "qemu", options["storage"]))
+    install.ensure(say, options["storage"])
 
 
 def up(lab, say, **wanted):
@@ -186,6 +194,9 @@ def up(lab, say, **wanted):
         services.wait(lab, service)
     for name in services.qemu_names(lab):
         services.bring(lab, name)
+    if lab.storage == "rbd":
+        ceph.make_pool(lab)
+        say("ceph runs")
     began = switch_on(lab)
     services.record(lab)
     forced = wait_hosts(lab, began)

@@ -35,6 +35,7 @@ def parser():
     one.add_argument("--computes", "--hosts", type=int, metavar="N",
                      help="number of hosts (default: as before, at first 4, or 2 with --virt qemu)")
     one.add_argument("--virt", choices=("fake", "qemu"), help="what the hosts run (default: as before, at first fake)")
+    one.add_argument("--storage", choices=("dir", "rbd"), help="of real guests (default: as before, at first dir)")
     one.add_argument("--etcd", type=int, metavar="N", help="number of etcd members (default: as before, at first 1)")
     one.add_argument("--no-affinity-workaround", dest="affinity_workaround", action="store_false", default=None,
                      help="leave [workarounds] disable_group_policy_check_upcall off on the hosts")
@@ -83,7 +84,7 @@ def run(args, say):
     lab = Lab(args.name)
     if args.verb == "up":
         with lab.lock():
-            bringup.up(lab.reload(), say, computes=args.computes, etcd=args.etcd, virt=args.virt,
+            bringup.up(lab.reload(), say, computes=args.computes, etcd=args.etcd, virt=args.virt, storage=args.storage,
                        affinity_workaround=args.affinity_workaround)
     elif args.verb == "down":
         with lab.lock():

@@ -115,6 +115,11 @@ class Lab:
         """What the hosts are: "fake" or "qemu"."""
         return self.facts.get("options", {}).get("virt", "fake")
 
+    @property
+    def storage(self):
+        """Where real guests have their disks: "dir" or "rbd"."""
+        return self.facts.get("options", {}).get("storage", "dir")
+
     def state_dir(self, host):
         return self.hosts_dir / host
 

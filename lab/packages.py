@@ -14,7 +14,8 @@ POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
 REQUIREMENTS = ("keystone>=30,<31", "openstack-placement>=16,<17", "glance>=33,<34", "neutron>=29,<30", "nova>=34,<35",
                 "pymysql", "gunicorn>=23", "python-memcached", "python-openstackclient", "osc-placement")
 UNITS = ("rabbitmq-server", "mariadb", "memcached", "etcd", "openipmi", "epmd.socket", "epmd.service",
-         "libvirtd", "libvirtd.socket", "virtlogd.socket", "virtlockd.socket")
+         "libvirtd", "libvirtd.socket", "virtlogd.socket", "virtlockd.socket", "ceph-mon.target", "ceph-mgr.target",
+         "ceph-osd.target")
 
 
 def release_id():

@@ -6,8 +6,7 @@ import threading
 
 from lab import bmc, hostpower, processes, services, settings
 from lab.layout import LabError, write_private
-from lab.qemu import checker, hypervisor
-from lab.qemu import settings as settings_qemu
+from lab.qemu import ceph, checker, hypervisor
 from lab.watcher import Watcher
 
 
@@ -92,10 +91,14 @@ def env(lab):
     print(settings.openrc(lab), end="")
 
 
+def qemu_disks(lab):
+    return ceph.Disks(lab) if lab.storage == "rbd" else checker.Directory(lab.var / "instances")
+
+
 def watcher_of(lab):
     """Real guests are watched at their disks: two QEMUs may share one for a moment while a guest migrates."""
     if lab.virt == "qemu":
-        return checker.DiskWatcher(checker.Directory(settings_qemu.instances_dir(lab)))
+        return checker.DiskWatcher(qemu_disks(lab))
     return Watcher(lab.hosts_dir)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from lab import bmc, processes, rest, settings_openstack
 from lab.layout import HERE, VENV, LabError
-from lab.qemu import network
+from lab.qemu import ceph, network
 
 READY_WITHIN = 120.0
 WSGI = tuple(settings_openstack.WSGI)
@@ -141,7 +141,9 @@ def zygote(lab):
 
 def qemu_names(lab):
     """What a lab with real guests has besides, in the order in which it is started."""
-    return [network.SWITCH, network.RELAY] if lab.virt == "qemu" else []
+    if lab.virt != "qemu":
+        return []
+    return [network.SWITCH, network.RELAY, *(ceph.NAMES if lab.storage == "rbd" else ())]
 
 
 def names(lab):
@@ -159,7 +161,7 @@ def find(lab, name):
     if name in NOVA:
         return nova(lab, name)
     if name in qemu_names(lab):
-        return Service(name, *network.service(lab, name))
+        return Service(name, *(ceph if name in ceph.NAMES else network).service(lab, name))
     if name in names(lab):
         return etcd(lab, name)
     raise LabError("There is no service %r in lab %r; its services are: %s." % (name, lab.name, ", ".join(names(lab))))

@@ -32,6 +32,9 @@ class Directory:
         finally:
             os.close(file)
 
+    def close(self):
+        """Nothing is held open."""
+
 
 def parse(sector):
     """(boot id, count), or None for a disk that no guest has written yet."""
@@ -115,4 +118,5 @@ class DiskWatcher:
         self._stop.set()
         if self._thread:
             self._thread.join()
+        self.source.close()
         return self.report()

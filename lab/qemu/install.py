@@ -3,6 +3,7 @@
 
 Kernel and busybox are taken out of their Debian packages: installed they would change how this machine boots.
 """
+import glob
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from lab.qemu import settings
 GUEST = SHARED / "guest"
 KERNEL, BUSYBOX = "linux-image-cloud-amd64", "busybox-static"
 BINDING = "libvirt-python>=9,<13"
+DEBIANS = "/usr/lib/python3/dist-packages/"
 LOG = SHARED / "qemu.log"
 
 
@@ -55,16 +57,29 @@ def fetch_guest():
         os.rename(os.path.join(folder, "tree"), GUEST)
 
 
+def install_ceph_bindings():
+    """Debian's own, which fit the Python that Debian's python3 is; nobody else builds them."""
+    for path in [path for name in ("rados", "rbd") for path in glob.glob(DEBIANS + name + ".*.so")]:
+        there = next(VENV.glob("lib/python3.*/site-packages")) / os.path.basename(path)
+        there.unlink(missing_ok=True)
+        there.symlink_to(path)
+    run([VENV / "bin" / "python", "-c", "import rados, rbd"])
+
+
 def must_be_root():
     if os.geteuid() != 0:
         raise LabError("A lab with --virt qemu makes namespaces and mounts; it must be run by root.")
 
 
-def ensure(say):
+def ensure(say, storage):
     settings.make_mount_points()
     with locked(SHARED / "install.lock"):
-        for what, there, work in (("libvirt's Python binding", binding_is_there(), install_binding),
-                                  ("the guest's kernel and busybox", GUEST.exists(), fetch_guest)):
+        wanted = [("libvirt's Python binding", binding_is_there(), install_binding),
+                  ("the guest's kernel and busybox", GUEST.exists(), fetch_guest)]
+        if storage == "rbd":
+            wanted.append(("Ceph's Python bindings", any(VENV.glob("lib/python3.*/site-packages/rbd.*.so")),
+                           install_ceph_bindings))
+        for what, there, work in wanted:
             if not there:
                 try:
                     work()

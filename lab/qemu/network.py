@@ -48,10 +48,14 @@ def switch_is_on(lab):
     return bool(pid) and pathlib.Path("/proc/%d/comm" % pid).read_text().strip() == "sleep"
 
 
+def listens(lab, port):
+    """Somebody listens at the switch's address."""
+    return "01004F0A:%04X 00000000:0000 0A" % port in pathlib.Path("/proc/%d/net/tcp" % switch_pid(lab)).read_text()
+
+
 def relay_listens(lab):
     """Its last port is open; it opens them in order."""
-    sought = "01004F0A:%04X" % lab.port(CARRIED[-1])
-    return sought in pathlib.Path("/proc/%d/net/tcp" % switch_pid(lab)).read_text()
+    return listens(lab, lab.port(CARRIED[-1]))
 
 
 def service(lab, name):

@@ -2,16 +2,17 @@
 """Writes the configuration of what runs on a host that is a namespace: libvirtd, QEMU, and Nova's libvirt driver."""
 import pathlib
 import shlex
-import shutil
 import uuid
 
 from lab.layout import VENV, write_private
-from lab.qemu import network
+from lab.qemu import ceph, network
 
 EMULATOR = "/usr/bin/qemu-system-x86_64"
 # What each host has for itself, by the place where its programs look for it.
 OWN = {"libvirt/etc": "/etc/libvirt", "libvirt/lib": "/var/lib/libvirt", "libvirt/cache": "/var/cache/libvirt",
        "libvirt/log": "/var/log/libvirt"}
+# Where QEMU's Ceph client looks.
+CEPH_SETTINGS = "/etc/ceph"
 PRIVSEP = ("nova_sys_admin", "vif_plug_linux_bridge_privileged", "vif_plug_ovs_privileged", "privsep_osbrick",
            "os_brick_file")
 
@@ -48,18 +49,20 @@ exec -a {emulator} {real} -L /usr/share/qemu -L /usr/share/seabios -L /usr/lib/i
 """
 
 
-def instances_dir(lab):
-    """The shared storage of the hosts."""
-    return lab.var / "instances"
+def instances_dir(lab, host):
+    """Consoles and, unless Ceph has them, disks: then it is the shared storage of the hosts."""
+    return lab.var / "instances" if lab.storage == "dir" else lab.state_dir(host) / "instances"
 
 
 def nova(lab, host, conf):
     """The sections of a pretend host's nova.conf, made those of a real one."""
     conf["DEFAULT"].update({
         "my_ip": network.address(host), "compute_driver": "libvirt.LibvirtDriver", "use_cow_images": "False",
-        "force_raw_images": "True", "reserved_host_memory_mb": 0, "instances_path": instances_dir(lab)})
-    conf["libvirt"] = {"virt_type": "qemu", "cpu_mode": "none", "connection_uri": "qemu:///system",
-                       "images_type": "raw", "disk_cachemodes": "file=none"}
+        "force_raw_images": "True", "reserved_host_memory_mb": 0, "instances_path": instances_dir(lab, host)})
+    conf["libvirt"] = {"virt_type": "qemu", "cpu_mode": "none", "connection_uri": "qemu:///system", **{
+        "dir": {"images_type": "raw", "disk_cachemodes": "file=none"},
+        "rbd": {"images_type": "rbd", "images_rbd_pool": ceph.POOL, "disk_cachemodes": "network=none",
+                "images_rbd_ceph_conf": ceph.settings_file(lab)}}[lab.storage]}
     for service in ("placement", "glance", "neutron"):
         conf[service] = {**conf[service], "endpoint_override": lab.url(service)}
     helper = "%s --config-file %s" % (VENV / "bin" / "privsep-helper", lab.etc / "hosts" / (host + ".conf"))
@@ -90,7 +93,7 @@ def write_host(lab, host):
     state = lab.state_dir(host)
     for folder in OWN:
         (state / folder).mkdir(parents=True, exist_ok=True)
-    instances_dir(lab).mkdir(exist_ok=True)
+    instances_dir(lab, host).mkdir(exist_ok=True)
     identity = uuid.uuid5(uuid.NAMESPACE_URL, "vmhad-lab/%s/%s" % (lab.root, host))
     write_private(state / "libvirt" / "etc" / "libvirtd.conf", LIBVIRTD % identity)
     write_private(state / "libvirt" / "etc" / "qemu.conf", QEMU)
@@ -111,14 +114,12 @@ def mounts(lab, host):
     pairs = [(state / folder, target) for folder, target in OWN.items()]
     emulator = state / "emulator"
     pairs += [(state / "etc" / name, "/etc/" + name) for name in files(lab)]
+    if lab.storage == "rbd":
+        pairs.append((ceph.settings_file(lab).parent, CEPH_SETTINGS))
     return [*pairs, (EMULATOR, emulator / "qemu-system-x86_64"), (emulator / "script", EMULATOR)]
 
 
 def make_mount_points():
     """Debian makes them with packages that are not needed otherwise."""
-    for target in OWN.values():
+    for target in (*OWN.values(), CEPH_SETTINGS):
         pathlib.Path(target).mkdir(parents=True, exist_ok=True)
-
-
-def forget(lab):
-    shutil.rmtree(instances_dir(lab), ignore_errors=True)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real guests whose disks are in a real Ceph, whose locks are polite: a lock alone keeps no second writer away.
+
+VMHAD_REAL_CEPH_LAB names the lab (default qemu-cephtest); it is taken down at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from real_guests import assert_same_disks, boot, count_on, real_cloud
+from trial import Trial
+
+from lab.cloud_lab import CloudLab
+
+pytestmark = [pytest.mark.cloud, pytest.mark.chaos]
+
+NOVA_SEES_IT_S = 110.0
+# Until Ceph takes the lock from a dead client, nobody having told it that it is dead.
+LOCK_S = 90.0
+
+
+@pytest.fixture(scope="module")
+def clean_cloud() -> Iterator[CloudLab]:
+    with real_cloud(os.environ.get("VMHAD_REAL_CEPH_LAB", "qemu-cephtest"), "--storage", "rbd") as lab:
+        yield lab
+
+
+def test_cut(trial: Trial) -> None:
+    """The guests go on elsewhere on the same disks, once the dead client's lock is gone: ACTIVE is not yet running."""
+    engine = trial.engine()
+    ids = boot(trial, "host01")
+    trial.ready()
+    at = trial.hurt("cut", "host01")
+    trial.recovered(engine, "host01")
+    trial.assert_moved(ids)
+    count_on(trial, ids, LOCK_S)
+    assert_same_disks(trial, ids, at)
+
+
+def test_without_the_proof_guard_a_dead_compute_doubles_writers(trial: Trial) -> None:
+    """Only nova-compute is dead, its guests write: the exclusive lock of their disks goes to and fro."""
+    trial.promised = False
+    engine = trial.engine(command=(sys.executable, str(Path(__file__).with_name("unguarded_engine.py"))))
+    ids = boot(trial, "host01")
+    trial.ready()
+    trial.hurt("stop-compute", "host01")
+    trial.wait_line(engine, "host host01", "RECOVERED", NOVA_SEES_IT_S)
+    trial.lab.wait("second writers", lambda: {row["uuid"] for row in trial.watcher.report()["doubles"]} == set(ids))
