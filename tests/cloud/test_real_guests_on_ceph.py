@@ -20,8 +20,6 @@ from lab.cloud_lab import CloudLab
 pytestmark = [pytest.mark.cloud, pytest.mark.chaos]
 
 NOVA_SEES_IT_S = 110.0
-# Until Ceph takes the lock from a dead client, nobody having told it that it is dead.
-LOCK_S = 90.0
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,7 @@ def test_cut(trial: Trial) -> None:
     at = trial.hurt("cut", "host01")
     trial.recovered(engine, "host01")
     trial.assert_moved(ids)
-    count_on(trial, ids, LOCK_S)
+    count_on(trial, ids)
     assert_same_disks(trial, ids, at)
 
 
