@@ -172,7 +172,7 @@ def install_all(lab, say, wanted):
     if options["virt"] == "fake":
         packages.ensure(say)
         return
-    install.must_be_root()
+    install.must_make_hosts()
     packages.ensure(say, ("lab", "qemu", options["storage"]))
     install.ensure(say, options["storage"])
 

@@ -38,11 +38,13 @@ def install_binding():
 
 
 def kernel_package():
-    """The package that the newest kernel really is in."""
+    """The package that the newest kernel really is in, by apt's lists of today: older ones name files that are gone."""
+    with open(LOG, "ab") as out:
+        subprocess.run(["apt-get", "-q", "update"], stdout=out, stderr=out, check=False)
     text = subprocess.run(["apt-cache", "depends", KERNEL], capture_output=True, text=True, check=False).stdout
     found = re.search(r"Depends: (linux-image-\S+)", text)
     if not found:
-        raise LabError("apt knows no %s; `apt-get update` may help." % KERNEL)
+        raise LabError("apt knows no %s; see %s." % (KERNEL, LOG))
     return found[1]
 
 
@@ -66,9 +68,15 @@ def install_ceph_bindings():
     run([VENV / "bin" / "python", "-c", "import rados, rbd"])
 
 
-def must_be_root():
-    if os.geteuid() != 0:
-        raise LabError("A lab with --virt qemu makes namespaces and mounts; it must be run by root.")
+def may_make_hosts():
+    """A container's root may often make neither namespaces nor mounts."""
+    trial = ["unshare", "--pid", "--fork", "--net", "--uts", "--ipc", "--mount-proc", "true"]
+    return os.geteuid() == 0 and subprocess.run(trial, capture_output=True, check=False).returncode == 0
+
+
+def must_make_hosts():
+    if not may_make_hosts():
+        raise LabError("A lab with --virt qemu must be run by root, where root may make namespaces and mounts.")
 
 
 def ensure(say, storage):
