@@ -20,7 +20,7 @@ HURTS = {"cut": (hosts.cut, "the host loses its power at once; guests gone, BMC 
 
 def parser():
     top = argparse.ArgumentParser(
-        prog="lab/cloud", description="A small real OpenStack with pretend hosts and real BMCs.")
+        prog="lab/cloud", description="A small real OpenStack with pretend hosts, or real ones, and real BMCs.")
     top.add_argument("--name", default="lab", help="which lab (default: lab)")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
