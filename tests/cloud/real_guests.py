@@ -20,12 +20,11 @@ COUNTS_AT_LEAST = 20
 
 @contextmanager
 def real_cloud(name: str, *more: str) -> Iterator[CloudLab]:
-    """A clean lab with two real hosts, forgotten at the end."""
+    """A lab with two real hosts, forgotten at the end."""
     if not install.may_make_hosts():
         pytest.skip("this machine does not let root make the namespaces that a real host consists of")
     lab = CloudLab.up(name, 2, "--virt", "qemu", *more)
     try:
-        lab.reset()
         yield lab
     finally:
         lab.command("down", "--wipe")

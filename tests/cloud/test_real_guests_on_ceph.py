@@ -23,9 +23,16 @@ NOVA_SEES_IT_S = 110.0
 
 
 @pytest.fixture(scope="module")
-def clean_cloud() -> Iterator[CloudLab]:
+def cloud() -> Iterator[CloudLab]:
     with real_cloud(os.environ.get("VMHAD_REAL_CEPH_LAB", "qemu-cephtest"), "--storage", "rbd") as lab:
         yield lab
+
+
+@pytest.fixture
+def lab(cloud: CloudLab) -> CloudLab:
+    """Clean before each trial, not after the last: to take real hosts back costs most of a minute, and it is wiped."""
+    cloud.reset()
+    return cloud
 
 
 def test_cut(trial: Trial) -> None:
