@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from vmhad.journal import codec, keys
 from vmhad.kernel.incident import Incident
-from vmhad.kernel.order import Order
 from vmhad.kernel.step import Step, Verb
 from vmhad.ports import Compare, Conflict
 
