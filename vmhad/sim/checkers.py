@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vmhad.kernel.cloud import ARRIVED
 from vmhad.sim.compute import Post
 from vmhad.sim.datacentre import Datacentre
 from vmhad.sim.nova import UNFINISHED, MigrationRow, ServerRow, SimNova
@@ -51,9 +52,12 @@ class Checkers:
         if vm is None or server is None:
             return
         may_run = {server.host, *vm.guests}
-        for move in self._nova.migrations:
-            if move.server == post.server and move.status in UNFINISHED:
-                may_run |= {move.source, move.target} - {""}
+        mine = [move for move in self._nova.migrations if move.server == post.server]
+        landed = max((move.number for move in mine if move.status in ARRIVED), default=0)
+        for move in mine:
+            if move.status in UNFINISHED:
+                # It left that source by a newer one; what it was sent to before may read its request yet.
+                may_run |= {move.source if move.number > landed else "", move.target} - {""}
         on = sorted(name for name in may_run - {post.target} - self.excused if self._is_on(name))
         if on and not (post.late or self._datacentre.bmc_ever_lied and not self.excused):
             self.breach(f"vm {vm.name}", f"evacuated to {post.target} while {', '.join(on)} has power")

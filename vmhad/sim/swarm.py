@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from vmhad.sim.ambush import ambush
 from vmhad.sim.lateness import lateness
 from vmhad.sim.mischief import Cloud, Timed, mischief
+from vmhad.sim.twins import twins
 
 HOUR_S = 3600.0
 # From this share of its time on a script breaks nothing any more: what was broken is mended, and has to come right.
@@ -107,6 +108,7 @@ def draw(seed: int, shape: Shape = STANDARD) -> Script:
         faults = [(0.0 if line.endswith("lies") else at, line) for at, line in faults]
     faults += ambush(seed, cloud, sheet.lines, faults, calm_from_s)
     declared, late = lateness(seed, cloud, sheet.lines, faults, calm_from_s)
+    late += twins(seed, cloud, declared, faults, calm_from_s)
     faults = sorted((*faults, *late), key=lambda one: one[0])
     faults += [(calm_from_s, f"order resume {name}") for name in sheet.segments]
     faults += [(calm_from_s, "heal"), (calm_from_s + RETRY_AFTER_S, "order retry stuck")]

@@ -16,7 +16,7 @@ from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.fence import FELL_WITH_IT
 from vmhad.guards.hosts.judge import ROUNDING_S
 from vmhad.kernel.case import Case, Move
-from vmhad.kernel.cloud import ServerState
+from vmhad.kernel.cloud import ARRIVED, Inventory, ServerState
 from vmhad.kernel.evidence import SILENCE_S
 from vmhad.kernel.incident import Event, State
 from vmhad.kernel.policy import AfterFence
@@ -87,6 +87,12 @@ def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step],
         if step.verb is Verb.EVACUATE and step.state is not StepState.DONE
     }
     fallen = {server.id: (server.name, ServerState.ACTIVE.value) for server in case.fallen}
+    enabled_at = steps[f"{case.incident.id}/{case.incident.round}/{Verb.ENABLE.value}"].ended_at
+    inventory = case.inventory if case.inventory is not None and case.inventory.at >= enabled_at else None
+    if inventory is None and any(_was_sent(case, one) and _restore_id(case, one) not in steps for one in left):
+        because = "reading what became of evacuations that did not end"
+        return Move(because, steps=tuple(changed), needs_inventory=enabled_at, wake_at=now + 1.0)
+    emptied = _emptied(case, inventory) if inventory is not None else {}
     for server_id, (name, state) in sorted((left | fallen).items()):
         step_id = _restore_id(case, server_id)
         fell_again = step_id in steps and server_id in fallen and _has_fallen(case, server_id, now)
@@ -94,12 +100,13 @@ def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step],
             continue
         step = case.step(step_id) or Step(step_id, case.incident.id, Verb.RESTORE_STATE, server_id)
         falls = int(step.args.get("falls", "0")) + fell_again
-        if falls < FALLS_MAX:
-            args = {"name": name, "state": state, "source": "", "falls": str(falls)}
-            steps[step_id] = start(step, now, args)
-        else:
-            because = f"it fell again after each of {falls} starts"
-            steps[step_id] = replace(step, state=StepState.FAILED, ended_at=now, because=because)
+        args = {"name": name, "state": state, "source": "", "falls": str(falls)}
+        why_not = f"it fell again after each of {falls} starts" if falls >= FALLS_MAX else ""
+        if state == ServerState.ACTIVE.value and server_id not in fallen:
+            why_not = why_not or emptied.get(server_id, "")
+        steps[step_id] = start(step, now, args)
+        if why_not:
+            steps[step_id] = replace(step, args=args, state=StepState.FAILED, ended_at=now, because=why_not)
         changed.append(steps[step_id])
     waiting = [step for step in steps.values() if step.verb is Verb.RESTORE_STATE and step.is_open]
     if waiting:
@@ -109,6 +116,35 @@ def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step],
         names = "; ".join(f"{step.args['name']}: {step.because}" for step in failed[:3])
         return Move(f"the host serves again, but {len(failed)} VMs do not: {names}", Event.EXHAUSTED, tuple(changed))
     return Move("the host serves again", Event.LIFTED, tuple(changed))
+
+
+def _evacuation(case: Case, server_id: str) -> Step | None:
+    return case.step(f"{case.incident.id}/{Verb.EVACUATE.value}/{server_id}")
+
+
+def _was_sent(case: Case, server_id: str) -> bool:
+    step = _evacuation(case, server_id)
+    return step is not None and bool(step.args.get("target"))
+
+
+def _emptied(case: Case, inventory: Inventory) -> dict[str, str]:
+    """Server id -> why it is not as active as Nova calls it. A starting nova-compute removes the guest of a server
+    whose evacuation did not end, ends that as «completed», and leaves the server to the target, whatever became of it.
+    Whether it runs there Nova does not know, so nothing is started here."""
+    found: dict[str, str] = {}
+    host = case.incident.host
+    for server in inventory.servers:
+        step = _evacuation(case, server.id)
+        known = step.args.get("known", "").split(",") if step is not None else []
+        mine = (one for one in inventory.migrations if (one.server, one.source) == (server.id, host))
+        newest = next((one for one in mine if one.kind == "evacuation" and one.id not in known), None)
+        is_active = (server.state, server.task_state) == (ServerState.ACTIVE, "")
+        if is_active and newest is not None and newest.status in ARRIVED:
+            found[server.id] = (
+                f"Nova calls it active, but {host} removed its guest when it started, for its evacuation to "
+                f"{newest.target} had not ended: see that it does not run there, then stop and start it"
+            )
+    return found
 
 
 def _stuck(case: Case, now: float) -> Move:
