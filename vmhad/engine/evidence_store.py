@@ -33,8 +33,8 @@ class Judged:
     """A segment's verdicts as they stand. unwell: the hosts whose verdict is not HEALTHY. suspects: those of them that
     are SUSPECT or FAILED. fragile: those whose verdict any reading may change, judged anew every time.
 
-    good_until: until then every verdict but those stands, unless another reading comes. rests_on: host -> the evidence that was
-    judged, and until when its verdict stands. verdicts is replaced, never changed: it is kept in cases.
+    good_until: until then every verdict but those stands, unless another reading comes. rests_on: host -> the evidence
+    that was judged, and until when its verdict stands. verdicts is replaced, never changed: it is kept in cases.
     """
 
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
