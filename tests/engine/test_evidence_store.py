@@ -57,12 +57,13 @@ class ListedWatch:
 
 
 # One round: time passes, a few signals began some time before it (so that late ones come too), and segments are judged.
-# A calm host is the common case, so a round may say of all hosts that they are well.
+# A calm host is the common case, so a round may say of all hosts that they are well, or that they are heard, too.
 SIGNALS = st.lists(
     st.tuples(st.sampled_from(HOSTS), st.sampled_from(SEEN), st.sampled_from((0.0, 0.1, 2.0, 16.0))), max_size=4
 )
+ALL_ARE = st.sampled_from(("", "well", "heard"))
 ROUNDS = st.lists(
-    st.tuples(st.sampled_from(STEPS_S), st.booleans(), SIGNALS, st.sampled_from((SEGMENTS, SEGMENTS[:1], ()))),
+    st.tuples(st.sampled_from(STEPS_S), ALL_ARE, SIGNALS, st.sampled_from((SEGMENTS, SEGMENTS[:1], ()))),
     min_size=1,
     max_size=25,
 )
@@ -75,9 +76,9 @@ def test_remembered_verdicts_are_the_plain_ones(rounds: list, policy: Policy) ->
     store = EvidenceStore(list(watches.values()), [])
     plain = {name: Evidence(name) for name in HOSTS}
     now = START_S
-    for passes_s, all_well, seen, asked in rounds:
+    for passes_s, all_are, seen, asked in rounds:
         now += passes_s
-        signals = [signal for host in HOSTS for signal in well(host, now)] if all_well else []
+        signals = [signal for host in HOSTS for signal in well(host, now, all_are == "heard")] if all_are else []
         signals += [Signal(host, channel, reading, now - s, f"{s}", life) for host, (channel, reading, life), s in seen]
         for signal in sorted(signals, key=lambda one: one.channel is Channel.POWER):
             plain[signal.host] = weigh(plain[signal.host], signal)
@@ -90,9 +91,9 @@ def test_remembered_verdicts_are_the_plain_ones(rounds: list, policy: Policy) ->
     assert {name: store.of(name) for name in HOSTS} == plain
 
 
-def well(host: str, now: float) -> list[Signal]:
+def well(host: str, now: float, heard: bool = False) -> list[Signal]:
     power = Signal(host, Channel.POWER, Reading.ON, now - 0.1, "on", life=True)
-    return [power, Signal(host, Channel.NOVA, Reading.UP, now - 0.08, "up")]
+    return [power, Signal(host, Channel.NOVA, Reading.UP, now - 0.08, "up", heard)]
 
 
 def compare(store: EvidenceStore, plain: dict[str, Evidence], segment: Segment, policy: Policy, now: float) -> None:

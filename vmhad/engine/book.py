@@ -26,9 +26,21 @@ STARTS_WINDOW_S = 1800.0
 
 
 @dataclass
+class Survey:
+    """What the states of all open incidents say to each of them. grounds: all that it was made from. holds: incident ->
+    what the brake says of it, where it was asked."""
+
+    grounds: tuple[object, ...]
+    scene: Scene
+    suspected_at: Mapping[str, float]
+    busy_hosts: frozenset[str]
+    holds: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class Book:
     """incidents, steps: as committed, by id, plus soft observations; changed only through put. epoch: the one it was
-    loaded under. fallen: host -> those of its VMs that Nova switched off. scene: what the brake saw last. answers:
+    loaded under. fallen: host -> those of its VMs that Nova switched off. survey: the last one. answers:
     incident -> what its last decision rested on, and until when it stands while that is so."""
 
     epoch: int
@@ -37,11 +49,12 @@ class Book:
     inventories: dict[str, Inventory] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()
     fallen: dict[str, Fallen] = field(default_factory=dict)
-    scene: Scene | None = None
+    survey: Survey | None = None
     answers: dict[str, tuple[tuple[object, ...], float]] = field(default_factory=dict)
     _open: tuple[Incident, ...] = ()
     _of: dict[str, dict[str, Step]] = field(default_factory=dict)
     _in_order: dict[str, tuple[Step, ...]] = field(default_factory=dict)
+    _started: dict[str, tuple[Step, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.put(steps=tuple(self.steps.values()))
@@ -53,6 +66,7 @@ class Book:
             self.steps[step.id] = step
             self._of.setdefault(step.incident, {})[step.id] = step
             self._in_order.pop(step.incident, None)
+            self._started.pop(step.incident, None)
         changed = {one.id: one for one in incidents if self.incidents.get(one.id) is not one}
         if changed:
             self.incidents.update(changed)
@@ -81,11 +95,18 @@ class Book:
             self._in_order[incident.id] = tuple(steps[key] for key in sorted(steps))
         return self._in_order[incident.id]
 
+    def started_of(self, incident: Incident) -> tuple[Step, ...]:
+        """Those that are STARTED, by id."""
+        if incident.id not in self._started:
+            steps = self.steps_of(incident)
+            self._started[incident.id] = tuple(step for step in steps if step.state is StepState.STARTED)
+        return self._started[incident.id]
+
     def take(self, outcome: Outcome) -> None:
         """An observation changes no state by itself, so it may stand in memory before anything is written."""
         step = self.steps.get(outcome.step)
-        if step is not None:
-            self.put(steps=[record(step, outcome)])
+        if step is not None and (seen := record(step, outcome)) is not step:
+            self.put(steps=[seen])
 
     def started(self, step: Step) -> None:
         """It got its power state back: if it falls again, Nova will say so anew."""

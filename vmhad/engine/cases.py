@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from vmhad.engine.book import Book, worth_writing
+from vmhad.engine.book import Book, Survey, worth_writing
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.journal import keys
 from vmhad.kernel.brake import Scene, brake
@@ -15,10 +15,14 @@ from vmhad.kernel.case import Case, Decision
 from vmhad.kernel.cloud import Inventory
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
+from vmhad.kernel.proof import Proof
 from vmhad.kernel.signal import Channel
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
+from vmhad.kernel.verdict import Verdict
 
+# Looked up once: a member of an enumeration costs ten times what another name does.
+POWER = Channel.POWER
 MAY_EVACUATE = (State.FENCING, State.RECOVERING)
 RESTING = (State.SUSPECTED, State.STUCK, State.RECOVERED)
 
@@ -39,15 +43,18 @@ class Cases:
     now: float
 
     def __post_init__(self) -> None:
-        self._proofs = self.book.proofs(lambda host: self.evidence.of(host).life_at)
         self._survey()
+
+    @cached_property
+    def _proofs(self) -> Mapping[str, Proof]:
+        return self.book.proofs(lambda host: self.evidence.of(host).life_at)
 
     @cached_property
     def _evacuations(self) -> dict[str, Step]:
         return {step.id: step for step in self.book.evacuations()}
 
     def still_stands(self, incident: Incident, until: float) -> bool:
-        """Its last decision changed nothing, would be the same again, and need not be looked at again until then."""
+        """Its last decision changed nothing, and would be the same again until then."""
         grounds, stands_until = self.book.answers.get(incident.id, ((), 0.0))
         return until <= stands_until and grounds == self._grounds(incident)
 
@@ -58,8 +65,7 @@ class Cases:
         if not worth_writing(was, decision.incident) and not decision.steps:
             # A new time to look again is no news: the incident stays the very one that it was.
             if was.state in RESTING:
-                stands_until = min(decision.stands_until, decision.wake_at)
-                self.book.answers[was.id] = self._grounds(was), stands_until
+                self.book.answers[was.id] = self._grounds(was), decision.stands_until
             return
         self.current[was.id] = decision.incident
         if moved := {step.id: step for step in decision.steps if step.verb is Verb.EVACUATE}:
@@ -71,18 +77,17 @@ class Cases:
 
     def _grounds(self, incident: Incident) -> tuple[object, ...]:
         """All that the guard asks of a case that is at rest. Of the evidence of one that is SUSPECTED it asks nothing
-        but the verdict, of another one when it was heard and what its power reads now."""
-        host, book, evidence = incident.host, self.book, self.evidence.of(incident.host)
-        is_suspected = incident.state is State.SUSPECTED
+        but the verdict, of another one when it was heard and what its power reads now. No brake holds what is
+        RECOVERED."""
+        host, book = incident.host, self.book
+        evidence = self.evidence.of(host) if incident.state is not State.SUSPECTED else None
         return (
             incident,
             book.steps_of(incident),
             self.judged.verdicts[host],
-            None if is_suspected else evidence.heard_at,
-            None if is_suspected else evidence.reading(Channel.POWER, self.now, self.policy.channel_stale_s),
-            self._proofs,
-            self._scene,
-            book.inventories.get(host),
+            evidence and evidence.heard_at,
+            evidence and evidence.reading(POWER, self.now, self.policy.channel_stale_s),
+            "" if incident.state is State.RECOVERED else self._hold(incident),
             book.worth_starting(host, self.now),
             book.orders_for(incident),
         )
@@ -104,40 +109,67 @@ class Cases:
             proofs=self._proofs,
             powers=self.evidence.powers(self.segment) if incident.state is State.FENCING else {},
             elsewhere=tuple(step for step in evacuations if step.incident != incident.id),
-            suspected_at=self._suspected_at,
-            busy_hosts=self._busy_hosts,
+            suspected_at=self._seen.suspected_at,
+            busy_hosts=self._seen.busy_hosts,
             claimed=self._contested(inventory) | claimed,
             inventory=inventory,
             fallen=book.worth_starting(host, self.now),
-            hold=brake(incident, self._scene),
+            hold=self._hold(incident),
             orders=book.orders_for(incident),
         )
 
+    def _hold(self, incident: Incident) -> str:
+        """Of one scene the brake says the same of an incident every time."""
+        holds = self._seen.holds
+        if incident.id not in holds:
+            holds[incident.id] = brake(incident, self._seen.scene)
+        return holds[incident.id]
+
     def _survey(self) -> None:
-        """What the states of all open incidents say to each of them."""
-        verdicts = self.judged.verdicts
-        others = tuple(self.current[key] for key in sorted(self.current))
-        here = tuple(one for one in others if one.host in verdicts)
-        self._suspected_at = {one.host: one.opened_at for one in others}
-        self._busy_hosts = frozenset(
-            one.host for one in others if one.is_open and one.state is not State.SUSPECTED
+        """While nothing that it rests on changed it is the very one that it was, with all that was asked of it."""
+        open_now = tuple(self.current[key] for key in sorted(self.current))
+        grounds = (
+            open_now,
+            self.judged.verdicts,
+            self.evidence.quiet(self.segment, self.policy, self.now),
+            self.evidence.back(self.segment, self.policy, self.now),
+            frozenset(one.host for one in open_now if self.now - one.opened_at > self.policy.storm_window_s),
+            {one.host: self.book.pause(one.host, self.now) for one in open_now} if self.book.orders else {},
+            self.fences,
         )
-        pauses = {one.host: self.book.pause(one.host, self.now) for one in here} if self.book.orders else {}
+        if self.book.survey is None or self.book.survey.grounds != grounds:
+            self.book.survey = self._surveyed(*grounds)
+        self._seen = self.book.survey
+
+    def _surveyed(
+        self,
+        open_now: tuple[Incident, ...],
+        verdicts: Mapping[str, Verdict],
+        quiet: frozenset[str],
+        back: frozenset[str],
+        old: frozenset[str],
+        pauses: Mapping[str, str],
+        fences: frozenset[str],
+    ) -> Survey:
+        here = tuple(one for one in open_now if one.host in verdicts)
+        hosts = frozenset(one.host for one in here)
         scene = Scene(
             segment=self.segment,
             policy=self.policy,
-            verdicts={name: verdicts[name] for name in self.judged.unwell.union(one.host for one in here)},
-            quiet=self.evidence.quiet(self.segment, self.policy, self.now),
-            back=self.evidence.back(self.segment, self.policy, self.now),
+            verdicts={name: verdicts[name] for name in self.judged.unwell | hosts},
+            quiet=quiet,
+            back=back,
             incidents=here,
-            paused={host: why for host, why in pauses.items() if why},
-            fences=self.fences,
-            old=frozenset(one.host for one in here if self.now - one.opened_at > self.policy.storm_window_s),
+            paused={host: why for host, why in pauses.items() if why and host in hosts},
+            fences=fences,
+            old=old & hosts,
         )
-        # While nothing changed it is the very one that it was, with all that was counted in it.
-        if self.book.scene is None or self.book.scene != scene:
-            self.book.scene = scene
-        self._scene = self.book.scene
+        return Survey(
+            grounds=(open_now, verdicts, quiet, back, old, pauses, fences),
+            scene=scene,
+            suspected_at={one.host: one.opened_at for one in open_now},
+            busy_hosts=frozenset(one.host for one in open_now if one.is_open and one.state is not State.SUSPECTED),
+        )
 
     def _contested(self, inventory: Inventory | None) -> dict[str, str]:
         servers = inventory.servers if inventory and self.contested else ()

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from vmhad.guards.hosts.judge import ROUNDING_S, judge, stands_until
-from vmhad.kernel.evidence import Evidence, Seen, repeats, weigh
+from vmhad.guards.hosts.judge import ROUNDING_S, judge, outlasts_repeats, stands_until
+from vmhad.kernel.evidence import Evidence, Seen, goes_on, repeats, weigh
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.signal import Channel, Signal
 from vmhad.kernel.topology import Segment
@@ -30,16 +30,17 @@ ASKED_AGAIN_S = 2.0
 
 @dataclass
 class Judged:
-    """A segment's verdicts as they stand. unwell: the hosts whose verdict is not HEALTHY, judged anew every time.
-    suspects: those of them that are SUSPECT or FAILED.
+    """A segment's verdicts as they stand. unwell: the hosts whose verdict is not HEALTHY. suspects: those of them that
+    are SUSPECT or FAILED. fragile: those whose verdict any reading may change, judged anew every time.
 
-    good_until: until then every HEALTHY stands unless another reading comes. rests_on: host -> the evidence that was
-    judged, and until when its verdict stands. verdicts is replaced, never changed: it is kept in cases.
+    good_until: until then every verdict but those stands, unless another reading comes. rests_on: host -> the evidence
+    that was judged, and until when its verdict stands. verdicts is replaced, never changed: it is kept in cases.
     """
 
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     unwell: set[str] = field(default_factory=set)
     suspects: set[str] = field(default_factory=set)
+    fragile: set[str] = field(default_factory=set)
     good_until: float = -inf
     rests_on: dict[str, tuple[Evidence, float]] = field(default_factory=dict)
 
@@ -47,11 +48,12 @@ class Judged:
 @dataclass
 class EvidenceStore:
     """hosts: ask of(), not this: what only says again what was said before is weighed when somebody asks, the newest
-    for all before it. An engine that holds no segment asks for nobody."""
+    for all before it. An engine that holds no segment asks for nobody. _waiting: what came of a host that goes on."""
 
     watches: Sequence[Watch]
     nudges: Sequence[Nudges]
     hosts: dict[str, Evidence] = field(default_factory=dict)
+    _waiting: dict[str, tuple[Signal, ...]] = field(default_factory=dict)
     _up_to_date: set[str] = field(default_factory=set)
     _judged: dict[str, Judged] = field(default_factory=dict)
     _news: set[str] = field(default_factory=set)
@@ -85,15 +87,40 @@ class EvidenceStore:
     def _take(self, signal: Signal) -> None:
         """What waits of the other eyes need not be weighed first: none of it is a heartbeat or an OFF."""
         host = signal.host
-        old = self.hosts.get(host) or Evidence(host)
+        doubted = self._is_doubted(host)
+        if not doubted and self._waits(signal):
+            return
+        old = self._caught_up(host)
         self.hosts[host] = new = weigh(old, signal)
-        if not repeats(old, signal):
+        if not repeats(old, signal) or (doubted and signal.life):
             self._news.add(host)
         if new.heard_at > old.heard_at or new.listened_from != old.listened_from:
             self._heard(host, is_first=not old.listened_from)
         if new.back_at > old.back_at:
             self._back.add(host)
             self.returned(host, new.back_at)
+
+    def _waits(self, signal: Signal) -> bool:
+        """Puts it beside the evidence, in place of what it makes needless there; False where it has to be weighed."""
+        evidence, waiting = self.hosts.get(signal.host), self._waiting.get(signal.host, ())
+        if evidence is None or not goes_on(evidence, signal) or (waiting and signal.at < waiting[-1].at):
+            return False
+        beat = waiting[:1] if waiting and waiting[0].life and not signal.life else ()
+        self._waiting[signal.host] = (*beat, signal)
+        return True
+
+    def _is_doubted(self, host: str) -> bool:
+        """Each heartbeat of it may change what is thought of it."""
+        unwell = any(host in judged.unwell for judged in self._judged.values())
+        return unwell or any(host in hosts for hosts, _ in self._quiet.values())
+
+    def _caught_up(self, host: str) -> Evidence:
+        evidence = self.hosts.get(host) or Evidence(host)
+        if waiting := self._waiting.pop(host, ()):
+            for signal in waiting:
+                evidence = weigh(evidence, signal)
+            self.hosts[host] = evidence
+        return evidence
 
     def _heard(self, host: str, is_first: bool) -> None:
         """What is quiet is counted anew only if this host counted as quiet, or was not counted yet."""
@@ -128,7 +155,7 @@ class EvidenceStore:
         return tuple(sorted(hints))
 
     def of(self, host: str) -> Evidence:
-        evidence = self.hosts.get(host) or Evidence(host)
+        evidence = self._caught_up(host)
         if host not in self._up_to_date:
             self._up_to_date.add(host)
             for watch in self.watches:
@@ -139,14 +166,14 @@ class EvidenceStore:
     def judged(self, segment: Segment, policy: Policy, now: float) -> Judged:
         """Every host's verdict; suspects are looked at anew, so that suspicion ends soon one way or the other.
 
-        Costs what changed: a HEALTHY host is judged again only when another reading came or one may be stale.
+        Costs what changed: most verdicts are made again only when another reading came or one may be stale.
         """
         judged = self._judged.setdefault(segment.name, Judged())
         if now > judged.good_until:
             self._judge(judged, segment.names, policy, now, inf)
         else:
             news = self._news & judged.verdicts.keys() if self._news else set()
-            self._judge(judged, judged.unwell | news, policy, now, judged.good_until)
+            self._judge(judged, judged.fragile | news, policy, now, judged.good_until)
         doubtful = [name for name in sorted(judged.suspects) if judged.verdicts[name].judgement is SUSPECT]
         due = [name for name in doubtful if now >= self._looked_at.get(name, 0.0) + LOOK_EVERY_S]
         if due:
@@ -167,7 +194,7 @@ class EvidenceStore:
                     changed[name] = verdict
             else:
                 verdict = judged.verdicts[name]
-            if verdict.judgement is HEALTHY:
+            if outlasts_repeats(verdict):
                 good_until = min(good_until, until)
         judged.good_until = good_until
         if changed:
@@ -175,6 +202,9 @@ class EvidenceStore:
             judged.unwell = {
                 name for name in judged.unwell | changed.keys()
                 if judged.verdicts[name].judgement is not HEALTHY
+            }
+            judged.fragile = {
+                name for name in judged.fragile | changed.keys() if not outlasts_repeats(judged.verdicts[name])
             }
             judged.suspects = {
                 name for name in judged.unwell
@@ -191,7 +221,7 @@ class EvidenceStore:
 
     def _quiet_now(self, segment: Segment, policy: Policy, now: float) -> tuple[frozenset[str], float]:
         """And until when no other host can become quiet."""
-        known = [one for name in segment.names if (one := self.hosts.get(name)) is not None]
+        known = [self._caught_up(name) for name in segment.names if name in self.hosts]
         quiet_s = policy.heartbeat_quiet_s
         unheard = {one.host for one in known if one.listened_from and not one.heard_at}
         silent_s = {one.host: one.quiet_s(now) for one in known}

@@ -310,10 +310,12 @@ class Engine:
         fences: frozenset[str],
         now: float,
     ) -> None:
-        incidents = tuple(one for key, one in sorted(current.items()) if worth_writing(before.get(key), one))
+        moved = {key: one for key, one in current.items() if before.get(key) is not one}
+        after = _fences_after(current, fences)
+        if not moved and not changed and not book.orders and after == fences:
+            return
+        incidents = tuple(one for key, one in sorted(moved.items()) if worth_writing(before.get(key), one))
         steps = steps_worth_writing(book.steps, changed.values())
-        fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING)
-        after = (fences - set(current)) | fencing
         over = book.handled_orders(before, current, now) if book.orders else []
         if incidents or steps or over or after != fences:
             claims = _claims(incidents, steps, book)
@@ -338,7 +340,7 @@ class Engine:
                 self.executor.forget(step)
             if step.verb is Verb.RESTORE_STATE and step.state is StepState.DONE:
                 book.started(step)
-        book.put(current.values(), changed.values())
+        book.put(moved.values(), changed.values())
 
     def _pursue(self, name: str, book: Book, now: float) -> float:
         """Hands STARTED steps to the executor: only those that belong to the state the incident is in."""
@@ -346,10 +348,8 @@ class Engine:
         for incident in book.open_incidents():
             if incident.state is State.FENCING:
                 self.evidence.look_at_all(self.segments[name], now)
-            verbs = PURSUED[incident.state]
-            for step in book.steps_of(incident) if verbs else ():
-                if step.state is StepState.STARTED and step.verb in verbs:
-                    steps.append(step)
+            if verbs := PURSUED[incident.state]:
+                steps += [step for step in book.started_of(incident) if step.verb in verbs]
         return min(now + TICK_MAX_S, self.executor.pursue(name, steps, now))
 
     def _warn_once(self, text: str) -> None:
@@ -366,6 +366,12 @@ class Engine:
         if self._frozen:
             LOG.warning("the journal answers again")
             self._frozen = ""
+
+
+def _fences_after(current: Mapping[str, Incident], fences: frozenset[str]) -> frozenset[str]:
+    """The cloud's, with those of the segment's own incidents as they are now."""
+    fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING)
+    return fences if not fencing and fences.isdisjoint(current) else fences.difference(current) | fencing
 
 
 def _claims(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ from vmhad.kernel.signal import Channel, Reading, Signal
 
 # Looked up once: a member of an enumeration costs ten times what another name does, and these are asked all the time.
 NOVA, POWER = Channel.NOVA, Channel.POWER
-ON, OFF, DOWN, UNKNOWN = Reading.ON, Reading.OFF, Reading.DOWN, Reading.UNKNOWN
+ON, OFF, UP, DOWN, UNKNOWN = Reading.ON, Reading.OFF, Reading.UP, Reading.DOWN, Reading.UNKNOWN
 # Two heartbeats of a nova-compute are 10 s apart by default; this long without one is a silence.
 SILENCE_S = 25.0
 # A new engine hears every living nova-compute within a heartbeat and a reading or two: what it hears for the first time
@@ -71,6 +71,21 @@ def repeats(evidence: Evidence, signal: Signal) -> bool:
     """The signal says of its channel what was said before."""
     old = evidence.seen.get(signal.channel)
     return old is not None and old.reading is signal.reading
+
+
+def goes_on(evidence: Evidence, signal: Signal) -> bool:
+    """The host is up as before: of a row of such signals that end less than SILENCE_S after the heartbeat in the
+    evidence, only the newest heartbeat and what was read after it make a difference. Heartbeats of a host that is read
+    OFF count one by one: each may belie its BMC."""
+    nova, power = evidence.seen.get(NOVA), evidence.seen.get(POWER)
+    return (
+        signal.channel is NOVA
+        and signal.reading is UP
+        and nova is not None
+        and nova.reading is UP
+        and nova.at <= signal.at < evidence.heard_at + SILENCE_S
+        and (power is None or power.reading is not OFF)
+    )
 
 
 def weigh(evidence: Evidence, signal: Signal) -> Evidence:

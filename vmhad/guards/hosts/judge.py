@@ -102,6 +102,15 @@ TABLE: tuple[Row, ...] = (
 )
 
 
+# Where nothing is UNKNOWN (another detail is another reason, and a stale reading becomes fresh by being repeated), and
+# nothing was read only once.
+_OUTLASTING = frozenset(
+    number
+    for number, row in enumerate(TABLE, start=1)
+    if row.power == {Power.OFF} or (row.power == {Power.ON} and row.nova in ({Nova.UP}, {Nova.DOWN}))
+)
+
+
 def judge(evidence: Evidence, policy: Policy, now: float) -> Verdict:
     """The verdict of the first row that fits what was read within policy.channel_stale_s before now."""
     power = _power(evidence, policy, now)
@@ -117,13 +126,18 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Verdict:
 
 def stands_until(evidence: Evidence, policy: Policy, now: float) -> float:
     """Until when the verdict of this evidence stands: then a reading becomes stale, or the quiet of a host that is read
-    OFF becomes long enough. HEALTHY stands as long, too, if all that comes meanwhile says again what was said before:
-    it rests on two fresh readings and on nothing else."""
+    OFF becomes long enough."""
     moments = [seen.at + policy.channel_stale_s for seen in evidence.seen.values()]
     power = evidence.seen.get(POWER)
     if power is not None and power.reading is OFF:
         moments.append(max(evidence.heard_at, evidence.listened_from) + policy.already_off_quiet_s)
     return min((moment for moment in moments if moment > now - ROUNDING_S), default=inf) - ROUNDING_S
+
+
+def outlasts_repeats(verdict: Verdict) -> bool:
+    """It stands as long, too, if all that comes meanwhile says again what was said before and nothing of its host is
+    heard: it rests on readings that are fresh, and that were read as often as they had to be."""
+    return verdict.row in _OUTLASTING
 
 
 def first_row(power: Power, nova: Nova, silent_means: SilentMeans) -> tuple[int, Row]:
