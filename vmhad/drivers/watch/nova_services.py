@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection, Iterable, Mapping
+from math import inf
 
 from vmhad.drivers.watch.gathered import Gathered
 from vmhad.kernel.cloud import ComputeService
@@ -20,8 +21,8 @@ LOG = logging.getLogger(__name__)
 KEPT_PER_HOST = 16
 STOP_WITHIN_S = 2.0
 MOVED_LATELY_S = 60.0
-# A host that begins to read DOWN is read again after this, for one reading is no death: more than readings_apart_s
-# (0.8) by default, and less than a round.
+# A host that begins to read DOWN is read again this much later, whoever looked in between, for one reading is no death:
+# more than readings_apart_s (0.8) by default, and less than a round.
 AGAIN_S = 1.0
 
 
@@ -37,7 +38,8 @@ class NovaServicesWatch:
         self._gathered = Gathered(KEPT_PER_HOST * max(1, len(self._hosts)))
         self._last: dict[str, ComputeService] = {}
         self._moved_at: dict[str, float] = {}
-        self._down: dict[str, int] = {}
+        self._down_from: dict[str, float] = {}
+        self._in_doubt: set[str] = set()
         self._trouble = ""
         self._look = threading.Event()
         self._ending = threading.Event()
@@ -93,9 +95,8 @@ class NovaServicesWatch:
                 self.poll()
             except Exception:
                 LOG.exception("A poll of Nova's services failed for a reason of our own; the next one follows.")
-            in_doubt = any(times == 1 for times in self._down.values())
-            interval_s = min(AGAIN_S, self._interval_s) if in_doubt else self._interval_s
-            self._look.wait(max(0.0, interval_s - (self._clock.now() - began)))
+            next_at = min(began + self._interval_s, *(self._down_from[one] + AGAIN_S for one in self._in_doubt), inf)
+            self._look.wait(max(0.0, next_at - self._clock.now()))
 
     def _signal(self, host: str, service: ComputeService | None, at: float) -> Signal:
         if service is None:
@@ -108,15 +109,26 @@ class NovaServicesWatch:
         return Signal(host, Channel.NOVA, Reading.UP if up else Reading.DOWN, at, _detail(service), life)
 
     def _keep(self, signals: Collection[Signal]) -> None:
-        changed = False
-        self._down = {one.host: self._down.get(one.host, 0) + 1 for one in signals if one.reading is Reading.DOWN}
+        changed, borne_out = False, self._doubt(signals)
         with self._lock:
             if self._ending.is_set():
                 return
             for signal in signals:
                 changed = self._gathered.put(signal) or changed
-        if changed or any(times == 2 for times in self._down.values()):
+        if changed or borne_out:
             self._clock.wake()
+
+    def _doubt(self, signals: Collection[Signal]) -> bool:
+        """Whether one that began to read DOWN still does, long enough after."""
+        down = {one.host: self._down_from.get(one.host, one.at) for one in signals if one.reading is Reading.DOWN}
+        new = down.keys() - self._down_from.keys()
+        borne_out = {
+            one.host
+            for one in signals
+            if one.host in self._in_doubt & down.keys() and one.at - down[one.host] >= AGAIN_S
+        }
+        self._down_from, self._in_doubt = down, ((self._in_doubt | new) & down.keys()) - borne_out
+        return bool(borne_out)
 
     def _tell(self, trouble: str) -> None:
         """Logs when reading Nova begins to fail and when it works again, not every time."""
