@@ -123,8 +123,11 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
         return later(case, replace(step, args=args), newest.text, now)
     is_lost = newest.answer is Answer.NOT_SO and step.acts > 0 and newest.at > step.acted_at + CALL_LIMIT_S
     if is_lost and target not in case.busy_hosts:
-        # Nova never made a record of it: the call was lost on its way. The same target again, unless that one fell.
-        return _again(case, step, f"Nova makes no record of it: {newest.text}", now)
+        # Nova never made a record of it: the call was lost on its way, or whoever stopped before it will send it yet.
+        # The same target again, unless that one fell; and no other in the next round.
+        again = _again(case, step, f"Nova makes no record of it: {newest.text}", now)
+        unclean_on = _joined(step, "unclean_on", target) if again.state is StepState.FAILED else ""
+        return replace(again, args={**again.args, "unclean_on": unclean_on}) if unclean_on else again
     if _was_dropped(step, newest):
         args = _given_up(step, newest)
         return later(case, replace(step, args=args), f"Nova dropped it: {newest.text}", now)
