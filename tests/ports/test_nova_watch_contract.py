@@ -16,8 +16,9 @@ Compute (services, dead_host_reads_up, own_changes_look_like_life).
 | the clock is woken by news only                                  | test_news_only_wake                          |
 | look() does not wait for the next round                          | test_look_is_sooner_than_the_round           |
 | what begins to read DOWN is read again before the next round     | test_a_first_down_is_read_again_soon         |
+| while a heartbeat is overdue the rounds are shorter              | test_rounds_are_short_while_one_is_overdue   |
 
-The last is the driver's only: the simulated watch waits for its round, which makes it the slower one.
+The last two are the driver's only: the simulated watch waits for its round, which makes it the slower one.
 A host that Nova has no row for, or whose cell is down, reads UNKNOWN: the driver's only (test_nova_answers.py), the
 simulated Nova knows every host.
 """
@@ -288,7 +289,10 @@ def test_news_only_wake(bench: Bench) -> None:
 class CountingClock(SystemClock):
     def __init__(self) -> None:
         super().__init__()
-        self.woken = 0
+        self.woken, self.ahead_s = 0, 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead_s
 
     def wake(self) -> None:
         self.woken += 1
@@ -315,6 +319,30 @@ def test_a_first_down_is_read_again_soon() -> None:
             assert readings[-1] - readings[0] >= AGAIN_S
             time.sleep(1.2)
             assert clock.woken == 2
+        finally:
+            watch.stop()
+            bench.compute.close()
+
+
+def test_rounds_are_short_while_one_is_overdue() -> None:
+    """Half a minute after the last heartbeat that was seen Nova may call it down any moment."""
+    with running() as peer:
+        bench, clock = HttpBench(peer), CountingClock()
+        watch = NovaServicesWatch(bench.compute, HOSTS, clock, interval_s=60.0)
+        watch.poll()
+        bench.beat()
+        watch.poll()
+        all_told(watch, HOSTS)
+        clock.ahead_s = 30.0
+        asked: list[str] = []
+        answer = peer.answer
+        peer.answer = lambda method, path: asked.append(path) or answer(method, path)  # type: ignore[func-returns-value]
+        watch.start()
+        try:
+            until = time.monotonic() + 10.0
+            while len(asked) < 4:
+                assert time.monotonic() < until, "it waited for its round"
+                time.sleep(0.02)
         finally:
             watch.stop()
             bench.compute.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection, Iterable, Mapping
-from math import inf
 
 from vmhad.drivers.watch.gathered import Gathered
 from vmhad.kernel.cloud import ComputeService
@@ -23,7 +22,11 @@ STOP_WITHIN_S = 2.0
 MOVED_LATELY_S = 60.0
 # A host that begins to read DOWN is read again this much later, whoever looked in between, for one reading is no death:
 # more than readings_apart_s (0.8) by default, and less than a round.
-AGAIN_S = 1.0
+AGAIN_S = 0.9
+# While a heartbeat is overdue by so much (two of them are missed, by Nova's default), it may be called down any moment:
+# Nova is asked as often as this.
+OVERDUE_S = (25.0, 90.0)
+OVERDUE_EVERY_S = 0.5
 
 
 class NovaServicesWatch:
@@ -95,8 +98,15 @@ class NovaServicesWatch:
                 self.poll()
             except Exception:
                 LOG.exception("A poll of Nova's services failed for a reason of our own; the next one follows.")
-            next_at = min(began + self._interval_s, *(self._down_from[one] + AGAIN_S for one in self._in_doubt), inf)
+            next_at = self._next_at(began)
             self._look.wait(max(0.0, next_at - self._clock.now()))
+
+    def _next_at(self, began: float) -> float:
+        """The next round, or sooner where it can bring news."""
+        overdue = (began - self._moved_at[one] for one in self._moved_at.keys() - self._down_from.keys())
+        is_due = any(OVERDUE_S[0] < silent_s < OVERDUE_S[1] for silent_s in overdue)
+        interval_s = min(OVERDUE_EVERY_S, self._interval_s) if is_due else self._interval_s
+        return min([began + interval_s, *(self._down_from[one] + AGAIN_S for one in self._in_doubt)])
 
     def _signal(self, host: str, service: ComputeService | None, at: float) -> Signal:
         if service is None:
