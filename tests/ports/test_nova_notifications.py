@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oslo_service import backend
 
@@ -92,6 +92,8 @@ def test_names_that_cannot_be_hosts(host: object) -> None:
     assert nudge_of("service.update", "nova-compute:h", payload) is None
 
 
+# How fast the machine is today is no property of the listener.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(event=st.sampled_from(sorted(EVENTS)) | JSON, publisher=JSON, payload=JSON | FORGED)
 def test_forged_notifications_never_raise(event: object, publisher: object, payload: object) -> None:
     nudge = nudge_of(event, publisher, payload)
