@@ -1,6 +1,10 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo test lint unit sim soak cloud chaos bench bench-growth bench-peer clean
+.PHONY: dev packages demo test lint unit parts sim soak cloud chaos bench bench-growth bench-peer clean
 PYTHON := .venv/bin/python
+# Tests that start servers or processes of their own, and those that simulate for long.
+PARTS := tests/ports tests/journal tests/conf/test_command.py
+SIM := tests/sim tests/guards/test_place_oracle.py
+NOT_FAST := $(PARTS) $(SIM)
 
 dev: .venv/ready ## .venv with vmhad editable and its tools
 
@@ -20,10 +24,13 @@ lint: dev ## ruff, mypy --strict on the core, the layers
 	.ci/lint
 
 unit: dev ## the fast tests
-	$(PYTHON) -m pytest -n 9 --dist worksteal --ignore tests/sim --ignore tests/guards/test_place_oracle.py
+	$(PYTHON) -m pytest -n 3 --dist worksteal $(NOT_FAST:%=--ignore %)
+
+parts: dev ## the drivers and the commands beside real etcd, BMC simulators and engines
+	$(PYTHON) -m pytest -n 9 --dist worksteal $(PARTS)
 
 sim: dev ## the simulated datacentre: its tests, and CI's share of its seeds
-	$(PYTHON) -m pytest -n 2 --dist worksteal tests/sim tests/guards/test_place_oracle.py
+	$(PYTHON) -m pytest -n 2 --dist worksteal $(SIM)
 	.venv/bin/vmhad-sim seeds --count 300 --jobs 2
 
 soak: dev ## fresh seeds for as long as one likes; tests/seeds/record.md gets a line a batch
