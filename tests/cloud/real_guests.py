@@ -16,6 +16,7 @@ from lab.qemu import checker, install
 # Ceph takes the lock of a disk from a dead client after half a minute, if nobody tells it that it is dead.
 GUEST_BOOTS_S = 120.0
 COUNTS_AT_LEAST = 20
+NOVA_SEES_IT_S = 110.0
 
 
 @contextmanager
@@ -70,3 +71,15 @@ def assert_same_disks(trial: Trial, ids: list[str], hurt_at: float) -> None:
         assert sorted(written) == list(range(1, len(written) + 1))
         assert {written[count] for count in range(1, new["first"])} == {old["boot"]}
         assert {written[count] for count in range(new["first"], len(written) + 1)} == {new["boot"]}
+
+
+def cut_and_recover(trial: Trial) -> None:
+    """The host's power is gone: its guests go on elsewhere from where they were, on the same disks."""
+    engine = trial.engine()
+    ids = boot(trial, "host01")
+    trial.ready()
+    at = trial.hurt("cut", "host01")
+    trial.recovered(engine, "host01")
+    trial.assert_moved(ids)
+    count_on(trial, ids)
+    assert_same_disks(trial, ids, at)

@@ -14,14 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real_guests import assert_same_disks, boot, count_on, real_cloud
+from real_guests import NOVA_SEES_IT_S, assert_same_disks, boot, count_on, cut_and_recover, real_cloud
 from trial import Trial
 
 from lab.cloud_lab import CloudLab
 
 pytestmark = pytest.mark.cloud
-
-NOVA_SEES_IT_S = 110.0
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +37,7 @@ def lab(cloud: CloudLab) -> CloudLab:
 
 def test_cut(trial: Trial) -> None:
     """The host's power is gone: its guests go on elsewhere from where they were, on the same disks."""
-    engine = trial.engine()
-    ids = boot(trial, "host01")
-    trial.ready()
-    at = trial.hurt("cut", "host01")
-    trial.recovered(engine, "host01")
-    trial.assert_moved(ids)
-    count_on(trial, ids)
-    assert_same_disks(trial, ids, at)
+    cut_and_recover(trial)
 
 
 def test_hang(trial: Trial) -> None:

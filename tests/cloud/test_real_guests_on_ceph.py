@@ -12,14 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real_guests import assert_same_disks, boot, count_on, real_cloud
+from real_guests import NOVA_SEES_IT_S, boot, cut_and_recover, real_cloud
 from trial import Trial
 
 from lab.cloud_lab import CloudLab
 
 pytestmark = [pytest.mark.cloud, pytest.mark.chaos]
-
-NOVA_SEES_IT_S = 110.0
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +35,7 @@ def lab(cloud: CloudLab) -> CloudLab:
 
 def test_cut(trial: Trial) -> None:
     """The guests go on elsewhere on the same disks, once the dead client's lock is gone: ACTIVE is not yet running."""
-    engine = trial.engine()
-    ids = boot(trial, "host01")
-    trial.ready()
-    at = trial.hurt("cut", "host01")
-    trial.recovered(engine, "host01")
-    trial.assert_moved(ids)
-    count_on(trial, ids)
-    assert_same_disks(trial, ids, at)
+    cut_and_recover(trial)
 
 
 def test_without_the_proof_guard_a_dead_compute_doubles_writers(trial: Trial) -> None:

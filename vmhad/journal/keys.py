@@ -85,4 +85,3 @@ def nudges(segment_name: str) -> str:
 
 def nudge(segment_name: str, subject: str) -> str:
     return nudges(segment_name) + _path(subject)
-

@@ -98,8 +98,7 @@ class NovaServicesWatch:
                 self.poll()
             except Exception:
                 LOG.exception("A poll of Nova's services failed for a reason of our own; the next one follows.")
-            next_at = self._next_at(began)
-            self._look.wait(max(0.0, next_at - self._clock.now()))
+            self._look.wait(max(0.0, self._next_at(began) - self._clock.now()))
 
     def _next_at(self, began: float) -> float:
         """The next round, or sooner where it can bring news."""
