@@ -6,8 +6,9 @@ defined (shut down) on a second host does not run there and is no double.
 """
 import json
 import pathlib
-import threading
 import time
+
+from lab.sampler import Sampler
 
 
 def lives(state_dir):
@@ -20,17 +21,13 @@ def lives(state_dir):
     return fields[0] not in "ZX" and fields[19] == born
 
 
-class Watcher:
+class Watcher(Sampler):
     """Samples all hosts below `state_dir` until stopped; `report()` may be read at any time."""
 
     def __init__(self, state_dir, interval=0.1):
-        self.state_dir, self.interval = pathlib.Path(state_dir), interval
-        self.samples = 0
+        super().__init__(interval)
+        self.state_dir = pathlib.Path(state_dir)
         self._cache = {}
-        self._doubles = {}
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._thread = None
 
     def _guests(self, path):
         """The uuids that run according to one file; unchanged files are not read again."""
@@ -66,24 +63,3 @@ class Watcher:
         """A second look: a guest that moved between the reading of two files was never on both."""
         folder = self.state_dir / host
         return uuid in self._guests(folder / "guests.json") and lives(folder)
-
-    def report(self):
-        with self._lock:
-            return {"samples": self.samples, "doubles": [dict(entry) for entry in self._doubles.values()]}
-
-    def run(self):
-        while not self._stop.is_set():
-            began = time.monotonic()
-            self.sample()
-            self._stop.wait(max(0.0, self.interval - (time.monotonic() - began)))
-
-    def start(self):
-        self._thread = threading.Thread(target=self.run, name="watcher", daemon=True)
-        self._thread.start()
-        return self
-
-    def stop(self):
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-        return self.report()

@@ -6,10 +6,10 @@ written is a second writer. It knows nothing of vmhad, Nova or libvirt, and read
 """
 import os
 import pathlib
-import threading
 import time
 
 from lab.qemu import guest
+from lab.sampler import Sampler
 
 NEW_DISKS_EVERY_S = 0.5
 
@@ -51,7 +51,7 @@ def ledger(source, name):
     return {row[1]: row[0] for row in found if row}
 
 
-class DiskWatcher:
+class DiskWatcher(Sampler):
     """Samples the disks until stopped; `report()` may be read at any time.
 
     doubles: one entry a disk and boot that came back. disks: for each the boots in the order of their first write,
@@ -59,13 +59,10 @@ class DiskWatcher:
     """
 
     def __init__(self, source, interval=0.01):
-        self.source, self.interval = source, interval
-        self.samples = 0
+        super().__init__(interval)
+        self.source = source
         self._disks = {}
-        self._doubles = {}
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._thread = None
+        self._names, self._look_again = [], 0.0
 
     def _note(self, name, boot, count, now):
         boots = self._disks.setdefault(name, [])
@@ -83,8 +80,11 @@ class DiskWatcher:
             entry.update(last_seen=now, times=entry["times"] + 1)
             mine.update(last=count, last_seen=now)
 
-    def sample(self, names):
-        for name in names:
+    def sample(self):
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._names, self._look_again = self.source.names(), now + NEW_DISKS_EVERY_S
+        for name in self._names:
             try:
                 found = parse(self.source.read(name, 0))
             except OSError:
@@ -97,26 +97,10 @@ class DiskWatcher:
 
     def report(self):
         with self._lock:
-            return {"samples": self.samples, "doubles": [dict(entry) for entry in self._doubles.values()],
-                    "disks": {name: [dict(boot) for boot in boots] for name, boots in self._disks.items()}}
-
-    def run(self):
-        names, look_again = [], 0.0
-        while not self._stop.is_set():
-            began = time.monotonic()
-            if began >= look_again:
-                names, look_again = self.source.names(), began + NEW_DISKS_EVERY_S
-            self.sample(names)
-            self._stop.wait(max(0.0, self.interval - (time.monotonic() - began)))
-
-    def start(self):
-        self._thread = threading.Thread(target=self.run, name="disk-watcher", daemon=True)
-        self._thread.start()
-        return self
+            disks = {name: [dict(boot) for boot in boots] for name, boots in self._disks.items()}
+        return {**super().report(), "disks": disks}
 
     def stop(self):
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
+        super().stop()
         self.source.close()
         return self.report()
