@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from vmhad.kernel.beat import HeardBeat
 from vmhad.kernel.cloud import ComputeService, Inventory, Migration, Server
 from vmhad.kernel.signal import Reading, Signal
 
@@ -61,6 +62,14 @@ class Watch(Protocol):
 
     def look(self, hosts: Iterable[str]) -> None:
         """Look at these hosts now rather than at the next round. Never blocks."""
+
+
+class Beats(Protocol):
+    """What the agents of the compute hosts say."""
+
+    def read(self) -> Iterable[HeardBeat]:
+        """The newest beat of each host that beat since last asked, oldest first. Forged and replayed ones are not among
+        them. A beat of news (a service, a storage, a guest or the agent's leaving) wakes the clock. Never blocks."""
 
 
 @dataclass(frozen=True, slots=True)

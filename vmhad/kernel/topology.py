@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A compute host. name is Nova's service host. domains: kind -> name, e.g. {"rack": "r1", "power": "feed-a"}."""
+    """A compute host. name is Nova's service host. domains: kind -> name, e.g. {"rack": "r1", "power": "feed-a"}.
+    planes: plane (kernel.beat.Plane) -> the address that its peers find it at; empty where no agent watches."""
 
     name: str
     domains: Mapping[str, str] = field(default_factory=dict)
+    planes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent of a compute host says once a second: that it lives, and what it sees.
+
+A beat is a level, never an edge: each one says all that its agent knows now, and only the newest of a host counts. Its
+times are the agent's own boot clock, so that no two clocks have to agree and no step of a clock makes a host look dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from vmhad.kernel.signal import Reading
+
+
+class Plane(StrEnum):
+    """A network that hosts see each other on."""
+
+    MANAGEMENT = "management"
+    STORAGE = "storage"
+    TENANT = "tenant"
+
+
+class DomainState(StrEnum):
+    """What libvirt says of a guest. CRASHED: its process is gone or broken without anybody having asked for it, or it
+    panicked. FROZEN: paused by an I/O error. UNRESPONSIVE: its guest agent answered once and does not any more."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUT_OFF = "shut off"
+    CRASHED = "crashed"
+    FROZEN = "frozen"
+    UNRESPONSIVE = "unresponsive"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One guest. detail: libvirt's own reason, or the error of its disk. since_s: the agent's boot clock when this
+    state was first seen; inf is never sent."""
+
+    state: DomainState
+    detail: str = ""
+    since_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StorageBeat:
+    """What the sender read of a peer's record on one shared storage. boot, count: as the record says. still_s: for how
+    long, by the sender's own clock, it has not moved; counted from when the sender first read it."""
+
+    boot: str
+    count: int
+    still_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """What the sender sees of one peer. planes: UP where the peer's own kernel answered, DOWN where it did not though
+    others did or nobody was to be expected to, UNKNOWN where the sender cannot tell (its own link is down, say).
+    storage: storage -> the peer's record there; a storage that the sender cannot read itself is left out."""
+
+    planes: Mapping[Plane, Reading] = field(default_factory=dict)
+    storage: Mapping[str, StorageBeat] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One beat. boot: the host's boot id. run: drawn when the agent started. count: grows by one with every beat of a
+    run. uptime_s: CLOCK_BOOTTIME when it was made. sent_at: the host's Unix time, for the replay window only.
+
+    leaving: the agent was told to stop, so its silence will mean nothing. services: systemd unit or service -> UP, DOWN
+    or UNKNOWN ("nova-compute", "libvirtd"). storages: shared storage -> UP where its marker was read lately, DOWN where
+    it was not. peers: host -> what is seen of it. domains: server id -> guest; None: libvirt cannot be asked.
+    hardware: complaints in words, '' never among them.
+    """
+
+    host: str
+    boot: str
+    run: str
+    count: int
+    uptime_s: float
+    sent_at: float
+    leaving: bool = False
+    services: Mapping[str, Reading] = field(default_factory=dict)
+    storages: Mapping[str, Reading] = field(default_factory=dict)
+    peers: Mapping[str, PeerView] = field(default_factory=dict)
+    domains: Mapping[str, Domain] | None = None
+    hardware: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeardBeat:
+    """A beat as an engine got it, its signature proven. at: when it was made, by the engine's clock, as late as can be
+    excluded that it was made later: a beat that waited in the broker is as old as it is.
+
+    refused: '' or why it says nothing of its host's life (its clock is outside the replay window); such a beat neither
+    is life nor lets its host's silence count.
+    """
+
+    beat: Beat
+    at: float
+    refused: str = ""
