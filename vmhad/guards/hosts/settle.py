@@ -171,7 +171,10 @@ def _serves(case: Case, host: str) -> bool:
 
 
 def _died_since(case: Case, step: Step) -> bool:
-    return case.proofs[step.args["target"]].at > step.started_at
+    """A proof of another engine's time has no time of ours (it is 0.0). It is held, and no target is chosen that has an
+    open incident: so it came after the step, too."""
+    proven_at = case.proofs[step.args["target"]].at
+    return proven_at == 0.0 or proven_at > step.started_at
 
 
 def _was_dropped(step: Step, newest: Observation) -> bool:
