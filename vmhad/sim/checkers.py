@@ -56,8 +56,9 @@ class Checkers:
         landed = max((move.number for move in mine if move.status in ARRIVED), default=0)
         for move in mine:
             if move.status in UNFINISHED:
-                # It left that source by a newer one; what it was sent to before may read its request yet.
-                may_run |= {move.source if move.number > landed else "", move.target} - {""}
+                # It left that source by a newer one; what it was sent to before may do it yet.
+                source = move.source if move.number > landed else ""
+                may_run |= {source, "" if self._died_with_it(move) else move.target} - {""}
         on = sorted(name for name in may_run - {post.target} - self.excused if self._is_on(name))
         if on and not (post.late or self._datacentre.bmc_ever_lied and not self.excused):
             self.breach(f"vm {vm.name}", f"evacuated to {post.target} while {', '.join(on)} has power")
@@ -89,6 +90,10 @@ class Checkers:
             self._reported.add((subject, sentence))
             self.breaches.append(f"{subject}: {sentence}")
             self._report(subject, sentence)
+
+    def _died_with_it(self, move: MigrationRow) -> bool:
+        """Its target had read the request, and was switched off since."""
+        return bool(move.target and move.taken_at) and self._datacentre.hosts[move.target].powered_at > move.taken_at
 
     def _is_on(self, name: str) -> bool:
         host = self._datacentre.hosts[name]

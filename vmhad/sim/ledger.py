@@ -143,6 +143,10 @@ class Ledger:
             return True
         return self.fenced[::-1].index(other.id) > self.fenced[::-1].index(new.id)
 
+    def _dies_beside(self, other: Incident, new: Incident) -> bool:
+        """A death that was seen, fenced by the same decision: no canary of silent hosts, whoever was decided first."""
+        return self.was_seen_off(other.host) and self.fencing_since.get(other.id) == self.fencing_since.get(new.id)
+
     def _ordered(self, host: str) -> bool:
         """An operator ordered to try again: that goes past the brake."""
         return any((one.kind, one.host) == (OrderKind.RETRY, host) for _, one in self.orders.values())
@@ -299,7 +303,8 @@ class Ledger:
         if self.was_seen_off(new.host):
             return
         silent = self._silent(segment, policy, engine)
-        if len(silent) >= policy.canary_from_hosts and any(one.segment == new.segment for one in fencing):
+        first = [one for one in fencing if one.segment == new.segment and not self._dies_beside(one, new)]
+        if len(silent) >= policy.canary_from_hosts and first:
             yield f"a canary is being fenced first, {len(silent)} hosts are silent"
         yield from _one_cause(segment, policy, silent, new.host)
 
@@ -327,8 +332,14 @@ class Ledger:
         return [
             name
             for name in segment.names
-            if not self.was_seen_off(name) and self.now - self.nova.services[name].last_seen > limit
+            if not self.was_seen_off(name) and self.now - self._told_at(name) > limit
         ]
+
+    def _told_at(self, name: str) -> float:
+        """When its newest heartbeat can have been read: where Nova did not show the host, not before it does again."""
+        nova, beat_at = self.nova, self.nova.services[name].last_seen
+        was_hidden = nova.hidden_from.get(name, self.now) <= beat_at < nova.hidden_until.get(name, 0.0)
+        return min(self.now, nova.hidden_until[name]) if was_hidden else beat_at
 
 
 def _one_cause(segment: Segment, policy: Policy, silent: Sequence[str], host: str) -> Iterator[str]:

@@ -66,7 +66,7 @@ class ServerRow:
 
 @dataclass
 class MigrationRow:
-    """A row of the migrations table."""
+    """A row of the migrations table. taken_at: when its target read the request last, 0.0 if none did."""
 
     number: int
     server: str
@@ -76,6 +76,7 @@ class MigrationRow:
     kind: str = "evacuation"
     status: str = "accepted"
     updated_at: str = ""
+    taken_at: float = 0.0
 
 
 @dataclass

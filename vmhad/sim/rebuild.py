@@ -132,7 +132,7 @@ class Rebuilds:
         attempt.life = self.nova.queues.life(target)
         if attempt.move is None:
             attempt.move = self.nova.add_migration(server.id, attempt.source, target)
-        attempt.move.target = target
+        attempt.move.target, attempt.move.taken_at = target, self.agenda.now
         self._set(attempt, "pre-migrating")
         complaint = self._late_complaint(attempt)
         if complaint:

@@ -225,7 +225,11 @@ def _of_groups(at: Ledger, new: Step, incident: Incident, target: str) -> Iterat
 
 
 def of_post(at: Ledger, post: Post) -> Iterator[str]:
-    """One attempt is one request, whoever sends it. A late request may be an earlier attempt's."""
+    """One attempt is one request, whoever sends it. A late one may be an earlier attempt's. What Nova refuses always
+    changes nothing there, however often it is asked."""
+    row = at.nova.servers.get(post.server)
+    if row is not None and row.refused:
+        return
     begun = at.started.get(post.server, [])
     own = [i for i in reversed(range(len(begun))) if not post.late or _is_of(begun[i], post)]
     if not own:

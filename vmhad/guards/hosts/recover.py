@@ -20,6 +20,8 @@ from vmhad.kernel.step import Step, StepState, Verb, start
 
 LOOK_AGAIN_S = 1.0
 INVENTORY_OLD_S = 10.0
+# A reading that is due every INVENTORY_OLD_S, and takes its time.
+GROUPS_OLD_S = 2 * INVENTORY_OLD_S
 OF_VMS = (Verb.EVACUATE, Verb.RESTORE_STATE)
 OF_RECOVERY = (Verb.FORCE_DOWN, Verb.DISABLE, *OF_VMS)
 
@@ -82,6 +84,8 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
             changed.append(settle.restore_state(case, steps[server_id], now))
         if steps[server_id].state is not StepState.PLANNED or step.not_before > now:
             continue
+        if _is_in_group(server_id, inventory) and inventory.at < now - GROUPS_OLD_S:
+            continue
         at = board(case, inventory, steps)
         if _is_enough_at_once(at):
             break
@@ -90,6 +94,12 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
             steps[server_id] = moved
             changed.append(moved)
     return tuple(changed)
+
+
+def _is_in_group(server_id: str, inventory: Inventory) -> bool:
+    """Where its members are says the cloud as it was read; a member may since have come from a host whose incident is
+    closed. So what is in a group is started on a fresh reading only."""
+    return any(server_id in group.members for group in inventory.groups)
 
 
 def _is_enough_at_once(at: Board) -> bool:
@@ -105,9 +115,10 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     taken = taken_by(case, server)
     if taken:
         return settle.later(case, replace(step, attempt=step.attempt + 1), taken, now)
-    unread = settle.left_unread(case, step)
+    unread = settle.left_unread(case, step, at.inventory.migrations)
     if len(unread) > 1:
-        because = f"requests for it wait on {' and '.join(unread)}: with one more it may run twice when they are back"
+        hosts = " and ".join(dict.fromkeys(unread))
+        because = f"requests for it wait on {hosts}: with one more it may run twice when they are read"
         return settle.later(case, replace(step, attempt=step.attempt + 1), because, now)
     others = may_run_on(case, server, at.inventory)
     unproven = [host for host in others if host not in case.proofs]
@@ -148,8 +159,9 @@ def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) 
     because = f"{done} of {len(evacuations)} VMs evacuated"
     of_round = {_host_step_id(case, verb) for verb in (Verb.FORCE_DOWN, Verb.DISABLE)}
     if any(step.is_open for step in case.steps if step.verb in OF_VMS or step.id in of_round):
-        # Not those that only wait for their turn to be asked for.
-        waiting = any(step.state is StepState.PLANNED and step.because for step in evacuations)
+        # Not those that only wait for their turn to be asked for, unless the groups' members count.
+        planned = [step for step in evacuations if step.state is StepState.PLANNED]
+        waiting = any(step.because or _is_in_group(step.subject, inventory) for step in planned)
         fresh = now - INVENTORY_OLD_S if waiting else 0.0
         return Move(because, steps=steps, needs_inventory=fresh, wake_at=now + LOOK_AGAIN_S)
     last_end = max((step.ended_at for step in of_vms), default=0.0)

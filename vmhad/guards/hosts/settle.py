@@ -14,6 +14,8 @@ PROOF_REFUSED = "proof refused"
 # Nova has a record before it answers; after this long without one the call was lost on its way.
 CALL_LIMIT_S = 15.0
 FAILED_ON_TARGET = "failed"
+# No nova-compute has read the request yet.
+UNTAKEN = "accepted"
 # Said of an evacuation that no nova-compute took up and that Nova has no task for. One that was taken up may look so,
 # too: its guest runs and the task is over, but nova-compute waits for its resource tracker's lock before it finishes,
 # for more than 6 s where fifteen guests arrive at once. Such a one is waited for.
@@ -155,14 +157,26 @@ def _given_up(step: Step, newest: Observation) -> dict[str, str]:
     return {**step.args, "given_up": given_up, "left_on": _joined(step, "left_on", *left_on)}
 
 
-def left_unread(case: Case, step: Step) -> tuple[str, ...]:
-    """The hosts where requests of attempts that were given up may still wait, one for each: those that do not serve.
+def left_unread(case: Case, step: Step, migrations: tuple[Migration, ...]) -> tuple[str, ...]:
+    """The hosts where requests for its VM may still wait, one for each: those that do not serve. Of attempts that were
+    given up, and of any that Nova has a record of: one may have come late from an engine that was stopped.
 
     Whoever reads one when the VM is elsewhere finds another task than it expects, gives up, and leaves Nova with the
     task that it expected. That is what lets a second one start the VM beside itself.
     """
-    hosts = (one.partition("/")[0] for one in step.args.get("left_on", "").split(",") if one)
-    return tuple(sorted(host for host in hosts if host in case.busy_hosts or not _serves(case, host)))
+    left = {migration: host for host, migration in _left_on(step)}
+    left |= {one.id: one.target for one in migrations if one.server == step.subject and one.status == UNTAKEN}
+    return tuple(sorted(host for host in left.values() if host in case.busy_hosts or not _serves(case, host)))
+
+
+def left_on(step: Step) -> frozenset[str]:
+    """The hosts that requests of attempts which were given up went to."""
+    return frozenset(host for host, _ in _left_on(step))
+
+
+def _left_on(step: Step) -> list[tuple[str, str]]:
+    entries = (one.partition("/") for one in step.args.get("left_on", "").split(",") if one)
+    return [(host, migration) for host, _, migration in entries]
 
 
 def _serves(case: Case, host: str) -> bool:
@@ -182,7 +196,7 @@ def _was_dropped(step: Step, newest: Observation) -> bool:
     status = newest.reading.partition(" ")[2]
     if newest.answer is not Answer.NOT_YET:
         return False
-    if status == "accepted":
+    if status == UNTAKEN:
         return newest.at > step.started_at + ACCEPTED_S
     idle = [seen for seen in step.observed if seen.reading == newest.reading]
     return status == IDLE and newest.at - idle[0].at >= IDLE_S

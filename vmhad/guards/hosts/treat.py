@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vmhad.guards.hosts.settle import FAILED_ON_TARGET
+from vmhad.guards.hosts.settle import FAILED_ON_TARGET, left_on
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import ARRIVED, OVER, Inventory, Server, ServerState
 from vmhad.kernel.step import Step, StepState, Verb
@@ -28,7 +28,9 @@ def is_protected(case: Case, server: Server) -> bool:
 
 
 def may_run_on(case: Case, server: Server, inventory: Inventory) -> tuple[str, ...]:
-    """The hosts beside the dead one that may run it: both ends of every migration not known to be harmless."""
+    """The hosts beside the dead one that may run it: both ends of every migration not known to be harmless, and those
+    that were sent a request which was given up. Whoever reads such a one late may carry it out, and Nova need not have
+    a record that says so: two requests share one."""
     source = case.incident.host
     ends: set[str] = set()
     for migration in inventory.migrations:
@@ -37,7 +39,7 @@ def may_run_on(case: Case, server: Server, inventory: Inventory) -> tuple[str, .
     ends |= _failed_on(server, inventory)
     for step in case.steps:
         if step.verb is Verb.EVACUATE and step.subject == server.id:
-            ends |= set(step.args.get("unclean_on", "").split(","))
+            ends |= set(step.args.get("unclean_on", "").split(",")) | left_on(step)
     return tuple(sorted(ends - {source, ""}))
 
 
