@@ -10,7 +10,7 @@ from operator import attrgetter
 
 from vmhad.journal.journal import SegmentRecord
 from vmhad.kernel.brake import Scene
-from vmhad.kernel.cloud import Fallen, Inventory, Server
+from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.proof import Proof, holds
@@ -83,6 +83,16 @@ class Book:
         of_it = (one for one in self.steps.values() if one.subject == server_id and one.verb is Verb.RESTORE_STATE)
         mine = [one for one in of_it if not one.args.get("source")]
         return sum(one.state is StepState.DONE and one.ended_at > now - STARTS_WINDOW_S for one in mine)
+
+    def former(self, host: str, inventory: Inventory | None) -> Mapping[str, str]:
+        """Of its VMs that Nova has in ERROR: what an ended incident of the host wanted and did not reach."""
+        lost = {one.id for one in inventory.servers if one.state is ServerState.ERROR} if inventory else set()
+        if not lost:
+            return {}
+        ended = {one.id for one in self.incidents.values() if one.host == host and not one.is_open}
+        left = [one for one in self.steps.values() if one.subject in lost and one.incident in ended]
+        left = [one for one in left if one.verb is Verb.EVACUATE and one.state is not StepState.DONE]
+        return {one.subject: one.args["state"] for one in sorted(left, key=lambda one: one.incident)}
 
     def open_incidents(self) -> tuple[Incident, ...]:
         """By id."""
