@@ -134,7 +134,8 @@ class Book:
         for step in old.steps.values():
             mine = self.steps.get(step.id)
             if mine is not None and (mine.state, mine.attempt) == (StepState.STARTED, step.attempt):
-                self.put(steps=[replace(mine, acts=step.acts, acted_at=step.acted_at, observed=step.observed)])
+                soft = {name: getattr(step, name) for name in ("started_at", "acts", "acted_at", "observed")}
+                self.put(steps=[replace(mine, **soft)])
         for incident in old.incidents.values():
             mine_now = self.incidents.get(incident.id)
             was_inherited = incident.proof is not None and incident.proof.at == 0.0
