@@ -8,10 +8,14 @@ from hypothesis import strategies as st
 from vmhad.kernel.beat import Beat, Domain, DomainState, PeerView, Plane, StorageBeat
 from vmhad.kernel.signal import Reading
 
-NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=["C", "Z"]), min_size=1, max_size=30)
+NAMES = st.text(
+    st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=["C", "Z"]), min_size=1, max_size=30
+)
 TIMES = st.floats(min_value=0, max_value=1e10, allow_nan=False)
 READINGS = st.sampled_from(Reading)
-DOMAINS = st.dictionaries(NAMES, st.builds(Domain, st.sampled_from(DomainState), st.text(max_size=20), TIMES), max_size=4)
+DOMAINS = st.dictionaries(
+    NAMES, st.builds(Domain, st.sampled_from(DomainState), st.text(max_size=20), TIMES), max_size=4
+)
 VIEWS = st.builds(
     PeerView,
     st.dictionaries(st.sampled_from(Plane), READINGS),

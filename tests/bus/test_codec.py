@@ -119,6 +119,8 @@ def test_too_much_is_neither_sent_nor_taken(changes: dict[str, Any], says: str) 
 
 
 def test_the_most_that_is_allowed_fits() -> None:
-    guests = {f"0d6cbd0e-4f0c-4c1e-9d6e-{number:012}": Domain(DomainState.RUNNING, "booted", 1e6) for number in range(2000)}
+    guests = {
+        f"0d6cbd0e-4f0c-4c1e-9d6e-{number:012}": Domain(DomainState.RUNNING, "booted", 1e6) for number in range(2000)
+    }
     beat = replace(busy_beat(), domains=guests)
     assert decode(encode(beat)) == beat

@@ -43,6 +43,12 @@ OPTS = [
 AGENT_GROUP = cfg.OptGroup("agent", title="The agent of this compute host")
 
 AGENT_OPTS = [
+    cfg.StrOpt(
+        "segment",
+        default="",
+        sample_default="general",
+        help="The segment that this host is in, as the engines' segments_file has it.",
+    ),
     cfg.MultiStrOpt(
         "transport_urls",
         default=[],

@@ -178,6 +178,8 @@ def agent_bus(conf: cfg.ConfigOpts) -> AgentBusSettings:
     urls = _transport_urls(conf, "agent")
     if not urls:
         raise ConfigError("[agent] transport_urls is not set.")
+    if not _value(conf, "agent", "segment"):
+        raise ConfigError("[agent] segment is not set.")
     _check_ca_file(conf, "agent")
     key = read_agent_key(_value(conf, "agent", "key_file"), KEY_OPTION)
     return _filled(AgentBusSettings, conf, "agent", transport_urls=urls, key=key)
