@@ -15,6 +15,12 @@ from pathlib import Path
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 USER, PASSWORD = "tests", "of-the-tests"
 START_WITHIN_S = 120.0
+BY_TLS = """listeners.ssl.1 = 127.0.0.1:{port}
+ssl_options.cacertfile = {certificate}
+ssl_options.certfile = {certificate}
+ssl_options.keyfile = {key}
+ssl_options.verify = verify_none
+"""
 CONFIGURATION = """listeners.tcp.1 = 127.0.0.1:{port}
 default_user = {user}
 default_pass = {password}
@@ -45,11 +51,17 @@ class Broker:
         self._mapper: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
         self.url = f"rabbit://{USER}:{PASSWORD}@127.0.0.1:{self.port}/"
+        self._tls_port = free_port()
+        self.tls_url = f"rabbit://{USER}:{PASSWORD}@127.0.0.1:{self._tls_port}/"
+        self.certificate = where / "certificate.pem"
 
     def start(self) -> None:
         """Raises RuntimeError with the end of the log when it does not get ready."""
         self._where.mkdir(parents=True, exist_ok=True)
-        (self._where / "rabbitmq.conf").write_text(CONFIGURATION.format(port=self.port, user=USER, password=PASSWORD))
+        text = CONFIGURATION.format(port=self.port, user=USER, password=PASSWORD)
+        if shutil.which("openssl"):
+            text += BY_TLS.format(port=self._tls_port, certificate=self.certificate, key=self._key())
+        (self._where / "rabbitmq.conf").write_text(text)
         (self._where / "enabled_plugins").write_text("[].\n")
         log = (self._where / "output").open("ab")
         if self._mapper is None:
@@ -73,6 +85,15 @@ class Broker:
             self._server.wait(10)
             self._server = None
 
+    def pause(self) -> None:
+        """It hangs: connections stay, and nothing comes."""
+        assert self._server is not None
+        os.killpg(self._server.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._server is not None
+        os.killpg(self._server.pid, signal.SIGCONT)
+
     def end(self) -> None:
         self.stop()
         if self._mapper is not None:
@@ -93,6 +114,16 @@ class Broker:
                 if int(fields[3]) == self._server.pid:
                     ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
+
+    def _key(self) -> Path:
+        """Of a certificate for 127.0.0.1 that signed itself."""
+        key = self._where / "key.pem"
+        if not key.exists():
+            subject = ["-subj", "/CN=tests", "-addext", "subjectAltName=IP:127.0.0.1"]
+            files = ["-keyout", str(key), "-out", str(self.certificate)]
+            made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *files]
+            subprocess.run(made, check=True, capture_output=True)
+        return key
 
     def _answers(self) -> bool:
         try:

@@ -140,7 +140,9 @@ class Ear:
 FULL = {
     "services": {"libvirtd": Reading.UP, "nova-compute": Reading.DOWN},
     "storages": {"nfs": Reading.UNKNOWN},
-    "peers": {"h2": PeerView({Plane.STORAGE: Reading.DOWN, Plane.TENANT: Reading.UNKNOWN}, {"nfs": StorageBeat("b", 7, 1.5)})},
+    "peers": {
+        "h2": PeerView({Plane.STORAGE: Reading.DOWN, Plane.TENANT: Reading.UNKNOWN}, {"nfs": StorageBeat("b", 7, 1.5)})
+    },
     "domains": {
         "s1": Domain(DomainState.RUNNING, "booted", 12.5),
         "s2": Domain(DomainState.FROZEN, "enospc «voll»", 4999.0),
