@@ -51,9 +51,9 @@ class Site:
         assert not re.search(r"[0-9a-f]{32}", said), said
         return said
 
-    def agent_bus(self, options: str) -> AgentBusSettings:
+    def agent_bus(self, options: str, host: str = "h1") -> AgentBusSettings:
         (self.where / "agent.conf").write_text(f"[agent]\n{options}")
-        return agent_bus(parse(["--config-file", str(self.where / "agent.conf")]))
+        return agent_bus(parse(["--config-file", str(self.where / "agent.conf")]), host)
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def test_from_the_command_to_both_ends(site: Site) -> None:
     assert repr(told.master_keys["first"]) not in repr(told)
     verifier = Verifier(told.master_keys)
     for path, key_id in ((site.key, "first"), (newer, "second")):
-        bus = site.agent_bus(f"transport_urls = rabbit://u:pw-of-rabbit@a/\nsegment = s1\nkey_file = {path}\n")
-        assert (bus.key.host, bus.key.id, bus.segment) == ("h1", key_id, "s1")
+        bus = site.agent_bus(f"transport_urls = rabbit://u:pw-of-rabbit@a/\nkey_file = {path}\n")
+        assert (bus.key.host, bus.key.id) == ("h1", key_id)
         assert "pw-of" not in repr(bus) and repr(bus.key.key) not in repr(bus)
         assert verifier.open(sign(HostKey(bus.key.host, bus.key.id, bus.key.key), b"hello")) == ("h1", b"hello")
 
@@ -166,14 +166,17 @@ def test_a_key_file_that_others_can_read(tmp_path: Path) -> None:
 def test_bad_options_of_an_agent(site: Site) -> None:
     key = derive("k1", bytes(32), "h1")
     secret(site.key, agent_key_text(AgentKey(key.host, key.id, key.key)))
-    good = {"transport_urls": "rabbit://a/", "segment": "s1", "key_file": str(site.key)}
+    good = {"transport_urls": "rabbit://a/", "key_file": str(site.key)}
     for changes, sentence in (
         ({"transport_urls": ""}, r"\[agent\] transport_urls: number 1 is not a transport URL"),
         ({"transport_urls": None}, r"\[agent\] transport_urls is not set"),
-        ({"segment": None}, r"\[agent\] segment is not set"),
         ({"ca_file": "/nowhere/ca"}, r"\[agent\] ca_file: /nowhere/ca cannot be read"),
         ({"key_file": "/nowhere/key"}, r"\[agent\] key_file: there is no file /nowhere/key"),
     ):
         options = good | changes
         with pytest.raises(ConfigError, match=sentence):
             site.agent_bus("".join(f"{name} = {value}\n" for name, value in options.items() if value is not None))
+    with pytest.raises(
+        ConfigError, match=r"^\[agent\] key_file: .*h1\.yaml is the key of 'h1', and this host is 'h2'\.$"
+    ):
+        site.agent_bus("".join(f"{name} = {value}\n" for name, value in good.items()), "h2")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both ends of the beats on a real broker: an agent's voice and an engine's ear, while it is away, hangs, comes back."""
+"""Both ends of the beats on a real broker: an agent's voice and an engine's ear, while it is away, hangs, is back."""
 
 from __future__ import annotations
 

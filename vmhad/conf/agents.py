@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""[agents]: how an engine hears the agents of the compute hosts. [agent]: how an agent reaches the engines."""
+"""[agents]: how an engine hears the agents of the compute hosts."""
 
 from __future__ import annotations
 
@@ -37,29 +37,5 @@ OPTS = [
         max=600.0,
         help="A beat that was sent farther than this from our time, by its host's clock, is no sign of life. It bounds "
         "for how long what was recorded on the bus can be played to an engine that has just begun.",
-    ),
-]
-
-AGENT_GROUP = cfg.OptGroup("agent", title="The agent of this compute host")
-
-AGENT_OPTS = [
-    cfg.StrOpt(
-        "segment",
-        default="",
-        sample_default="general",
-        help="The segment that this host is in, as the engines' segments_file has it.",
-    ),
-    cfg.MultiStrOpt(
-        "transport_urls",
-        default=[],
-        secret=True,
-        sample_default=URL_SAMPLE,
-        help="An oslo.messaging transport URL of a broker that the engines listen at; with several, it beats to each.",
-    ),
-    cfg.StrOpt("ca_file", default="", help=CA_HELP),
-    cfg.StrOpt(
-        "key_file",
-        default="/etc/vmhad/agent-key.yaml",
-        help="This host's own key, in a file of mode 0600, as «vmhad-manage agent-key derive» writes it.",
     ),
 ]

@@ -77,7 +77,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
     notifications = _notifications(conf)
     defaults = checked(_policy(conf), "[policy]")
     told = load_segments(engine.segments_file, _value(conf, "power", "credentials_file"), defaults)
-    power = _filled(PowerSettings, conf, "power", bmcs=told.bmcs)
+    power = filled(PowerSettings, conf, "power", bmcs=told.bmcs)
     agents = _agents(conf, notifications.transport_urls, [segment.name for segment in told.segments])
     result = Settings(engine.kept, nova, notifications, agents, power, told.segments, told.policies)
     _check_lease(result)
@@ -105,7 +105,7 @@ def _engine(conf: cfg.ConfigOpts) -> _Engine:
         if scheme not in ("http", "https") or not place.strip("/") or scheme != endpoints[0].partition("://")[0]:
             raise ConfigError(f"[engine] etcd_endpoints: {endpoint!r} must be http://host:port, or all of them https.")
     _check_etcd_files(conf, endpoints)
-    kept = _filled(
+    kept = filled(
         EngineSettings, conf, "engine", etcd_endpoints=endpoints, membership_url=_membership_url(conf, endpoints)
     )
     if not kept.name:
@@ -149,11 +149,11 @@ def _nova(conf: cfg.ConfigOpts) -> NovaSettings:
         password = read_secret_text(path, "[nova] password_file").strip("\n")
         if not password:
             raise ConfigError(f"[nova] password_file: {path} is empty.")
-    return _filled(NovaSettings, conf, "nova", password=password)
+    return filled(NovaSettings, conf, "nova", password=password)
 
 
 def _notifications(conf: cfg.ConfigOpts) -> NotificationSettings:
-    return _filled(
+    return filled(
         NotificationSettings, conf, "nova_notifications", transport_urls=_transport_urls(conf, "nova_notifications")
     )
 
@@ -161,7 +161,7 @@ def _notifications(conf: cfg.ConfigOpts) -> NotificationSettings:
 def _agents(conf: cfg.ConfigOpts, others_urls: tuple[str, ...], segments: Sequence[str]) -> AgentsSettings:
     """Nothing of it is looked at where no agents are listened to."""
     if not _value(conf, "agents", "enabled"):
-        return _filled(AgentsSettings, conf, "agents", transport_urls=(), master_keys={})
+        return filled(AgentsSettings, conf, "agents", transport_urls=(), master_keys={})
     urls = _transport_urls(conf, "agents") or others_urls
     if not urls:
         raise ConfigError("[agents] enabled = true needs transport_urls, here or in [nova_notifications].")
@@ -170,19 +170,20 @@ def _agents(conf: cfg.ConfigOpts, others_urls: tuple[str, ...], segments: Sequen
             raise ConfigError(f"segment {name!r}: for [agents] a name has at most {TOPIC_NAME_MAX} characters.")
     _check_ca_file(conf, "agents")
     keys = read_master_keys(_value(conf, "agents", "keys_file"), KEYS_OPTION)
-    return _filled(AgentsSettings, conf, "agents", transport_urls=urls, master_keys=keys)
+    return filled(AgentsSettings, conf, "agents", transport_urls=urls, master_keys=keys)
 
 
-def agent_bus(conf: cfg.ConfigOpts) -> AgentBusSettings:
-    """What an agent needs to be heard; nothing else of the configuration need be there. Raises ConfigError."""
+def agent_bus(conf: cfg.ConfigOpts, host: str) -> AgentBusSettings:
+    """What the agent of this host needs to be heard; nothing else need be configured. Raises ConfigError."""
     urls = _transport_urls(conf, "agent")
     if not urls:
         raise ConfigError("[agent] transport_urls is not set.")
-    if not _value(conf, "agent", "segment"):
-        raise ConfigError("[agent] segment is not set.")
     _check_ca_file(conf, "agent")
-    key = read_agent_key(_value(conf, "agent", "key_file"), KEY_OPTION)
-    return _filled(AgentBusSettings, conf, "agent", transport_urls=urls, key=key)
+    path = _value(conf, "agent", "key_file")
+    key = read_agent_key(path, KEY_OPTION)
+    if key.host != host:
+        raise ConfigError(f"{KEY_OPTION}: {path} is the key of {key.host!r}, and this host is {host!r}.")
+    return filled(AgentBusSettings, conf, "agent", transport_urls=urls, key=key)
 
 
 def _transport_urls(conf: cfg.ConfigOpts, group: str) -> tuple[str, ...]:
@@ -201,10 +202,10 @@ def _check_ca_file(conf: cfg.ConfigOpts, group: str) -> None:
 
 def _policy(conf: cfg.ConfigOpts) -> Policy:
     enums = {name: enum(_value(conf, "policy", name)) for name, enum in POLICY_ENUMS.items()}
-    return _filled(Policy, conf, "policy", **enums)
+    return filled(Policy, conf, "policy", **enums)
 
 
-def _filled(kind: type[Kind], conf: cfg.ConfigOpts, group: str, **given: Any) -> Kind:
+def filled(kind: type[Kind], conf: cfg.ConfigOpts, group: str, **given: Any) -> Kind:
     """A frozen value of kind: what is given, the rest from the options of the same names."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     rest = {name: _value(conf, group, name) for name in names if name not in given}

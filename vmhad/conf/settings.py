@@ -95,7 +95,6 @@ class AgentsSettings:
 class AgentBusSettings:
     """How an agent reaches the engines; its host is the one of its key."""
 
-    segment: str
     transport_urls: tuple[str, ...] = field(repr=False)
     ca_file: str
     key: AgentKey
