@@ -94,6 +94,13 @@ class Broker:
         assert self._server is not None
         os.killpg(self._server.pid, signal.SIGCONT)
 
+    def control(self, *words: str) -> None:
+        """What rabbitmqctl does."""
+        subprocess.run(
+            [str(SERVER.with_name("rabbitmqctl")), *words],
+            env=self._environment(), check=True, capture_output=True, timeout=START_WITHIN_S,
+        )  # fmt: skip
+
     def end(self) -> None:
         self.stop()
         if self._mapper is not None:

@@ -11,16 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+import amqp
 import pytest
 
 from tests.broker import Broker, free_port
 from vmhad.agent.voice import SAY_WITHIN_S, Unsaid, Voice
 from vmhad.bus.codec import encode
+from vmhad.bus.names import EXCHANGE, EXPIRES_S, topic
 from vmhad.bus.signature import HostKey, derive, sign
 from vmhad.bus.transport_url import Broker as Bus
 from vmhad.bus.transport_url import read_url
 from vmhad.drivers.beats.agent_beats import AgentBeats
 from vmhad.drivers.beats.complaints import Complaints
+from vmhad.drivers.beats.listener import PREFETCH, Listener
 from vmhad.drivers.clock import SystemClock
 from vmhad.kernel.beat import Beat, HeardBeat
 
@@ -82,6 +85,14 @@ def said_and_heard(voice: Voice, ear: AgentBeats, ends: Ends) -> HeardBeat | Non
     time.sleep(0.1)
     heard = list(ear.read())
     return heard[-1] if heard else None
+
+
+def was_said(voice: Voice, ends: Ends) -> bool:
+    try:
+        voice.say(ends.next())
+    except Unsaid:
+        return False
+    return True
 
 
 def with_first(place: str, url: str) -> Bus:
@@ -147,6 +158,62 @@ def test_a_broker_that_hangs_loses_no_more_than_its_time(rabbit: Broker, ends: E
     eventually("a beat after it hung", lambda: said_and_heard(voice, ear, ends))
     heard = said_and_heard(voice, ear, ends)
     assert heard is not None and heard.beat == ends.beat
+
+
+def test_a_broker_without_memory_is_given_nothing_that_it_would_pass_on_later(rabbit: Broker, ends: Ends) -> None:
+    bus = read_url(rabbit.url)
+    ear, voice = ends.ear(bus), ends.voice(bus)
+    eventually("a beat", lambda: said_and_heard(voice, ear, ends))
+    rabbit.control("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        eventually("a voice that is told to wait", lambda: not was_said(voice, ends))
+        for _ in range(3):
+            assert not was_said(voice, ends)
+    finally:
+        rabbit.control("set_vm_memory_high_watermark", "0.4")
+    newest = ends.beat.count
+    eventually("a beat when there is memory again", lambda: said_and_heard(voice, ear, ends))
+    assert ends.beat.count - newest <= 3
+
+
+def test_an_exchange_that_somebody_made_durable_serves_as_well(rabbit: Broker, ends: Ends) -> None:
+    bus = read_url(rabbit.url)
+    connection = amqp.Connection(**bus.arguments(bus.places[0]))
+    connection.connect()
+    channel = connection.channel()
+    channel.exchange_delete(EXCHANGE)
+    channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
+    try:
+        ear, voice = ends.ear(bus), ends.voice(bus)
+        eventually("a beat by that exchange", lambda: said_and_heard(voice, ear, ends))
+    finally:
+        channel.exchange_delete(EXCHANGE)
+        connection.close()
+
+
+def test_what_nobody_takes_expires_and_is_bounded(rabbit: Broker) -> None:
+    """What the broker holds of a queue when its engine stands still, from the arguments it was declared with."""
+    bus = read_url(rabbit.url)
+    heard: list[bytes] = []
+    going = threading.Event()
+    listener = Listener(bus, ["s1"], lambda message: (going.wait(), heard.append(message)))
+    listener.start()
+    try:
+        eventually("a listener", lambda: listener.is_listening)
+        connection = amqp.Connection(**bus.arguments(bus.places[0]))
+        connection.connect()
+        channel = connection.channel()
+        for number in range(1000):
+            channel.basic_publish(amqp.Message(f"{number}"), EXCHANGE, topic("s1"))
+        time.sleep(EXPIRES_S + 1.0)
+        channel.basic_publish(amqp.Message("newest"), EXCHANGE, topic("s1"))
+        going.set()
+        eventually("the newest", lambda: heard[-1:] == [b"newest"])
+        connection.close()
+    finally:
+        going.set()
+        listener.stop()
+    assert len(heard) <= PREFETCH + 1
 
 
 def test_two_brokers_say_everything_once(rabbit: Broker, ends: Ends, caplog: pytest.LogCaptureFixture) -> None:
