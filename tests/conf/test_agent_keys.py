@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import stat
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from vmhad.cmd.manage import main
 from vmhad.conf.keys_file import agent_key_text, master_keys_text, read_agent_key, read_master_keys
 from vmhad.conf.load import agent_bus, load, parse
 from vmhad.conf.settings import AgentBusSettings, AgentKey, ConfigError
+from vmhad.drivers.clock import SystemClock
+from vmhad.wiring import open_beats
 
 HEX = "5a" * 32
 SEGMENT = {"name": "s1", "hosts": [{"name": "h1", "bmc": {"address": "192.0.2.1", "user": "vmhad"}}]}
@@ -105,6 +108,19 @@ def test_the_notifications_broker_is_the_agents_too(site: Site) -> None:
         f"[agents]\nkeys_file = {site.keys}\nenabled = true\n[nova_notifications]\ntransport_urls = rabbit://a/\n"
     )
     assert load(site.arguments).agents.transport_urls == ("rabbit://a/",)
+
+
+def test_what_the_wiring_opens(site: Site) -> None:
+    site.manage("agent-key", "new")
+    with ExitStack() as opened:
+        assert open_beats(load(site.arguments), SystemClock(), opened) == ()
+        agents = f"[agents]\nkeys_file = {site.keys}\nenabled = true\ntransport_urls = "
+        site.configure(f"{agents}rabbit://u:p@127.0.0.1:1/\n")
+        (beats,) = open_beats(load(site.arguments), SystemClock(), opened)
+        assert list(beats.read()) == []
+        site.configure(f"{agents}rabbit://a/\ntransport_urls = kafka://u:pw-of-kafka@a/\n")
+        with pytest.raises(ConfigError, match=r"^\[agents\] transport_urls: number 2 is not a URL of rabbit://\.$"):
+            open_beats(load(site.arguments), SystemClock(), opened)
 
 
 def test_what_the_command_refuses(site: Site) -> None:

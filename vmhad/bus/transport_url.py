@@ -6,15 +6,17 @@ rabbit://user:password@host:port,user:password@host:port/virtual_host; one URL i
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from vmhad.bus.names import HEARTBEAT_S
 
 SCHEMES = ("rabbit", "kombu", "amqp")
+WHOLE = re.compile(r"(?P<scheme>\w+)://(?P<places>[^/?#]*)(/(?P<virtual_host>[^?#]*))?([?#].*)?")
 PORT = 5672
 # Who comes without a name, as every client of RabbitMQ has it.
 GUEST = "guest"
@@ -63,14 +65,14 @@ class Broker:
 
 
 def read_url(url: str, ca_file: str = "") -> Broker:
-    """Raises ValueError in words without the password."""
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES:
+    """Raises ValueError in words without the password, which those of urllib are not."""
+    parts = WHOLE.fullmatch(url)
+    if parts is None or parts["scheme"] not in SCHEMES:
         raise ValueError("is not a URL of rabbit://")
-    places = tuple(_place(one) for one in parts.netloc.split(",") if one)
+    places = tuple(_place(one) for one in parts["places"].split(",") if one)
     if not places:
         raise ValueError("names no host")
-    return Broker(places, unquote(parts.path[1:]) or "/", ca_file)
+    return Broker(places, unquote(parts["virtual_host"] or "") or "/", ca_file)
 
 
 def _place(text: str) -> Place:
