@@ -38,7 +38,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(10)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A real RabbitMQ that a test may stop and start."""
     if not is_installed():
