@@ -311,7 +311,7 @@ def test_what_is_dropped_is_told(caplog: pytest.LogCaptureFixture, ends: Ends) -
         "it is signed with a key that is not among ours.",
         "its signature is wrong.",
         "they are signed by one host and speak of another.",
-        "they cannot be read: it is not a beat: Expected `object`, got `int`.",
+        "they cannot be read: it is not a beat: Expected `array`, got `int`.",
     ]
     assert len(caplog.messages) == 8 and "SECRET" not in caplog.text
     assert [heard.beat for heard in ear.read()] == [later]

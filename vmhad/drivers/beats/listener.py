@@ -109,6 +109,8 @@ class Listener:
         channel.basic_consume(queue, callback=self._heard)
 
     def _drain(self, connection: amqp.Connection) -> None:
+        # As long as the wait below: py-amqp would else set it, and set it back, for every frame.
+        connection.sock.settimeout(IDLE_S)
         idle_at = time.monotonic()
         while not self._ending.is_set():
             try:
@@ -123,8 +125,12 @@ class Listener:
     def _heard(self, message: Any) -> None:
         self._unacknowledged += 1
         if self._unacknowledged >= ACKNOWLEDGED_AT_ONCE:
-            message.channel.basic_ack(message.delivery_tag, multiple=True)
             self._unacknowledged = 0
+            try:
+                message.channel.basic_ack(message.delivery_tag, multiple=True)
+            except TimeoutError:
+                # Half of it may be sent; this is no wait that was in vain.
+                raise ConnectionError("the broker does not read") from None
         body = message.body
         try:
             self._take(body if isinstance(body, bytes) else str(body).encode())
