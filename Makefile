@@ -1,5 +1,5 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo test lint unit parts sim soak cloud chaos bench bench-growth bench-peer clean
+.PHONY: dev packages demo test lint unit parts sim soak cloud chaos bench bench-growth bench-scale bench-peer clean
 PYTHON := .venv/bin/python
 # Tests that start servers or processes of their own, and those that simulate for long.
 PARTS := tests/ports tests/journal tests/conf/test_command.py
@@ -47,6 +47,9 @@ bench: dev packages ## measures recovery on the lab
 
 bench-growth: dev ## how a tick's cost and an engine's memory grow with the hosts
 	$(PYTHON) tests/bench/growth.py
+
+bench-scale: dev packages ## whether one engine hears a thousand agents, and a burst of notifications beside them
+	$(PYTHON) tests/bench/scale.py
 
 bench-peer: dev packages ## measures masakari on the same lab
 	$(PYTHON) lab/peer/masakari bench

@@ -39,6 +39,7 @@ class House:
             "power": {"credentials_file": where / "secret.yaml"},
             "policy": {},
             "nova_notifications": {},
+            "agents": {},
         }
         self.segments: Any = {"segments": [segment("s1", "h1", "h2"), segment("s2", "h3", "h4", first=3)]}
         self.credentials = f"default: {BMC_PASSWORD}\n"
@@ -233,6 +234,11 @@ BAD: list[tuple[str, Change, str]] = [
     ("no password of nova", without("nova", "password"), r"\[nova\] needs either password or password_file, and not both"),
     ("two passwords", option("nova", password_file="/x"), r"\[nova\] needs either password or password_file, and not both"),
     ("transport", option("nova_notifications", transport_urls="host"), r"\[nova_notifications\] transport_urls: number 1 is not .*"),
+    ("agents' transport", option("agents", enabled="true", transport_urls="host"), r"\[agents\] transport_urls: number 1 is not .*"),
+    ("agents without a bus", option("agents", enabled="true"), r"\[agents\] enabled = true needs transport_urls, here or in \[nova_notifications\]"),
+    ("agents without keys", option("agents", enabled="true", transport_urls="rabbit://a/", keys_file="/nowhere/k"), r"\[agents\] keys_file: there is no file /nowhere/k"),
+    ("agents' ca", option("agents", enabled="true", transport_urls="rabbit://a/", ca_file="/nowhere/ca"), r"\[agents\] ca_file: /nowhere/ca cannot be read"),
+    ("replay window", option("agents", replay_window_s="1"), r"\[agents\] replay_window_s: .*"),
     ("misspelt option", option("policy", failed_share="0.2"), r".*vmhad\.conf: \[policy\] has an unknown option 'failed_share'"),
     ("misspelt section", lines("[polcy]\nevacuations_max = 1\n"), r".*vmhad\.conf: there is no section \[polcy\]"),
     ("not an ini file", lines("what is this"), r".*vmhad\.conf: this is not an ini file"),
