@@ -72,7 +72,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
     notifications = _notifications(conf)
     defaults = checked(_policy(conf), "[policy]")
     told = load_segments(engine.segments_file, _value(conf, "power", "credentials_file"), defaults)
-    power = _filled(PowerSettings, conf, "power", bmcs=told.bmcs)
+    power = filled(PowerSettings, conf, "power", bmcs=told.bmcs)
     result = Settings(engine.kept, nova, notifications, power, told.segments, told.policies)
     _check_lease(result)
     _check_intervals(result)
@@ -99,7 +99,7 @@ def _engine(conf: cfg.ConfigOpts) -> _Engine:
         if scheme not in ("http", "https") or not place.strip("/") or scheme != endpoints[0].partition("://")[0]:
             raise ConfigError(f"[engine] etcd_endpoints: {endpoint!r} must be http://host:port, or all of them https.")
     _check_etcd_files(conf, endpoints)
-    kept = _filled(
+    kept = filled(
         EngineSettings, conf, "engine", etcd_endpoints=endpoints, membership_url=_membership_url(conf, endpoints)
     )
     if not kept.name:
@@ -143,7 +143,7 @@ def _nova(conf: cfg.ConfigOpts) -> NovaSettings:
         password = read_secret_text(path, "[nova] password_file").strip("\n")
         if not password:
             raise ConfigError(f"[nova] password_file: {path} is empty.")
-    return _filled(NovaSettings, conf, "nova", password=password)
+    return filled(NovaSettings, conf, "nova", password=password)
 
 
 def _notifications(conf: cfg.ConfigOpts) -> NotificationSettings:
@@ -151,15 +151,15 @@ def _notifications(conf: cfg.ConfigOpts) -> NotificationSettings:
     for number, url in enumerate(urls, 1):
         if "://" not in url:
             raise ConfigError(f"[nova_notifications] transport_urls: number {number} is not a transport URL.")
-    return _filled(NotificationSettings, conf, "nova_notifications", transport_urls=urls)
+    return filled(NotificationSettings, conf, "nova_notifications", transport_urls=urls)
 
 
 def _policy(conf: cfg.ConfigOpts) -> Policy:
     enums = {name: enum(_value(conf, "policy", name)) for name, enum in POLICY_ENUMS.items()}
-    return _filled(Policy, conf, "policy", **enums)
+    return filled(Policy, conf, "policy", **enums)
 
 
-def _filled(kind: type[Kind], conf: cfg.ConfigOpts, group: str, **given: Any) -> Kind:
+def filled(kind: type[Kind], conf: cfg.ConfigOpts, group: str, **given: Any) -> Kind:
     """A frozen value of kind: what is given, the rest from the options of the same names."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     rest = {name: _value(conf, group, name) for name in names if name not in given}

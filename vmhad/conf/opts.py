@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhad.conf import engine, notifications, nova, policy, power
+from vmhad.conf import agent, engine, notifications, nova, policy, power
 
-GROUPS = (engine, nova, notifications, power, policy)
+GROUPS = (agent, engine, nova, notifications, power, policy)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:

@@ -23,8 +23,10 @@ class Plane(StrEnum):
 
 
 class DomainState(StrEnum):
-    """What libvirt says of a guest. CRASHED: its process is gone or broken without anybody having asked for it, or it
-    panicked. FROZEN: paused by an I/O error. UNRESPONSIVE: its guest agent answered once and does not any more."""
+    """What libvirt says of a guest. CRASHED: its process is gone or broken without anybody having asked for it, it
+    panicked, or its own watchdog stopped it. FROZEN: paused by an I/O error, or running on a disk that gives errors, as
+    Nova lets it. UNRESPONSIVE: its guest agent answered since it was started and does not any more; so it is for a while
+    in every orderly shutdown."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -48,11 +50,15 @@ class Domain:
 @dataclass(frozen=True, slots=True)
 class StorageBeat:
     """What the sender read of a peer's record on one shared storage. boot, count: as the record says. still_s: for how
-    long, by the sender's own clock, it has not moved; counted from when the sender first read it."""
+    long, by the sender's own clock, it has not moved: from when the sender first read it until it last did.
+
+    self_fence_s: 0, or the peer's own word that a watchdog will have reset it once its record was still for so long.
+    """
 
     boot: str
     count: int
     still_s: float
+    self_fence_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
