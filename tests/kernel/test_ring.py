@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ring's promise: nobody watches or is watched more than others, and a rack is watched from outside if it can be."""
+"""The ring's promise: nobody watches or is watched more than others; racks are watched from outside if they can be."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ class Plane(StrEnum):
 class DomainState(StrEnum):
     """What libvirt says of a guest. CRASHED: its process is gone or broken without anybody having asked for it, it
     panicked, or its own watchdog stopped it. FROZEN: paused by an I/O error, or running on a disk that gives errors, as
-    Nova lets it. UNRESPONSIVE: its guest agent answered since it was started and does not any more; so it is for a while
-    in every orderly shutdown."""
+    Nova lets it. UNRESPONSIVE: its guest agent answered since it was started and does not any more; every orderly
+    shutdown looks so for a while."""
 
     RUNNING = "running"
     PAUSED = "paused"

@@ -50,7 +50,8 @@ def _steps(ring: Sequence[Host], count: int, apart: str) -> list[int]:
     for same in sorted(inside):
         equals, wanted = inside[same], count - len(chosen)
         if len(equals) > wanted:
-            equals = [equals[turn * len(equals) // wanted] for turn in range(wanted)]
+            last, gaps = len(equals) - 1, max(1, wanted - 1)
+            equals = [equals[turn * last // gaps] for turn in range(wanted)]
         chosen += equals
         if len(chosen) == count:
             break
