@@ -39,7 +39,8 @@ class Known:
 
 @contextmanager
 def running(eyes: Sequence[Eye], say: Callable[[Beat], None], interval_s: float = INTERVAL_S) -> Iterator[Agent]:
-    agent = Agent(WHO, eyes, say, interval_s)
+    last: list[Beat] = []
+    agent = Agent(WHO, eyes, say, interval_s, last.append)
     thread = threading.Thread(target=agent.run, daemon=True)
     thread.start()
     try:
@@ -47,7 +48,7 @@ def running(eyes: Sequence[Eye], say: Callable[[Beat], None], interval_s: float 
     finally:
         agent.end()
         thread.join(LIMIT_S)
-        assert not thread.is_alive()
+        assert not thread.is_alive() and [beat.leaving for beat in last] == [True]
 
 
 def test_beats_count_and_the_last_one_leaves() -> None:

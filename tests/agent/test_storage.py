@@ -52,9 +52,9 @@ def host(
         peers,
         interval_s=INTERVAL_S,
         down_after_s=DOWN_AFTER_S,
-        self_fence_s=lambda: 42.0,
         writes=writes,
     )
+    eye.promise_s = lambda: 42.0
     eye.start()
     try:
         yield eye

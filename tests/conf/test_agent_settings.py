@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from vmhad.conf.agent_settings import AgentSettings, StorageAccess, Witness, agent_settings
+from vmhad.conf.agent_settings import AgentSettings, StorageAccess, WatchdogAccess, Witness, agent_settings
 from vmhad.conf.load import parse
 from vmhad.conf.settings import ConfigError
 from vmhad.kernel.beat import Plane
+from vmhad.kernel.self_fence import SelfFence
 from vmhad.kernel.topology import Host, Segment
 
 SEGMENTS: dict[str, Any] = {
@@ -40,6 +41,12 @@ def test_good(tmp_path: Path) -> None:
     assert (told.beat_interval_s, told.peers_watched, told.probe_port) == (1.0, 4, 22)
 
 
+def test_a_watchdog_with_one_storage(tmp_path: Path) -> None:
+    told = load(tmp_path, "host = h1\nstorages = a dir:/mnt/a m-1\nwatchdog_device = /dev/watchdog0")
+    assert told.watchdog == WatchdogAccess("/dev/watchdog0", "a", SelfFence(1.0, 5.0, 20.0, 4.0, 20.0))
+    assert load(tmp_path, "host = h1\nlinks = eno1,eno2").watchdog is None
+
+
 def test_it_needs_no_bmcs_and_reads_none(tmp_path: Path) -> None:
     assert load(tmp_path, "host = h3").segment == Segment("s2", (Host("h3"),))
 
@@ -55,6 +62,9 @@ def test_it_needs_no_bmcs_and_reads_none(tmp_path: Path) -> None:
         ("host = h1\nstorages = a dir:/a m\nstorages = b dir:/a m", "[agent] storages: the place 'dir:/a' stands twice."),
         ("host = h1\nwitnesses = 192.0.2.1", "[agent] witnesses: '192.0.2.1' must be PLANE:ADDRESS; the planes are management, storage, tenant."),
         ("host = h1\nwitnesses = management:gateway", "[agent] witnesses: 'management:gateway' must be PLANE:ADDRESS"),
+        ("host = h1\nwatchdog_device = /dev/watchdog", "[agent] watchdog_storage must name one of the storages: there is not exactly one."),
+        ("host = h1\nstorages = a dir:/a m\nwatchdog_device = /dev/w\nwatchdog_storage = b", "[agent] watchdog_storage: 'b' is not among the storages."),
+        ("host = h1\nstorages = a dir:/a m\nwatchdog_device = /dev/w\nwatchdog_lease_s = 8", "[agent] watchdog_lease_s, watchdog_timeout_s: a lease of 8 s does not outlive one failed write, for which it needs 12 s."),
         ("host = h1\nbeat_interval_s = 60", "[agent] beat_interval_s: "),
         ("host = h1\nprobe_port = 99999", "[agent] probe_port: "),
         ("host = h1\nstorage = a", "has an unknown option 'storage'."),

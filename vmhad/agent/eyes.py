@@ -9,37 +9,54 @@ from collections.abc import Callable
 from vmhad.agent.bootclock import boot_id
 from vmhad.agent.directory import Directory
 from vmhad.agent.guests import Guests
+from vmhad.agent.hardware import Hardware
 from vmhad.agent.loop import Agent, Identity
 from vmhad.agent.peers import PeerLooks, Target
+from vmhad.agent.services import Services, Systemd
 from vmhad.agent.storage import SharedStorage
 from vmhad.agent.told import Eye
-from vmhad.conf.agent_settings import AgentSettings
+from vmhad.agent.watchdog import LinuxWatchdog, Watchdog
+from vmhad.conf.agent_settings import WRITE_S, AgentSettings
 from vmhad.kernel.beat import Beat, Plane
 from vmhad.kernel.ring import watched_by
 
 
 def agent_of(told: AgentSettings, say: Callable[[Beat], None], acts: bool = True) -> Agent:
-    """acts: False for an agent that only looks, beside the one that beats for this host. Raises guests.LibvirtMissing.
-    """
+    """acts: False for one that only looks, beside the agent that beats for this host. Raises guests.LibvirtMissing."""
     who = Identity(told.host, boot_id(), uuid.uuid4().hex)
     peers = watched_by(told.host, told.segment.hosts, told.peers_watched, told.watched_from_other)
-    eyes: list[Eye] = [PeerLooks(targets(told, peers), told.probe_port)]
-    eyes += [
-        SharedStorage(
+    eyes: list[Eye] = []
+    units = {"nova-compute": told.nova_compute_unit, "libvirtd": told.libvirt_unit}
+    eyes.append(Services({service: unit for service, unit in units.items() if unit}, Systemd()))
+    eyes.append(PeerLooks(targets(told, peers), told.probe_port))
+    storages = {
+        one.name: SharedStorage(
             one.name,
             one.marker,
             Directory(one.place, told.storage_buffered),
             who,
             peers,
+            interval_s=WRITE_S,
             down_after_s=told.storage_down_after_s,
             writes=acts,
         )
         for one in told.storages
-    ]
-    agent = Agent(who, eyes, say, told.beat_interval_s)
+    }
+    eyes += [*storages.values(), Hardware(told.links)]
+    farewell: Callable[[Beat], None] = no_farewell
+    if told.watchdog is not None and acts:
+        numbers, lease = told.watchdog.numbers, storages[told.watchdog.storage]
+        watchdog = Watchdog(LinuxWatchdog(told.watchdog.device), numbers, lease)
+        eyes.append(watchdog)
+        farewell = watchdog.leave
+    agent = Agent(who, eyes, say, told.beat_interval_s, farewell)
     if told.libvirt_uri:
         eyes.append(Guests(told.libvirt_uri, agent.news))
     return agent
+
+
+def no_farewell(last: Beat) -> None:
+    """Nothing is bound to this agent's life."""
 
 
 def targets(told: AgentSettings, peers: tuple[str, ...]) -> list[Target]:

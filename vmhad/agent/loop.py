@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from vmhad.agent.bootclock import boot_s
 from vmhad.agent.told import Eye, Told
-from vmhad.kernel.beat import Beat, PeerView
+from vmhad.kernel.beat import Beat, PeerView, Plane, StorageBeat
+from vmhad.kernel.signal import Reading
 
 LOG = logging.getLogger(__name__)
 # How long the last beat may take to leave before the agent goes without it.
@@ -35,10 +36,10 @@ class Identity:
 
 def compose(who: Identity, count: int, now: float, sent_at: float, told: Iterable[Told], leaving: bool = False) -> Beat:
     """One beat of what the eyes told. Of two eyes that look at one service the later one is believed."""
-    services: dict = {}
-    storages: dict = {}
-    planes: dict = {}
-    records: dict = {}
+    services: dict[str, Reading] = {}
+    storages: dict[str, Reading] = {}
+    planes: dict[str, Mapping[Plane, Reading]] = {}
+    records: dict[str, dict[str, StorageBeat]] = {}
     domains = None
     hardware: list[str] = []
     for part in told:
@@ -49,22 +50,29 @@ def compose(who: Identity, count: int, now: float, sent_at: float, told: Iterabl
             records.setdefault(peer, {}).update(seen)
         domains = part.domains if part.domains is not None else domains
         hardware += part.hardware
-    peers: Mapping[str, PeerView] = {
-        peer: PeerView(planes.get(peer, {}), records.get(peer, {})) for peer in sorted({*planes, *records})
-    }
+    peers = {peer: PeerView(planes.get(peer, {}), records.get(peer, {})) for peer in sorted({*planes, *records})}
     return Beat(
         who.host, who.boot, who.run, count, now, sent_at, leaving, services, storages, peers, domains, tuple(hardware)
     )
 
 
 class Agent:
-    """Beats until it is told to end. say: may block and may raise; it delays nothing but itself."""
+    """Beats until it is told to end. say: may block and may raise; it delays nothing but itself. farewell: called with
+    the last beat, while the eyes still see."""
 
-    def __init__(self, who: Identity, eyes: Sequence[Eye], say: Callable[[Beat], None], interval_s: float) -> None:
+    def __init__(
+        self,
+        who: Identity,
+        eyes: Sequence[Eye],
+        say: Callable[[Beat], None],
+        interval_s: float,
+        farewell: Callable[[Beat], None],
+    ) -> None:
         self._who = who
         self._eyes = eyes
         self._say = say
         self._interval_s = interval_s
+        self._farewell = farewell
         self._count = 0
         self._news = threading.Event()
         self._ending = threading.Event()
@@ -94,7 +102,9 @@ class Agent:
             if self._ending.wait(max(0.0, began + least_s - boot_s())):
                 break
             self._news.wait(max(0.0, began + self._interval_s - boot_s()))
-        self._hand_over(self._make(leaving=True))
+        last = self._make(leaving=True)
+        self._hand_over(last)
+        self._farewell(last)
         for eye in self._eyes:
             eye.stop()
         with self._changed:

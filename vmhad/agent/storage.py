@@ -53,8 +53,8 @@ class _Seen:
 
 
 class SharedStorage:
-    """The eye on one storage. marker: what must be written on it. self_fence_s: asked before each write, see Record.
-    writes: False where somebody else beats for this host, and this one only shows what can be seen."""
+    """The eye on one storage. marker: what must be written on it. promise_s: asked before each write, what its record
+    shall say as self_fence_s. writes: False where somebody else beats for this host."""
 
     def __init__(
         self,
@@ -66,7 +66,6 @@ class SharedStorage:
         *,
         interval_s: float = 1.0,
         down_after_s: float = 5.0,
-        self_fence_s: Callable[[], float] = lambda: 0.0,
         writes: bool = True,
     ) -> None:
         self.name = name
@@ -75,7 +74,7 @@ class SharedStorage:
         self._who = who
         self._peers = tuple(peers)
         self._down_after_s = down_after_s
-        self._self_fence_s = self_fence_s
+        self.promise_s: Callable[[], float] = lambda: 0.0
         self._writes = writes
         self._rounds = Rounds(f"storage {name}", self._look, interval_s)
         self._count = 0
@@ -146,7 +145,7 @@ class SharedStorage:
 
     def _write(self) -> str:
         self._count += 1
-        said_s = self._self_fence_s()
+        said_s = self.promise_s()
         who = self._who
         began = boot_s()
         try:

@@ -59,6 +59,48 @@ OPTS = [
         max=60.0,
         help="A storage whose marker could not be read for so long is told as down.",
     ),
+    cfg.StrOpt(
+        "nova_compute_unit",
+        default="nova-compute.service",
+        help="The systemd unit of nova-compute. Empty: it is not looked at.",
+    ),
+    cfg.StrOpt(
+        "libvirt_unit",
+        default="libvirtd.service",
+        help="The systemd unit of libvirt's daemon. Empty: only libvirt's own answer counts.",
+    ),
+    cfg.ListOpt(
+        "links",
+        default=[],
+        sample_default="eno1,eno2",
+        help="The network interfaces of this host that must have a carrier; one without is a complaint.",
+    ),
+    cfg.StrOpt(
+        "watchdog_device",
+        default="",
+        sample_default="/dev/watchdog0",
+        help="Self-fencing: the watchdog that resets this host unless its record on a shared storage goes on moving. "
+        "Nobody else may feed it. Empty: no self-fencing.",
+    ),
+    cfg.StrOpt(
+        "watchdog_storage",
+        default="",
+        help="The storage whose record is the lease. Empty: the only one of storages.",
+    ),
+    cfg.FloatOpt(
+        "watchdog_lease_s",
+        default=20.0,
+        min=4.0,
+        max=600.0,
+        help="The watchdog is fed until so long after the last write to the storage that landed.",
+    ),
+    cfg.FloatOpt(
+        "watchdog_timeout_s",
+        default=20.0,
+        min=5.0,
+        max=300.0,
+        help="How long after the last feed the watchdog fires. A restart of the agent must be quicker.",
+    ),
     cfg.BoolOpt(
         "storage_buffered",
         default=False,

@@ -13,9 +13,13 @@ from vmhad.conf.load import filled
 from vmhad.conf.segments_file import NAME, load_hosts
 from vmhad.conf.settings import ConfigError
 from vmhad.kernel.beat import Plane
+from vmhad.kernel.self_fence import SelfFence
 from vmhad.kernel.topology import Segment
 
 SEGMENTS_OPTION = "[agent] segments_file"
+# How often a host writes its record on each storage.
+WRITE_S = 1.0
+FEEDS_PER_TIMEOUT = 5
 STORAGE_KINDS = ("dir",)
 
 
@@ -36,8 +40,17 @@ class Witness:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchdogAccess:
+    """storage: the name of the one whose record is the lease."""
+
+    device: str
+    storage: str
+    numbers: SelfFence
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """segment: the one that the host is in."""
+    """segment: the one that the host is in. watchdog: None without self-fencing."""
 
     host: str
     segment: Segment
@@ -50,6 +63,10 @@ class AgentSettings:
     storages: tuple[StorageAccess, ...]
     storage_down_after_s: float
     storage_buffered: bool
+    nova_compute_unit: str
+    libvirt_unit: str
+    links: tuple[str, ...]
+    watchdog: WatchdogAccess | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +77,18 @@ class _Texts:
     segments_file: str
     witnesses: list[str]
     storages: list[str]
+    links: list[str]
+    storage_down_after_s: float
+    watchdog_device: str
+    watchdog_storage: str
+    watchdog_lease_s: float
+    watchdog_timeout_s: float
 
 
 def agent_settings(conf: cfg.ConfigOpts) -> AgentSettings:
     """Raises ConfigError."""
     texts = filled(_Texts, conf, "agent")
+    storages = _storages(texts.storages)
     return filled(
         AgentSettings,
         conf,
@@ -72,7 +96,9 @@ def agent_settings(conf: cfg.ConfigOpts) -> AgentSettings:
         host=texts.host,
         segment=_segment(texts),
         witnesses=tuple(_witness(text) for text in texts.witnesses),
-        storages=_storages(texts.storages),
+        storages=storages,
+        links=tuple(texts.links),
+        watchdog=_watchdog(texts, [one.name for one in storages]),
     )
 
 
@@ -108,3 +134,22 @@ def _storages(texts: list[str]) -> tuple[StorageAccess, ...]:
             raise ConfigError(f"[agent] storages: the place {where!r} stands twice.")
         storages[name] = StorageAccess(name, kind, place, marker)
     return tuple(storages.values())
+
+
+def _watchdog(texts: _Texts, storages: list[str]) -> WatchdogAccess | None:
+    if not texts.watchdog_device:
+        return None
+    if texts.watchdog_storage and texts.watchdog_storage not in storages:
+        raise ConfigError(f"[agent] watchdog_storage: {texts.watchdog_storage!r} is not among the storages.")
+    if not texts.watchdog_storage and len(storages) != 1:
+        raise ConfigError("[agent] watchdog_storage must name one of the storages: there is not exactly one.")
+    numbers = SelfFence(
+        WRITE_S,
+        texts.storage_down_after_s,
+        texts.watchdog_lease_s,
+        texts.watchdog_timeout_s / FEEDS_PER_TIMEOUT,
+        texts.watchdog_timeout_s,
+    )
+    if why := numbers.unsafe():
+        raise ConfigError(f"[agent] watchdog_lease_s, watchdog_timeout_s: {why}.")
+    return WatchdogAccess(texts.watchdog_device, texts.watchdog_storage or storages[0], numbers)
