@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,4 +40,8 @@ def small_disk(disk: Path) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["fsfreeze", "--unfreeze", str(place)], capture_output=True)
-        subprocess.run(["umount", str(place)], check=True)
+        until = time.monotonic() + 10.0
+        # An eye that was asked to end may still be in the middle of its last look.
+        while subprocess.run(["umount", str(place)], capture_output=True).returncode:
+            assert time.monotonic() < until, f"{place} stays mounted"
+            time.sleep(0.05)
