@@ -123,10 +123,12 @@ class Watchdog:
             self._armed = False
 
     def _withdrawn(self) -> bool:
-        until = boot_s() + WITHDRAW_S
-        while boot_s() < until:
+        """A write has landed that began after we left. An older one that promised nothing may be the one before the
+        promise, which peers can read a moment before we know that it has landed."""
+        left_at = boot_s()
+        while boot_s() < left_at + WITHDRAW_S:
             renewed = self._lease.renewed()
-            if renewed is not None and renewed[1] == 0.0:
+            if renewed is not None and renewed[0] >= left_at and renewed[1] == 0.0:
                 return True
             time.sleep(0.05)
         return False
