@@ -144,7 +144,7 @@ def test_news_do_not_wait_for_the_next_beat_and_do_not_flood() -> None:
         first = said.get(timeout=LIMIT_S)
         agent.news()
         second = said.get(timeout=LIMIT_S)
-        assert 1.0 <= second.uptime_s - first.uptime_s < 3.0
+        assert 1.0 <= second.uptime_s - first.uptime_s < 4.0
         for _ in range(100):
             agent.news()
         third = said.get(timeout=LIMIT_S)

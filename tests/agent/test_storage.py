@@ -22,7 +22,7 @@ from vmhad.kernel.beat import StorageBeat
 from vmhad.kernel.signal import Reading
 
 INTERVAL_S = 0.1
-DOWN_AFTER_S = 1.0
+DOWN_AFTER_S = 2.0
 LIMIT_S = 20.0
 RECORD = Record("h1", "boot-1", "run-1", 7, 30.0)
 

@@ -25,7 +25,7 @@ from vmhad.kernel.beat import Beat, Domain, DomainState
 from vmhad.kernel.self_fence import SelfFence
 
 LIMIT_S = 20.0
-NUMBERS = SelfFence(write_s=0.1, write_limit_s=0.3, lease_s=1.0, feed_s=0.1, watchdog_s=1.0)
+NUMBERS = SelfFence(write_s=0.1, write_limit_s=0.3, lease_s=2.0, feed_s=0.1, watchdog_s=2.0)
 
 
 class Clockwork:
@@ -204,8 +204,8 @@ def test_a_watchdog_that_cannot_be_armed_promises_nothing(disk: Path) -> None:
 
 
 def test_the_device_has_its_own_idea_of_the_time(disk: Path) -> None:
-    with house(disk, Clockwork(really_s=2.0)) as built:
-        longer = SelfFence(0.1, 0.3, 1.0, 0.1, 2.0)
+    with house(disk, Clockwork(really_s=3.0)) as built:
+        longer = SelfFence(0.1, 0.3, 2.0, 0.1, 3.0)
         wait("the record promises what is true", lambda: built.promised_s == longer.gone_after_s)
 
 
