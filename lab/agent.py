@@ -18,7 +18,7 @@ from lab import hostpower
 from lab.layout import HERE, SHARED, VENV, write_private
 from lab.qemu import network
 
-BINDING = SHARED / "libvirt-binding"
+BINDINGS = SHARED / "bindings"
 MARKER = "the-labs-instances"
 STORAGE = "instances"
 START_LIMIT_S = 30.0
@@ -38,6 +38,7 @@ class AgentProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self._command = command
         instances = root / "var" / "instances"
+        instances.mkdir(exist_ok=True)
         (instances / ".vmhad-storage").write_text(MARKER)
         names = [row["name"] for row in facts["hosts"]]
         hosts = [{"name": name, "planes": {"management": network.address(name)}} for name in names]
@@ -49,12 +50,12 @@ class AgentProcess:
 
     def start(self) -> AgentProcess:
         """Returns with its first beat. It runs in every namespace of its host, and ends with it."""
-        link_binding()
+        link_bindings()
         leader = hostpower.chassis(self.state_dir)
         assert leader, f"{self.host} has no power"
         self.beats_file.unlink(missing_ok=True)
         inside = ["nsenter", f"--target={leader}", "--mount", "--net", "--uts", "--ipc", "--pid"]
-        environ = {**os.environ, "PYTHONPATH": f"{HERE.parent}:{BINDING}"}
+        environ = {**os.environ, "PYTHONPATH": f"{HERE.parent}:{BINDINGS}"}
         argv = [*inside, sys.executable, *self._command, "--config-file", str(self.folder / "vmhad.conf")]
         with self.beats_file.open("wb") as said, self.log_file.open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=said, stderr=log, stdin=subprocess.DEVNULL, env=environ)
@@ -95,12 +96,12 @@ class AgentProcess:
                 self.process.wait(10)
 
 
-def link_binding() -> None:
-    """libvirt's Python binding alone, out of the lab's own Python, which is of the same version as ours."""
-    BINDING.mkdir(parents=True, exist_ok=True)
+def link_bindings() -> None:
+    """The Python bindings of libvirt and Ceph alone, from the lab's own Python, of the same version as ours."""
+    BINDINGS.mkdir(parents=True, exist_ok=True)
     packages = next((VENV / "lib").glob("python3.*/site-packages"))
     assert packages.parent.name == f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for path in (packages / "libvirt.py", *packages.glob("libvirtmod.*.so")):
-        link = BINDING / path.name
+    for path in (packages / "libvirt.py", *packages.glob("libvirtmod.*.so"), *packages.glob("rados.*.so")):
+        link = BINDINGS / path.name
         if not link.is_symlink():
             link.symlink_to(path)

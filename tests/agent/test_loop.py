@@ -152,6 +152,36 @@ def test_news_do_not_wait_for_the_next_beat_and_do_not_flood() -> None:
         assert said.empty()
 
 
+def test_a_storm_of_nudges_is_a_few_looks() -> None:
+    looks: queue.Queue[float] = queue.Queue()
+    rounds = Rounds("stormy", lambda: looks.put(time.monotonic()), 60.0, 0.2)
+    rounds.start()
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        rounds.nudge()
+        time.sleep(0.001)
+    rounds.stop()
+    assert rounds.join(LIMIT_S)
+    times = [looks.get() for _ in range(looks.qsize())]
+    assert 2 <= len(times) <= 9
+    assert all(late - early > 0.19 for early, late in zip(times, times[1:], strict=False))
+
+
+def test_a_look_that_fails_is_tried_again() -> None:
+    looks: queue.Queue[None] = queue.Queue()
+
+    def fail() -> None:
+        looks.put(None)
+        raise OSError("it is broken")
+
+    rounds = Rounds("failing", fail, 0.01)
+    rounds.start()
+    for _ in range(3):
+        looks.get(timeout=LIMIT_S)
+    rounds.stop()
+    assert rounds.join(LIMIT_S)
+
+
 def test_what_the_eyes_saw_is_put_together() -> None:
     record = StorageBeat("b", 7, 1.5)
     guest = Domain(DomainState.RUNNING, "", 3.0)

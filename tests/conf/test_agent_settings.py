@@ -36,9 +36,14 @@ def load(where: Path, lines: str, segments: dict[str, Any] | None = None) -> Age
 def test_good(tmp_path: Path) -> None:
     told = load(tmp_path, "host = h1\nwitnesses = management:192.0.2.254,tenant:2001:db8::f\nstorages = a dir:/mnt/a m-1\nstorages = b dir:/mnt/b m-2")
     assert told.segment == Segment("s1", (Host("h1", {"rack": "r1"}, {"management": "192.0.2.1", "tenant": "2001:db8::1"}), Host("h2")))
-    assert told.storages == (StorageAccess("a", "dir", "/mnt/a", "m-1"), StorageAccess("b", "dir", "/mnt/b", "m-2"))
+    assert told.storages == (StorageAccess("a", "dir", ("/mnt/a",), "m-1"), StorageAccess("b", "dir", ("/mnt/b",), "m-2"))
     assert told.witnesses == (Witness(Plane.MANAGEMENT, "192.0.2.254"), Witness(Plane.TENANT, "2001:db8::f"))
     assert (told.beat_interval_s, told.peers_watched, told.probe_port) == (1.0, 4, 22)
+
+
+def test_a_pool_of_ceph(tmp_path: Path) -> None:
+    told = load(tmp_path, "host = h1\nstorages = vms rados:vms:/etc/ceph/ceph.conf:vmhad m-1")
+    assert told.storages == (StorageAccess("vms", "rados", ("vms", "/etc/ceph/ceph.conf", "vmhad"), "m-1"),)
 
 
 def test_a_watchdog_with_one_storage(tmp_path: Path) -> None:
@@ -55,9 +60,10 @@ def test_it_needs_no_bmcs_and_reads_none(tmp_path: Path) -> None:
     ("lines", "sentence"),
     [
         ("host = h9", "[agent] host: 'h9' is in no segment of "),
-        ("host = h1\nstorages = a /mnt/a m", "[agent] storages: 'a /mnt/a m' must be NAME dir:PATH MARKER, and the path absolute."),
-        ("host = h1\nstorages = a dir:mnt m", "[agent] storages: 'a dir:mnt m' must be NAME dir:PATH MARKER, and the path absolute."),
-        ("host = h1\nstorages = a dir:/mnt", "[agent] storages: 'a dir:/mnt' must be NAME dir:PATH MARKER."),
+        ("host = h1\nstorages = a /mnt/a m", "[agent] storages: 'a /mnt/a m' must be NAME dir:PATH MARKER, with an absolute path, or NAME rados:"),
+        ("host = h1\nstorages = a dir:mnt m", "[agent] storages: 'a dir:mnt m' must be NAME dir:"),
+        ("host = h1\nstorages = a dir:/mnt", "[agent] storages: 'a dir:/mnt' must be NAME dir:"),
+        ("host = h1\nstorages = a rados:vms:/etc/ceph/ceph.conf m", "[agent] storages: 'a rados:vms:/etc/ceph/ceph.conf m' must be NAME dir:"),
         ("host = h1\nstorages = a dir:/a m\nstorages = a dir:/b m", "[agent] storages: the name 'a' stands twice."),
         ("host = h1\nstorages = a dir:/a m\nstorages = b dir:/a m", "[agent] storages: the place 'dir:/a' stands twice."),
         ("host = h1\nwitnesses = 192.0.2.1", "[agent] witnesses: '192.0.2.1' must be PLANE:ADDRESS; the planes are management, storage, tenant."),

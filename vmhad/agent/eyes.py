@@ -12,6 +12,7 @@ from vmhad.agent.guests import Guests
 from vmhad.agent.hardware import Hardware
 from vmhad.agent.loop import Agent, Identity
 from vmhad.agent.peers import PeerLooks, Target
+from vmhad.agent.rados_pool import RadosPool
 from vmhad.agent.services import Services, Systemd
 from vmhad.agent.storage import SharedStorage
 from vmhad.agent.told import Eye
@@ -33,7 +34,7 @@ def agent_of(told: AgentSettings, say: Callable[[Beat], None], acts: bool = True
         one.name: SharedStorage(
             one.name,
             one.marker,
-            Directory(one.place, told.storage_buffered),
+            Directory(*one.place, told.storage_buffered) if one.kind == "dir" else RadosPool(*one.place),
             who,
             peers,
             interval_s=WRITE_S,

@@ -66,7 +66,12 @@ class _Events:
     @staticmethod
     def _run(libvirt: Any) -> None:
         while True:
-            libvirt.virEventRunDefaultImpl()
+            try:
+                libvirt.virEventRunDefaultImpl()
+            except libvirt.libvirtError:
+                # Without this thread no connection is kept alive and none is noticed to be dead.
+                LOG.exception("libvirt's events could not be served; it is tried again")
+                threading.Event().wait(LISTS_APART_S)
 
 
 class Guests:
@@ -135,7 +140,9 @@ class Guests:
         if self._lost:
             LOG.info("libvirt at %s answers again", self._uri)
         changed = {server for server in {*old, *domains} if _state(old, server) is not _state(domains, server)}
-        for server in sorted(changed):
+        if self._word is None:
+            LOG.info("libvirt at %s answers: %d guests", self._uri, len(domains))
+        for server in sorted(changed if self._word is not None else ()):
             LOG.info("guest %s: %s -> %s", server, _text(old, server), _text(domains, server))
         news = bool(changed) or self._lost
         self._word, self._lost = (began, domains), False

@@ -84,7 +84,7 @@ class SharedStorage:
         self._marked_at: float | None = None
         self._written: tuple[float, float] | None = None
         self._missing = ""
-        self._unwritten = ""
+        self._failed = ""
 
     def start(self) -> None:
         self._begun_at = boot_s()
@@ -107,7 +107,7 @@ class SharedStorage:
                     still_s = max(0.0, seen.read_at - seen.moved_at)
                     said = seen.record
                     records[peer] = {self.name: StorageBeat(said.boot, said.count, still_s, said.self_fence_s)}
-        complaint = self._missing or self._unwritten
+        complaint = self._missing or self._failed
         told = (f"storage {self.name}: {complaint}",) if complaint else ()
         return Told(storages={self.name: reading}, records=records, hardware=told)
 
@@ -121,18 +121,21 @@ class SharedStorage:
 
     def _look(self) -> None:
         began = boot_s()
-        self._missing = self._complaint()
+        try:
+            self._missing = self._complaint()
+        except OSError as error:
+            # It may pass: what this means is left to the age of the last good reading.
+            self._failed = f"its marker cannot be read: {error.strerror}"
+            return
         if self._missing:
             return
         self._marked_at = began
-        if self._writes:
-            self._unwritten = self._write()
+        self._failed = self._write() if self._writes else ""
         for peer in self._peers:
             self._read(peer)
 
     def _complaint(self) -> str:
-        """'' where the marker is the right one. An error is told at once only if the storage itself is not there; one
-        that may pass is left to the age of the last good reading."""
+        """'' where the marker is the right one. Raises OSError if that cannot be told."""
         try:
             found = self._store.marker()
         except Unfit as error:

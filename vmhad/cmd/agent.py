@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vmhad-agent: says once a second what a compute host sees, until SIGTERM or SIGINT. `--show N` prints N beats instead
-of sending them: what does this host say? An unusable configuration ends it with one sentence and exit code 2."""
+"""vmhad-agent: says once a second what a compute host sees, until SIGTERM or SIGINT.
+
+`--show N` prints N beats as JSON lines instead of sending them: what does this host say? It only looks, and may run
+beside the agent that beats for the host. An unusable configuration ends it with one sentence and exit code 2.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,13 @@ LOG = logging.getLogger(__name__)
 
 def main() -> int:
     shown, rest = _arguments(sys.argv[1:])
+    if shown < 1:
+        return _refuse("there is no way yet to send beats; --show N prints N of them.")
     try:
         conf = parse(rest)
         told = agent_settings(conf)
+        # Without a word about it oslo.log writes to stdout, which belongs to the beats.
+        conf.set_override("use_stderr", True)
         log.setup(conf, "vmhad")
         printer = Printer(shown)
         agent = agent_of(told, printer.say, acts=False)

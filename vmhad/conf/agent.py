@@ -50,7 +50,8 @@ OPTS = [
         default=[],
         sample_default=["instances dir:/var/lib/nova/instances 4f7c0d5e-instances"],
         help="NAME dir:PATH MARKER of a shared storage; once per storage. The file PATH/.vmhad-storage must hold the "
-        "marker: a host that lacks the mount sees an empty directory, and must not beat there.",
+        "marker: a host that lacks the mount sees an empty directory, and must not beat there. NAME "
+        "rados:POOL:CONF_FILE:USER MARKER of a pool of Ceph, where the object vmhad-storage holds the marker.",
     ),
     cfg.FloatOpt(
         "storage_down_after_s",

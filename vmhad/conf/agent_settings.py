@@ -20,16 +20,16 @@ SEGMENTS_OPTION = "[agent] segments_file"
 # How often a host writes its record on each storage.
 WRITE_S = 1.0
 FEEDS_PER_TIMEOUT = 5
-STORAGE_KINDS = ("dir",)
+STORAGE_FORM = "NAME dir:PATH MARKER, with an absolute path, or NAME rados:POOL:CONF_FILE:USER MARKER"
 
 
 @dataclass(frozen=True, slots=True)
 class StorageAccess:
-    """One shared storage. kind: «dir». place: where it is, in that kind's words."""
+    """One shared storage. kind: «dir» or «rados». place: the path, or the pool, its configuration file and its user."""
 
     name: str
     kind: str
-    place: str
+    place: tuple[str, ...]
     marker: str
 
 
@@ -122,17 +122,16 @@ def _storages(texts: list[str]) -> tuple[StorageAccess, ...]:
     storages: dict[str, StorageAccess] = {}
     for text in texts:
         words = text.split()
-        if len(words) != 3:
-            raise ConfigError(f"[agent] storages: {text!r} must be NAME dir:PATH MARKER.")
+        kind, *place = words[1].split(":") if len(words) == 3 else [""]
+        fits = {"dir": len(place) == 1 and os.path.isabs(place[0]), "rados": len(place) == 3 and all(place)}
+        if not fits.get(kind) or not NAME.fullmatch(words[0]):
+            raise ConfigError(f"[agent] storages: {text!r} must be {STORAGE_FORM}.")
         name, where, marker = words
-        kind, _, place = where.partition(":")
-        if not NAME.fullmatch(name) or kind not in STORAGE_KINDS or not os.path.isabs(place):
-            raise ConfigError(f"[agent] storages: {text!r} must be NAME dir:PATH MARKER, and the path absolute.")
         if name in storages:
             raise ConfigError(f"[agent] storages: the name {name!r} stands twice.")
-        if (kind, place) in {(one.kind, one.place) for one in storages.values()}:
+        if (kind, tuple(place)) in {(one.kind, one.place) for one in storages.values()}:
             raise ConfigError(f"[agent] storages: the place {where!r} stands twice.")
-        storages[name] = StorageAccess(name, kind, place, marker)
+        storages[name] = StorageAccess(name, kind, tuple(place), marker)
     return tuple(storages.values())
 
 
