@@ -18,7 +18,7 @@ from real_guests import real_cloud
 
 from lab import hostpower
 from lab.agent import STORAGE, AgentProcess
-from lab.cloud_lab import CloudLab
+from lab.cloud_lab import MICROVERSION, CloudLab
 from lab.qemu import hypervisor
 from vmhad.agent.bootclock import boot_s
 
@@ -138,6 +138,34 @@ def test_what_its_user_stops_has_not_crashed(lab: CloudLab, guests: list[str], f
     assert "crashed" not in {states(beat).get(guests[0]) for beat in first.beats()[known:]}
     lab.act(guests[0], "os-start")
     first.next("it runs again", lambda beat: states(beat).get(guests[0]) == "running", 60.0)
+
+
+def test_a_guest_whose_agent_hangs_up_is_unresponsive(lab: CloudLab, first: AgentProcess) -> None:
+    """Its guest agent is there at first and gone after a while, as in a guest that hangs."""
+    (server,) = lab.boot(1, host="host01", image=image_with_an_agent(lab))
+    first.next("it is there", lambda beat: states(beat).get(server) == "running", LOOKED_S)
+    beat = first.next("its agent is gone", lambda beat: states(beat).get(server) == "unresponsive", 90.0)
+    assert beat["domains"][server]["detail"] == "guest agent disconnected"
+    lab.act(server, "reboot", {"type": "HARD"})
+    first.next("it is anew", lambda beat: states(beat).get(server) == "running", 60.0)
+    lab.nova.compute.delete(f"/servers/{server}", microversion=MICROVERSION)
+    first.next("it is gone", lambda beat: server not in beat["domains"], 60.0)
+
+
+def image_with_an_agent(lab: CloudLab) -> str:
+    """The same guest, with a port for an agent. Its id."""
+    like = lab.nova.image.find_image(lab.facts["guest"]["image"], ignore_missing=False)
+    names = ("os_command_line", "os_shutdown_timeout", "kernel_id", "ramdisk_id")
+    made = lab.nova.image.create_image(
+        "counter-with-agent",
+        data=bytes(16 << 20),
+        disk_format="raw",
+        container_format="bare",
+        wait=True,
+        hw_qemu_guest_agent="yes",
+        **{name: like[name] if name in like else like.properties[name] for name in names},
+    )
+    return str(made.id)
 
 
 def test_a_libvirtd_that_hangs_is_down_and_delays_no_beat(

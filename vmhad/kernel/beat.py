@@ -78,8 +78,9 @@ class Beat:
 
     leaving: the agent was told to stop, so its silence will mean nothing. services: systemd unit or service -> UP, DOWN
     or UNKNOWN ("nova-compute", "libvirtd"). storages: shared storage -> UP where its marker was read lately, DOWN where
-    it was not. peers: host -> what is seen of it. domains: server id -> guest; None: libvirt cannot be asked.
-    hardware: complaints in words, '' never among them.
+    it was not. peers: host -> what is seen of it. domains: server id -> guest; None: libvirt cannot be asked. A guest
+    that Nova reboots hard is not among them for a moment: it is defined anew. hardware: complaints in words, '' never
+    among them.
     """
 
     host: str
