@@ -14,10 +14,10 @@ from vmhad.agent.loop import Agent, Identity
 from vmhad.agent.peers import PeerLooks, Target
 from vmhad.agent.rados_pool import RadosPool
 from vmhad.agent.services import Services, Systemd
-from vmhad.agent.storage import SharedStorage
+from vmhad.agent.storage import SharedStorage, Store
 from vmhad.agent.told import Eye
 from vmhad.agent.watchdog import LinuxWatchdog, Watchdog
-from vmhad.conf.agent_settings import WRITE_S, AgentSettings
+from vmhad.conf.agent_settings import WRITE_S, AgentSettings, StorageAccess
 from vmhad.kernel.beat import Beat, Plane
 from vmhad.kernel.ring import watched_by
 
@@ -34,7 +34,7 @@ def agent_of(told: AgentSettings, say: Callable[[Beat], None], acts: bool = True
         one.name: SharedStorage(
             one.name,
             one.marker,
-            Directory(*one.place, told.storage_buffered) if one.kind == "dir" else RadosPool(*one.place),
+            store_of(one, told.storage_buffered),
             who,
             peers,
             interval_s=WRITE_S,
@@ -54,6 +54,14 @@ def agent_of(told: AgentSettings, say: Callable[[Beat], None], acts: bool = True
     if told.libvirt_uri:
         eyes.append(Guests(told.libvirt_uri, agent.news))
     return agent
+
+
+def store_of(one: StorageAccess, buffered: bool) -> Store:
+    if one.kind == "dir":
+        (path,) = one.place
+        return Directory(path, buffered)
+    pool, conf_file, user = one.place
+    return RadosPool(pool, conf_file, user)
 
 
 def no_farewell(last: Beat) -> None:
