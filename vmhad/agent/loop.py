@@ -20,7 +20,7 @@ from vmhad.kernel.signal import Reading
 
 LOG = logging.getLogger(__name__)
 # How long the last beat may take to leave before the agent goes without it.
-LAST_WORD_S = 2.0
+LAST_WORD_S = 3.0
 # News hasten the next beat, but never to more than so many in the time of one.
 BEATS_PER_INTERVAL = 4
 

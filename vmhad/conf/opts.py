@@ -11,5 +11,8 @@ GROUPS = (agent, engine, nova, notifications, power, policy)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """The entry point oslo.config.opts."""
-    return [(module.GROUP, list(module.OPTS)) for module in GROUPS]
+    """The entry point oslo.config.opts. One entry a group, though its options may stand in several modules."""
+    groups: dict[str, tuple[cfg.OptGroup, list[cfg.Opt]]] = {}
+    for module in GROUPS:
+        groups.setdefault(module.GROUP.name, (module.GROUP, []))[1].extend(module.OPTS)
+    return list(groups.values())
