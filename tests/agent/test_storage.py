@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +125,27 @@ def test_nothing_is_written_where_the_marker_is_not(disk: Path, marker: str | No
         wait("it is written", lambda: (disk / RECORDS / "h1").exists())
         (disk / MARKER).unlink()
         wait("it is down again", lambda: reading(one) is Reading.DOWN)
+
+
+class Slow(Directory):
+    """A storage that takes longer for each read of a record than a round should take."""
+
+    def read(self, host: str) -> bytes | None:
+        time.sleep(INTERVAL_S * 2)
+        return super().read(host)
+
+
+def test_slow_reads_do_not_keep_the_host_from_writing(disk: Path) -> None:
+    peers = tuple(f"p{number}" for number in range(5))
+    with ExitStack() as held:
+        for peer in peers:
+            held.enter_context(host(peer, marked(disk)))
+        eye = SharedStorage("s", "m1", Slow(str(disk)), Identity("h1", "b", "r"), peers, interval_s=INTERVAL_S)
+        eye.start()
+        held.callback(eye.stop)
+        wait("all are read in turn", lambda: all(record(eye, peer) is not None for peer in peers))
+        writes = from_block((disk / RECORDS / "h1").read_bytes(), "h1").count
+        assert writes >= len(peers)
 
 
 def test_no_such_place(disk: Path) -> None:

@@ -12,6 +12,7 @@ disk. Only bytes that came from the storage itself count. A record that cannot b
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,7 +73,8 @@ class SharedStorage:
         self._marker = marker
         self._store = store
         self._who = who
-        self._peers = tuple(peers)
+        self._turn = deque(peers)
+        self._interval_s = interval_s
         self._down_after_s = down_after_s
         self.promise_s: Callable[[], float] = lambda: 0.0
         self._writes = writes
@@ -131,8 +133,12 @@ class SharedStorage:
             return
         self._marked_at = began
         self._failed = self._write() if self._writes else ""
-        for peer in self._peers:
+        for peer in tuple(self._turn):
+            self._turn.rotate(-1)
             self._read(peer)
+            # The next write does not wait until a slow storage has given all of them; they come in turn.
+            if boot_s() - began > self._interval_s:
+                break
 
     def _complaint(self) -> str:
         """'' where the marker is the right one. Raises OSError if that cannot be told."""
