@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from stevedore import driver as stevedore_driver
 from stevedore.exception import NoMatches
 
-from vmhad.bus.transport_url import Broker, read_url
+from vmhad.bus.transport_url import read_urls
 from vmhad.conf.settings import ConfigError, Settings
 from vmhad.drivers.beats.agent_beats import AgentBeats
 from vmhad.drivers.clock import SystemClock
@@ -200,8 +200,12 @@ def open_beats(settings: Settings, clock: SystemClock, opened: ExitStack) -> tup
     told = settings.agents
     if not told.enabled:
         return ()
+    try:
+        brokers = read_urls(told.transport_urls, told.ca_file)
+    except ValueError as error:
+        raise ConfigError(f"[agents] transport_urls: {error}.") from None
     beats = AgentBeats(
-        [_broker(number, url, told.ca_file) for number, url in enumerate(told.transport_urls, 1)],
+        brokers,
         [segment.name for segment in settings.segments],
         [host for segment in settings.segments for host in segment.names],
         told.master_keys,
@@ -211,13 +215,6 @@ def open_beats(settings: Settings, clock: SystemClock, opened: ExitStack) -> tup
     beats.start()
     opened.callback(beats.stop)
     return (beats,)
-
-
-def _broker(number: int, url: str, ca_file: str) -> Broker:
-    try:
-        return read_url(url, ca_file)
-    except ValueError as error:
-        raise ConfigError(f"[agents] transport_urls: number {number} {error}.") from None
 
 
 def _timeline(path: str, compute: NovaCompute) -> Callable[[Line], None]:

@@ -204,9 +204,16 @@ def lines(text: str) -> Change:
     return lambda house: setattr(house, "more_lines", text)
 
 
+def shared_plane(house: House) -> None:
+    for number in (0, 3):
+        house.host(number)["planes"] = {"tenant": "192.0.2.77"}
+
+
 HOST = r"segments\.yaml: segments\[0\]\.hosts\[0\]"
 BAD: list[tuple[str, Change, str]] = [
     ("no segments file", option("engine", segments_file="/nowhere/s.yaml"), r"\[engine\] segments_file: there is no file /nowhere/s\.yaml"),
+    ("plane shared", shared_plane, r".*segments\[1\]\.hosts\[1\] has the tenant address 192\.0\.2\.77, which is that of 'h1'"),
+    ("plane misspelt", nested("planes", {"tenants": "192.0.2.77"}), HOST + r"\.planes has an unknown field 'tenants'"),
     ("no credentials file", option("power", credentials_file="/nowhere/c"), r"\[power\] credentials_file: there is no file /nowhere/c"),
     ("credentials readable", credentials("default: x\n", 0o644), r"\[power\] credentials_file: .*secret\.yaml has mode 0644, it must be 0600"),
     ("credentials not yaml", credentials(f"default: [{BMC_PASSWORD}\nx"), r"\[power\] credentials_file: .*, line \d: this is not YAML"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -62,6 +63,17 @@ class Broker:
             "heartbeat": HEARTBEAT_S,
             "socket_settings": {socket.TCP_USER_TIMEOUT: UNACKNOWLEDGED_MS},
         }
+
+
+def read_urls(urls: Sequence[str], ca_file: str) -> list[Broker]:
+    """Raises ValueError with «number N» and what is wrong with it."""
+    brokers = []
+    for number, url in enumerate(urls, 1):
+        try:
+            brokers.append(read_url(url, ca_file))
+        except ValueError as error:
+            raise ValueError(f"number {number} {error}") from None
+    return brokers
 
 
 def read_url(url: str, ca_file: str = "") -> Broker:

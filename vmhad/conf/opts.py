@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhad.conf import agent_bus, agents, engine, notifications, nova, policy, power
+from vmhad.conf import agent, agent_bus, agents, engine, notifications, nova, policy, power
 
-GROUPS = (engine, nova, notifications, agents, agent_bus, power, policy)
+GROUPS = (agent, agent_bus, engine, nova, notifications, agents, power, policy)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
