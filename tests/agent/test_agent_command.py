@@ -73,7 +73,7 @@ def test_a_storage_that_hangs_holds_nobody_back_from_the_end(disk: Path) -> None
 @pytest.mark.parametrize(
     ("more", "words", "sentence"),
     [
-        ("libvirt_uri =\n", (), "vmhad-agent: there is no way yet to send beats; --show N prints N of them."),
+        ("libvirt_uri =\n", (), "vmhad-agent: [agent] transport_urls is not set."),
         ("probe_port = x\n", ("--show", "1"), "vmhad-agent: [agent] probe_port: "),
         ("", ("--show", "1"), "vmhad-agent: [agent] libvirt_uri needs libvirt's Python binding: pip install "),
     ],
