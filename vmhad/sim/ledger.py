@@ -18,7 +18,8 @@ from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.policy import Policy, SilentMeans
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.sim import rules
+from vmhad.sim import agent_rules, rules
+from vmhad.sim.agents import Agents
 from vmhad.sim.compute import Post
 from vmhad.sim.nova import HEARTBEAT_S, SERVICE_DOWN_S, SimNova
 from vmhad.sim.power import PowerOrder
@@ -81,6 +82,7 @@ class Ledger:
     concluded_by: dict[str, str] = field(default_factory=dict)
     sees_since: Callable[[str], float] = lambda engine: 0.0
     due: list[Callable[[], None]] = field(default_factory=list)
+    agents: Agents | None = None
 
     def __post_init__(self) -> None:
         self._segment_of = {name: one for one in self.segments for name in one.names}
@@ -285,6 +287,9 @@ class Ledger:
         """FAILED needs an OFF that was read lately, or Nova's silence where the policy takes it for death."""
         row = self.nova.services[new.host]
         if self.was_seen_off(new.host) or was is State.STUCK and new.proof is not None:
+            return
+        if self.agents is not None and agent_rules.is_told(self.agents, new.host):
+            yield from agent_rules.of_fence(self, self.agents, new)
             return
         if self.policies[new.segment].silent_means is SilentMeans.HOLD and was is State.SUSPECTED:
             yield "its power was never off and silence is no death here (silent_means = hold)"
