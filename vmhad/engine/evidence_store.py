@@ -245,16 +245,18 @@ class EvidenceStore:
         quiet, until = self._quiet.get(segment.name, (frozenset(), -inf))
         if now > until:
             quiet, until = self._quiet[segment.name] = self._quiet_now(segment, policy, now)
-        return quiet | self._without_agents(segment, policy, now) if self.listening.sources else quiet
+        return self._by_agents(quiet, segment, policy, now) if self.listening.sources else quiet
 
-    def _without_agents(self, segment: Segment, policy: Policy, now: float) -> frozenset[str]:
-        """The hosts whose agents are silent; none of them is HEALTHY."""
-        rests_on = self._judged[segment.name].rests_on if segment.name in self._judged else {}
-        known = (rests_on[name][0] for name in self._judged[segment.name].unwell) if rests_on else ()
-        return frozenset(
+    def _by_agents(self, quiet: frozenset[str], segment: Segment, policy: Policy, now: float) -> frozenset[str]:
+        """Whose agent is heard is not quiet; whose agent is silent is, and none of those is HEALTHY."""
+        judged = self._judged.get(segment.name, Judged())
+        known = [judged.rests_on[name][0] for name in judged.unwell]
+        silent = {
             one.host for one in known
             if one.agent_from and not one.away and one.agent_silent_s(now) >= policy.agent_suspect_s
-        )
+        }
+        heard = {name for name in quiet if self.listening.silent_s(name, now) < policy.agent_suspect_s}
+        return quiet - heard | silent
 
     def _quiet_now(self, segment: Segment, policy: Policy, now: float) -> tuple[frozenset[str], float]:
         """And until when no other host can become quiet."""

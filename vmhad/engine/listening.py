@@ -191,6 +191,11 @@ class Listening:
             return ear.since
         return max(ear.since, own_site.since)
 
+    def silent_s(self, host: str, now: float) -> float:
+        """Since its newest beat, inf where none was heard."""
+        heard = self.latest.get(host)
+        return now - heard.at if heard is not None and not heard.refused else inf
+
     # What is known of one host.
 
     def heed(self, evidence: Evidence) -> Evidence:
