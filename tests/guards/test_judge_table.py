@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from vmhad.guards.hosts.columns import Agent, Lasts, Nova, Own, Peers, Power, Storage
+from vmhad.guards.hosts.columns import SEEN, Agent, Lasts, Nova, Own, Peers, Power, Storage
 from vmhad.guards.hosts.judge import TABLE, Row, first_row, judge
 from vmhad.kernel.evidence import Evidence, weigh
 from vmhad.kernel.policy import CutOff, Policy, SilentMeans
@@ -13,8 +13,6 @@ from vmhad.kernel.signal import Channel, Reading, Signal
 from vmhad.kernel.verdict import Judgement
 
 EVERY = list(product(Power, Nova, Agent, Storage, Peers, Own, Lasts, SilentMeans))
-# Where a peer got an answer of its kernel.
-SEEN = {Peers.SEEN, Peers.ELSEWHERE, Peers.NO_MANAGEMENT, Peers.NO_STORAGE, Peers.NO_TENANT}
 REPAIRED = (Judgement.DEGRADED, Judgement.HEALTHY)
 
 
@@ -182,5 +180,5 @@ def test_a_beat_after_its_proof_is_a_sign_of_life_and_a_late_one_is_not() -> Non
 
 def test_a_bmc_that_a_beat_belies_is_not_trusted() -> None:
     off = seen(*ALIVE, power(Reading.OFF, 102))
-    assert weigh(off, said(Channel.AGENT, Reading.UP, 102.5)).bmc_trusted
-    assert not weigh(off, said(Channel.AGENT, Reading.UP, 103.5)).bmc_trusted
+    assert weigh(off, said(Channel.AGENT, Reading.UP, 104.0)).bmc_trusted
+    assert not weigh(off, said(Channel.AGENT, Reading.UP, 104.1)).bmc_trusted

@@ -67,15 +67,15 @@ class EvidenceStore:
     _fallen_looks: list[tuple[float, str]] = field(default_factory=list)
     _looked_at: dict[str, float] = field(default_factory=dict)
 
-    def gather(self) -> tuple[Nudge, ...]:
-        """Takes in every signal and every nudge that came; answers with the nudges that somebody should look into."""
+    def gather(self, now: float = 0.0) -> tuple[Nudge, ...]:
+        """Takes in every signal, beat and nudge that came; answers with the nudges that somebody should look into."""
         # All are read before any is taken: latest() may not tell what came after something that is not taken yet.
         signals = [signal for watch in self.watches for signal in watch.read()]
         self._up_to_date.clear()
         for signal in signals:
             self._take(signal)
         if self.listening.sources:
-            self._listen()
+            self._listen(now)
         nudged = [nudge for source in self.nudges for nudge in source.read() if nudge.host]
         worth = tuple(nudge for nudge in nudged if nudge.why == POWERED_OFF or nudge.why.startswith(ABOUT_HOSTS))
         self.nudged(worth)
@@ -90,10 +90,10 @@ class EvidenceStore:
         if of_hosts:
             self.look(sorted(of_hosts))
 
-    def _listen(self) -> None:
+    def _listen(self, now: float) -> None:
         """What the agents say is weighed when somebody asks; only what they say anew is judged for its own sake."""
         unwell = {host for judged in self._judged.values() for host in judged.unwell}
-        news = self.listening.gather(unwell)
+        news = self.listening.gather(unwell, now)
         self._news |= news.hosts
         for host, at in news.back.items():
             if host in self.hosts:

@@ -28,12 +28,16 @@ COUNT_EVERY_S = 0.5
 # A record that a peer has not seen move for this long is worth a look: it may be about to have stopped.
 STANDS_S = 2.0
 SITE = "site"
+# Looked up once: a member of an enumeration costs ten times what another name does.
+UP = Reading.UP
 
 
 @dataclass
 class Ear:
-    """One segment's, or one site's. since: from when on it is heard, inf while it is not; lost_at: when that began."""
+    """One segment's, or one site's. born_at: when it began to listen. since: from when on it is heard, inf while it is
+    not; lost_at: when that began."""
 
+    born_at: float
     since: float = inf
     lost_at: float = -inf
     counted_at: float = -inf
@@ -69,8 +73,10 @@ class Listening:
     _steady_from: dict[str, float] = field(default_factory=dict)
     _watchers: dict[str, set[str]] = field(default_factory=dict)
     _records: dict[str, dict[str, Record]] = field(default_factory=dict)
+    _reads: dict[str, dict[str, float]] = field(default_factory=dict)
     _blind: dict[str, tuple[Beat, frozenset[Plane]]] = field(default_factory=dict)
     _ears: dict[tuple[str, str], Ear] = field(default_factory=dict)
+    _changed: set[str] = field(default_factory=set)
     _now: float = 0.0
 
     def __post_init__(self) -> None:
@@ -81,13 +87,16 @@ class Listening:
 
     # What comes.
 
-    def gather(self, doubted: Collection[str]) -> News:
-        """Takes in every beat. doubted: hosts of which every word counts."""
+    def gather(self, doubted: Collection[str], now: float) -> News:
+        """Takes in every beat, whoever owns the hosts: an heir has listened before. doubted: hosts of which every word
+        counts."""
         news = News()
         for source in self.sources:
             for heard in source.read():
                 if heard.beat.host in self._segment_of:
                     self._take(heard, doubted, news)
+        for segment in self.segments:
+            self._listen(segment, now)
         return news
 
     def _take(self, heard: HeardBeat, doubted: Collection[str], news: News) -> None:
@@ -105,10 +114,20 @@ class Listening:
             news.hosts.add(host)
         if heard.refused:
             return
+        self._note_reads(beat, heard.at)
         before = old.beat.peers if old is not None else {}
         if before.keys() != beat.peers.keys():
             self._watch(host, before, beat)
         self._peers(beat, heard.at, before, doubted, news)
+
+    def _note_reads(self, beat: Beat, at: float) -> None:
+        """Who reads a storage again after a pause finds records that stand still as long as that: it has to read on."""
+        reads = self._reads.setdefault(beat.host, {})
+        for storage, reading in beat.storages.items():
+            if reading is not UP:
+                reads.pop(storage, None)
+            elif storage not in reads:
+                reads[storage] = at
 
     def _peers(
         self, beat: Beat, at: float, before: Mapping[str, object], doubted: Collection[str], news: News
@@ -147,17 +166,24 @@ class Listening:
         self._now = max(self._now, now)
         if not self.sources:
             return False
-        ear = self._ears.setdefault((segment.name, ""), Ear())
+        self._listen(segment, now)
+        was_changed = segment.name in self._changed
+        self._changed.discard(segment.name)
+        return was_changed
+
+    def _listen(self, segment: Segment, now: float) -> None:
+        ear = self._ears.setdefault((segment.name, ""), Ear(now))
         if now < ear.counted_at + COUNT_EVERY_S:
-            return False
+            return
         ear.counted_at = now
         changed = ear.hears(self._is_heard(segment.names, now), now)
         for site, hosts in _sites(segment):
             changed |= self._listen_to_site(segment, site, hosts, now)
-        return changed
+        if changed:
+            self._changed.add(segment.name)
 
     def _listen_to_site(self, segment: Segment, site: str, hosts: Sequence[str], now: float) -> bool:
-        ear = self._ears.setdefault((segment.name, site), Ear())
+        ear = self._ears.setdefault((segment.name, site), Ear(now))
         changed = ear.hears(self._is_heard(hosts, now), now)
         silent = ear.since == inf and any(host in self.latest for host in hosts)
         # Whoever saw one of them a moment ago needs a moment to see it no more.
@@ -177,7 +203,7 @@ class Listening:
             for witness in self._witnesses(host, now):
                 view = witness.beat.peers[host]
                 lives = any(read.still_s < STANDS_S for read in view.storage.values())
-                if witness.beat.host not in hosts and (lives or Reading.UP in view.planes.values()):
+                if witness.beat.host not in hosts and (lives or UP in view.planes.values()):
                     return True
         return False
 
@@ -186,6 +212,10 @@ class Listening:
         ear = self._ears.get((segment.name, ""))
         if ear is None or (host not in self.latest and host not in self._expected):
             return 0.0
+        if ear.since == inf and ear.lost_at == -inf:
+            # It may be that nobody has had the time to be heard.
+            just_began = self._now < ear.born_at + self.policies[segment.name].agent_failed_s
+            return ear.born_at if just_began else inf
         own_site = self._ears.get((segment.name, self._site_of[host]))
         if own_site is None or own_site.since == inf:
             return ear.since
@@ -209,7 +239,9 @@ class Listening:
             evidence = weigh(evidence, signal)
         site = self._ears.get((segment.name, self._site_of[evidence.host]))
         away = site is not None and site.away and agent_from < inf
-        return evidence._replace(agent_from=agent_from, away=away, peers_until=views.until())
+        return evidence._replace(
+            agent_from=agent_from, away=away, peers_until=views.until(), peers_at=views.told_at()
+        )
 
     def _views(self, host: str, now: float) -> Views:
         still_s = self.policies[self._segment_of[host].name].storage_still_s
@@ -220,7 +252,7 @@ class Listening:
         for name in sorted(self._watchers.get(host, ())):
             heard = self.latest[name]
             if now - heard.at <= FRESH_S and heard.at - self._steady_from[name] >= STEADY_S and not heard.refused:
-                yield Witness(heard.beat, heard.at, self._blind_on(name, heard.beat))
+                yield Witness(heard.beat, heard.at, self._blind_on(name, heard.beat), self._reads.get(name, {}))
 
     def _blind_on(self, name: str, beat: Beat) -> frozenset[Plane]:
         kept = self._blind.get(name)

@@ -121,7 +121,7 @@ class Engine:
     def tick(self) -> float:
         """One round over every held segment; returns in how many seconds to come again at the latest."""
         self._renew()
-        nudges = self.evidence.gather()
+        nudges = self.evidence.gather(self.clock.now())
         self._collect()
         held = dict(self.ownership.held())
         self._pass_on(nudges, held)

@@ -18,8 +18,8 @@ SILENCE_S = 25.0
 # A new engine hears every living nova-compute within a heartbeat and a reading or two: what it hears for the first time
 # later than that was silent before, and Nova's DOWN is a silence whoever listened.
 FIRST_HEARD_S = 15.0
-# A beat belies an OFF when it was made this much later: its time is not exact.
-BELIES_AFTER_S = 1.0
+# A beat, or a record that a peer saw move, belies an OFF when it came this much later: its time is not exact.
+BELIES_AFTER_S = 2.0
 
 
 class Seen(NamedTuple):
@@ -41,7 +41,8 @@ class Evidence(NamedTuple):
 
     agent_from: from when on the silence of its agent counts, 0.0 where no agent is to be expected, inf while next to
     none is heard: then it is the bus. away: its whole site is silent, and nobody elsewhere sees anything of it.
-    peers_until: until when what its peers see of it stands, if none of them beats again.
+    peers_until: until when what its peers see of it stands, if none of them beats again; peers_at: when the newest of
+    them spoke. off_from: when its BMC began to say OFF, whatever was heard since; 0.0 if it does not.
     """
 
     host: str
@@ -54,6 +55,8 @@ class Evidence(NamedTuple):
     agent_from: float = 0.0
     away: bool = False
     peers_until: float = inf
+    peers_at: float = 0.0
+    off_from: float = 0.0
 
     def quiet_s(self, now: float) -> float:
         """How long its nova-compute was not heard, as far as we listened; 0.0 where we never did."""
@@ -130,7 +133,7 @@ def weigh(evidence: Evidence, signal: Signal) -> Evidence:
             heard_at = signal.at
     return Evidence(
         evidence.host, seen, life_at, trusted, heard_at, listened_from, back_at,
-        evidence.agent_from, evidence.away, evidence.peers_until,
+        evidence.agent_from, evidence.away, evidence.peers_until, evidence.peers_at, _off_from(evidence, power),
     )  # fmt: skip
 
 
@@ -144,4 +147,11 @@ def _is_belied_by_beat(evidence: Evidence, signal: Signal) -> bool:
     """A beat, on the bus or on a storage, that was made well after its BMC said OFF."""
     power = evidence.seen.get(POWER)
     of_agent = signal.channel is AGENT or signal.channel is STORAGE
-    return of_agent and power is not None and power.reading is OFF and signal.at > power.first_at + BELIES_AFTER_S
+    is_off = power is not None and power.reading is OFF
+    return of_agent and is_off and signal.at > evidence.off_from + BELIES_AFTER_S
+
+
+def _off_from(evidence: Evidence, power: Seen | None) -> float:
+    if power is None or power.reading is not OFF:
+        return 0.0
+    return evidence.off_from or power.first_at

@@ -33,11 +33,13 @@ ANSWER_OLD_S = 2.0
 
 
 class Witness(NamedTuple):
-    """A peer's newest beat. blind: the planes on which it sees none of its peers, and so cannot speak of one."""
+    """A peer's newest beat. blind: the planes on which it sees none of its peers, and so cannot speak of one. reads:
+    storage -> from when on it has said that it reads it."""
 
     beat: Beat
     at: float
     blind: frozenset[Plane]
+    reads: Mapping[str, float]
 
 
 class Record(NamedTuple):
@@ -81,6 +83,10 @@ class Views(NamedTuple):
         """Until when these witnesses count, if none beats again."""
         return min((one.at for one in self.witnesses), default=inf) + FRESH_S
 
+    def told_at(self) -> float:
+        """When the newest of them spoke."""
+        return max((one.at for one in self.witnesses), default=0.0)
+
     def signals(self, seen: Mapping[Channel, Seen], now: float) -> Iterator[Signal]:
         """seen: what each eye saw before; one that saw something once and cannot any more says UNKNOWN."""
         if self.own is not None:
@@ -104,17 +110,21 @@ class Views(NamedTuple):
 
     def _storage(self, seen: Mapping[Channel, Seen], now: float) -> Iterator[Signal]:
         """It lives where one peer reads a record of it that moves; it has stopped where nobody who can read does."""
-        read = [(one.at, view.still_s) for one in self.witnesses for view in self._read_by(one)]
-        if any(still_s < self.still_s for _, still_s in read):
-            newest = max(self.records.values(), key=lambda one: one.moved_at)
-            yield Signal(self.host, STORAGE, UP, newest.moved_at, "", newest.lives)
-        elif read:
-            yield Signal(self.host, STORAGE, DOWN, max(at for at, _ in read))
+        stopped_at, doubt = 0.0, False
+        for one in self.witnesses:
+            for storage, read in one.beat.peers[self.host].storage.items():
+                if read.still_s < self.still_s:
+                    newest = max(self.records.values(), key=lambda record: record.moved_at)
+                    yield Signal(self.host, STORAGE, UP, newest.moved_at, "", newest.lives)
+                    return
+                if one.at - one.reads.get(storage, one.at) >= self.still_s:
+                    stopped_at = max(stopped_at, one.at)
+                else:
+                    doubt = True
+        if stopped_at and not doubt:
+            yield Signal(self.host, STORAGE, DOWN, stopped_at)
         elif self.records or STORAGE in seen:
             yield Signal(self.host, STORAGE, UNKNOWN, now)
-
-    def _read_by(self, witness: Witness) -> Iterator[StorageBeat]:
-        yield from witness.beat.peers[self.host].storage.values()
 
     def _planes(self, seen: Mapping[Channel, Seen], now: float) -> Iterator[Signal]:
         answered_at = 0.0

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 LATE_S = 1.5
 
 
-def is_told(agents: Agents, host: str) -> bool:
-    """Its silence says something: its agent was not told to stop, and the bus carries what the others say."""
-    return agents.agents[host].runs and not agents.bus_is_down
-
-
 def of_fence(at: Ledger, agents: Agents, new: Incident) -> Iterator[str]:
     """Nothing of it was heard or seen for long enough; or it was cut off for so long that the policy gives it up."""
     agents.settle()

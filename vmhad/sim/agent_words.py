@@ -42,8 +42,9 @@ class AgentWords:
 
     def _agent(self, words: list[str]) -> None:
         """agent h1 stops | agent h1 starts | agent h1 leaves 10s | agent h1 freezes 5s | agent h1 wrong-clock 60s |
-        agent h1 late 3s 60s -- leaves: it is upgraded, says so, and is back then; wrong-clock: its beats are outside
-        the replay window; late: its beats wait in the broker for so long"""
+        agent h1 late 3s 60s | agent h1 unheard 60s -- leaves: it is upgraded, says so, and is back then; wrong-clock:
+        its beats are outside the replay window; late: they wait in the broker for so long; unheard: they do not reach
+        it"""
         name, does = words[0], words[1]
         agents = self._there
         agent = agents.agents[name]
@@ -57,11 +58,12 @@ class AgentWords:
         elif does == "freezes":
             agents.freeze(name, True)
             self._after(words[2:], lambda: agents.freeze(name, False))
-        elif does in ("wrong-clock", "late"):
-            agents.changing()
+        elif does in ("wrong-clock", "late", "unheard"):
+            agents.set_right(name)
             agent.refused = "its clock is 300 s ahead" if does == "wrong-clock" else ""
             agent.late_s = seconds(words[2]) if does == "late" else 0.0
-            self._after(words[2:] if does == "wrong-clock" else words[3:], lambda: agents.set_right(name))
+            agent.unheard = does == "unheard"
+            self._after(words[3:] if does == "late" else words[2:], lambda: agents.set_right(name))
         else:
             raise StoryError(f"an agent does not {does}")
 

@@ -7,7 +7,7 @@ somebody asks, or just before something changes. It lives, freezes and dies with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import floor
 from typing import TypeVar
@@ -15,12 +15,13 @@ from typing import TypeVar
 from vmhad.kernel.beat import Beat, PeerView, Plane, StorageBeat
 from vmhad.kernel.ring import watched_by
 from vmhad.kernel.signal import Reading
-from vmhad.kernel.topology import Segment
+from vmhad.kernel.topology import Host, Segment
 from vmhad.sim.datacentre import Datacentre
 
 # Looked up once: a member of an enumeration costs ten times what another name does.
 UP, DOWN = Reading.UP, Reading.DOWN
 BEAT_S = 1.0
+RING_MIN = 3
 WATCHERS = 4
 # A peer that has not answered for so long is called down, a storage that was not read for so long is called lost.
 ANSWER_OLD_S = 2.0
@@ -47,8 +48,8 @@ class SimAgent:
 
     runs: its process is there and not stopped. run: how often it was started. beat_at, count: its newest beat;
     heard_at: the newest that reached the bus. records: storage -> boot, count and time of its newest record there.
-    reads: what it read of its peers' records last. refused: what is wrong with its clock. made: beats that nobody may
-    have read yet.
+    reads: what it read of its peers' records last. refused: what is wrong with its clock. unheard: its way to the bus
+    is lost, and nothing else. made: beats that nobody may have read yet.
     """
 
     host: str
@@ -61,12 +62,24 @@ class SimAgent:
     run: int = 1
     refused: str = ""
     late_s: float = 0.0
+    unheard: bool = False
     beat_at: float = 0.0
     heard_at: float = 0.0
     count: int = 0
     records: dict[str, tuple[str, int, float]] = field(default_factory=dict)
     reads: dict[tuple[str, str], StorageBeat] = field(default_factory=dict)
     made: list[Made] = field(default_factory=list)
+
+
+def rings(segment: Segment) -> Iterator[Segment]:
+    """A site that is large enough watches itself, for from elsewhere it is seen only as far as the WAN lives."""
+    sites: dict[str, list[Host]] = {}
+    for host in segment.hosts:
+        sites.setdefault(host.domains.get("site", ""), []).append(host)
+    large = {site: hosts for site, hosts in sites.items() if len(hosts) >= RING_MIN}
+    rest = [host for site, hosts in sites.items() if site not in large for host in hosts]
+    for hosts in (*large.values(), rest):
+        yield Segment(segment.name, tuple(hosts))
 
 
 Key = TypeVar("Key", bound=tuple[str, ...])
@@ -93,9 +106,10 @@ class Agents:
 
     def _add(self, segment: Segment, storage: str, watchers: int) -> None:
         watches: dict[str, list[str]] = {name: [] for name in segment.names}
-        for name in segment.names:
-            for watcher in watched_by(segment, name, watchers):
-                watches[watcher].append(name)
+        for ring in rings(segment):
+            for name in ring.names:
+                for watcher in watched_by(ring, name, watchers):
+                    watches[watcher].append(name)
         for number, host in enumerate(segment.hosts):
             own = host.domains.get("site", "") if storage == "site" else storage
             phase_s = round((number * 0.37 + 0.11) % BEAT_S, 2)
@@ -148,7 +162,8 @@ class Agents:
     def set_right(self, name: str) -> None:
         """Its clock, and its way through the broker."""
         self.changing()
-        self.agents[name].refused, self.agents[name].late_s = "", 0.0
+        agent = self.agents[name]
+        agent.refused, agent.late_s, agent.unheard = "", 0.0, False
 
     def set_libvirtd(self, name: str, runs: bool) -> None:
         self.changing()
@@ -161,7 +176,7 @@ class Agents:
         for agent in self.agents.values():
             agent.run += not agent.runs
             agent.runs, agent.frozen, agent.libvirtd = True, False, True
-            agent.refused, agent.late_s = "", 0.0
+            agent.refused, agent.late_s, agent.unheard = "", 0.0, False
 
     # The truth of an agent.
 
@@ -171,7 +186,9 @@ class Agents:
 
     def is_heard(self, name: str) -> bool:
         """Its beats reach the bus."""
-        return self._beats(self.agents[name]) and self.datacentre.hosts[name].is_reached and not self.bus_is_down
+        agent = self.agents[name]
+        reaches = self.datacentre.hosts[name].is_reached and not agent.unheard
+        return reaches and self._beats(agent) and not self.bus_is_down
 
     def answers(self, name: str, peer: str, plane: Plane) -> bool:
         """The peer's kernel answers the host on that plane."""
@@ -235,7 +252,8 @@ class Agents:
 
     def _write(self, agent: SimAgent, at: float) -> None:
         for storage in agent.storages:
-            if (agent.host, storage) not in self._unreached:
+            refused = agent.host in self.datacentre.cut_clients.get(storage, ())
+            if not refused and (agent.host, storage) not in self._unreached:
                 agent.records[storage] = (self._boot(agent.host), agent.count, at)
 
     def _boot(self, name: str) -> str:

@@ -288,7 +288,7 @@ class Ledger:
         row = self.nova.services[new.host]
         if self.was_seen_off(new.host) or was is State.STUCK and new.proof is not None:
             return
-        if self.agents is not None and agent_rules.is_told(self.agents, new.host):
+        if self.agents is not None and not self.agents.bus_is_down:
             yield from agent_rules.of_fence(self, self.agents, new)
             return
         if self.policies[new.segment].silent_means is SilentMeans.HOLD and was is State.SUSPECTED:

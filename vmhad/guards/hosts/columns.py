@@ -22,6 +22,10 @@ PLANES = (Channel.MANAGEMENT, Channel.STORAGE_PLANE, Channel.TENANT)
 # tells of it a beat and a poll late), for as long as the next one may take.
 HEARD_AFTER_S = 4.0
 NEXT_HEARTBEAT_S = 12.0
+# A record moves and a peer looks once a second: what lives was seen to within this time.
+WORD_S = 2.5
+# A beat comes every second; an agent that was heard so shortly before would have been heard again.
+BEAT_S, HEARD_UNTIL_S = 1.3, 3.0
 
 
 class Power(StrEnum):
@@ -42,11 +46,12 @@ class Nova(StrEnum):
 
 
 class Agent(StrEnum):
-    """NONE: it has none. LATE, SILENT: not heard for agent_suspect_s, for agent_failed_s. AWAY: silent like its whole
-    site, of which nobody elsewhere sees anything. UNKNOWN: its silence means nothing (it left, its clock is wrong, next
-    to no agent is heard)."""
+    """NONE: it has none. EARLY: others are heard, this one not yet, and not for long. LATE, SILENT: not heard for
+    agent_suspect_s, for agent_failed_s. AWAY: silent like its whole site, of which nobody elsewhere sees anything.
+    UNKNOWN: its silence means nothing (it left, its clock is wrong, next to no agent is heard)."""
 
     NONE = "none"
+    EARLY = "early"
     UP = "up"
     LATE = "late"
     SILENT = "silent"
@@ -75,6 +80,9 @@ class Peers(StrEnum):
     NO_TENANT = "not on tenant"
     UNSEEN = "unseen"
     UNSURE = "unsure"
+
+
+SEEN = (Peers.SEEN, Peers.ELSEWHERE, Peers.NO_MANAGEMENT, Peers.NO_STORAGE, Peers.NO_TENANT)
 
 
 class Own(StrEnum):
@@ -127,7 +135,18 @@ def _off_counts(evidence: Evidence, policy: Policy, now: float) -> bool:
     seen = evidence.seen[POWER]
     if not evidence.is_repeated(POWER, policy.readings_apart_s) or seen.first_at <= evidence.life_at:
         return False
-    return is_borne_out(evidence, policy, now)
+    return nobody_saw_it_since(evidence, seen.first_at, now) and is_borne_out(evidence, policy, now)
+
+
+def nobody_saw_it_since(evidence: Evidence, at: float, now: float) -> bool:
+    """Its agent, if that was heard until then, or its peers, if they saw it live, have had the time to say that it
+    still does: one beat, or one look and a beat."""
+    heard = evidence.seen.get(AGENT)
+    if heard is not None and heard.reading is UP and heard.at >= at - HEARD_UNTIL_S:
+        return now >= at + BEAT_S
+    record = evidence.seen.get(Channel.STORAGE)
+    moved = record is not None and record.reading is UP and record.at >= at - HEARD_UNTIL_S
+    return not (moved or _peers(evidence) in SEEN) or evidence.peers_at >= at + WORD_S
 
 
 def is_borne_out(evidence: Evidence, policy: Policy, now: float) -> bool:
@@ -168,7 +187,9 @@ def _agent(evidence: Evidence, policy: Policy, now: float) -> Agent:
     silent_s = evidence.agent_silent_s(now)
     if silent_s >= policy.agent_failed_s:
         return Agent.SILENT
-    return Agent.LATE if seen is not None and silent_s >= policy.agent_suspect_s else Agent.UNKNOWN
+    if seen is not None and silent_s >= policy.agent_suspect_s:
+        return Agent.LATE
+    return Agent.EARLY if evidence.agent_from < inf else Agent.UNKNOWN
 
 
 def _storage(evidence: Evidence) -> Storage:
@@ -237,4 +258,6 @@ def changes_at(evidence: Evidence, policy: Policy) -> list[float]:
     moments.append(heard.at + policy.agent_suspect_s if heard else inf)
     moments.append(evidence.heard_at + NEXT_HEARTBEAT_S)
     moments.append(cut_off_at(evidence, is_up=True) + policy.isolated_after_s)
+    power = evidence.seen.get(POWER)
+    moments.append(power.first_at + BEAT_S if power is not None and power.reading is OFF else inf)
     return [moment for moment in moments if moment < inf]

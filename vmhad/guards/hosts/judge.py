@@ -18,7 +18,6 @@ from math import inf
 
 from vmhad.guards.hosts.columns import (
     Agent,
-    Columns,
     Lasts,
     Nova,
     Own,
@@ -27,7 +26,6 @@ from vmhad.guards.hosts.columns import (
     Storage,
     changes_at,
     columns,
-    is_borne_out,
 )
 from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.policy import Policy, SilentMeans
@@ -151,6 +149,7 @@ SILENT: tuple[Row, ...] = (
     ),
     _row("degraded", "its agent is silent, and its nova-compute was heard since", agent="LATE SILENT", nova="HEARD"),
     _row("suspect", "its agent is silent: every other eye looks now", agent="LATE"),
+    _row("blind", "its agent was not heard yet: it is listened for first", agent="EARLY", nova="UP UNKNOWN"),
     _row(
         "degraded",
         "its agent is not heard, but it beats on the storage and its peers see the host: its way to the bus is lost",
@@ -272,7 +271,7 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Verdict:
     because = verdict.because
     if words[0] is Power.UNKNOWN and words[1] is not Nova.UP:
         because += f" (power: {evidence.detail(POWER)})"
-    if verdict.judgement is Judgement.BLIND and words[2] is not Agent.AWAY:
+    if verdict.judgement is Judgement.BLIND and words[2] not in (Agent.AWAY, Agent.EARLY):
         because += f" (nova: {evidence.detail(NOVA)})"
     if words[5] is Own.NO_DISKS:
         because += f" ({evidence.detail(DISKS)})"
@@ -314,6 +313,3 @@ def _plain(*words: StrEnum) -> Verdict:
     """The verdict before the details of what was read are added to its reason."""
     number, row = first_row(words)
     return Verdict(row.judgement, row.because, number, row.positive, row.power == {Power.OFF}, row.unfit)
-
-
-__all__ = ["TABLE", "Columns", "first_row", "is_borne_out", "judge", "outlasts_repeats", "stands_until"]
