@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ear of the engine: what silence means while others are heard or not, and that nothing judged is ever out of date."""
+"""The ear of the engine: what silence means while others are heard or not, and that no verdict is ever out of date."""
 
 from __future__ import annotations
 

@@ -235,6 +235,9 @@ class Listening:
         if segment is None or not agent_from:
             return evidence
         views = self._views(evidence.host, self._now)
+        if agent_from == inf:
+            # What was said last before the bus fell silent is no word on what is now.
+            views = views._replace(witnesses=())
         for signal in views.signals(evidence.seen, self._now):
             evidence = weigh(evidence, signal)
         site = self._ears.get((segment.name, self._site_of[evidence.host]))

@@ -36,3 +36,9 @@ def of_fence(at: Ledger, agents: Agents, new: Incident) -> Iterator[str]:
     seen = [name for name in seeing if any(agents.answers(name, new.host, plane) for plane in PLANES)]
     if seen:
         yield f"{seen[0]} sees it"
+
+
+def is_stopped(at: Ledger, agents: Agents, new: Incident) -> bool:
+    """Its records stand still for long enough to be called so."""
+    written = [moment for _, _, moment in agents.agents[new.host].records.values()]
+    return bool(written) and at.now - max(written) >= at.policies[new.segment].storage_still_s

@@ -319,7 +319,8 @@ class Ledger:
         first = [one for one in fencing if one.segment == new.segment and not self._dies_beside(one, new)]
         if len(silent) >= policy.canary_from_hosts and first:
             yield f"a canary is being fenced first, {len(silent)} hosts are silent"
-        yield from _one_cause(segment, policy, silent, new.host)
+        stopped = self.agents is not None and agent_rules.is_stopped(self, self.agents, new)
+        yield from _one_cause(segment, policy, silent, new.host, stopped)
 
     def _storm(
         self, engine: str, new: Incident, segment: Segment, policy: Policy, others: Sequence[Incident]
@@ -349,17 +350,23 @@ class Ledger:
         ]
 
     def _told_at(self, name: str) -> float:
-        """When its newest heartbeat can have been read: where Nova did not show the host, not before it does again."""
+        """When its newest heartbeat can have been read: where Nova did not show the host, not before it does again. Or
+        when its agent was heard last, where it has one."""
         nova, beat_at = self.nova, self.nova.services[name].last_seen
         was_hidden = nova.hidden_from.get(name, self.now) <= beat_at < nova.hidden_until.get(name, 0.0)
-        return min(self.now, nova.hidden_until[name]) if was_hidden else beat_at
+        told_at = min(self.now, nova.hidden_until[name]) if was_hidden else beat_at
+        return max(told_at, self.agents.agents[name].heard_at) if self.agents is not None else told_at
 
 
-def _one_cause(segment: Segment, policy: Policy, silent: Sequence[str], host: str) -> Iterator[str]:
-    """A dead switch silences a whole domain, whoever else is silent; our own blindness silences hosts all over."""
+
+def _one_cause(
+    segment: Segment, policy: Policy, silent: Sequence[str], host: str, stopped: bool
+) -> Iterator[str]:
+    """A dead switch silences a whole domain, whoever else is silent; our own blindness silences hosts all over.
+    stopped: its record on the storage stands still, which no switch of the management plane does."""
     where = [segment.host(name).domains.get(policy.domain_kind, "") for name in silent]
     mine = segment.host(host).domains.get(policy.domain_kind, "")
-    if mine and where.count(mine) >= policy.domain_silent_min:
+    if mine and where.count(mine) >= policy.domain_silent_min and not stopped:
         yield f"{where.count(mine)} hosts of {policy.domain_kind} {mine} are silent with their power on"
     elif len(set(where)) >= policy.domain_silent_min:
         yield f"{len(silent)} hosts of {len(set(where))} {policy.domain_kind}s are silent with their power on"

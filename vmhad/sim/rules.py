@@ -14,6 +14,7 @@ from vmhad.journal import keys
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Step, Verb
+from vmhad.sim import agent_rules
 from vmhad.sim.compute import Post
 from vmhad.sim.datacentre import Bmc, SimHost
 from vmhad.sim.nova import HEARTBEAT_S, ServerRow
@@ -62,6 +63,8 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
     unseen = [one for one in hidden if not _may_read_off(at, one)]
     if len(unseen) > policy.blind_share_max * len(segment.names):
         yield f"{len(unseen)} of {len(segment.names)} hosts cannot be judged"
+    if at.agents is not None and agent_rules.is_stopped(at, at.agents, new):
+        return
     for name in segment.names:
         row = at.nova.services[name]
         heard_s = at.now - row.heard_from

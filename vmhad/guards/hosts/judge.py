@@ -150,6 +150,7 @@ SILENT: tuple[Row, ...] = (
     _row("degraded", "its agent is silent, and its nova-compute was heard since", agent="LATE SILENT", nova="HEARD"),
     _row("suspect", "its agent is silent: every other eye looks now", agent="LATE"),
     _row("blind", "its agent was not heard yet: it is listened for first", agent="EARLY", nova="UP UNKNOWN"),
+    _row("suspect", "nova-compute is silent; its agent was not heard yet and is listened for first", agent="EARLY"),
     _row(
         "degraded",
         "its agent is not heard, but it beats on the storage and its peers see the host: its way to the bus is lost",
