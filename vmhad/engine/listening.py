@@ -27,6 +27,8 @@ COUNTED_S = 60.0
 COUNT_EVERY_S = 0.5
 # A record that a peer has not seen move for this long is worth a look: it may be about to have stopped.
 STANDS_S = 2.0
+# Beats come once a second; more slowly than this on average says that there was a pause.
+BEATS_APART_S = 1.5
 SITE = "site"
 # Looked up once: a member of an enumeration costs ten times what another name does.
 UP = Reading.UP
@@ -105,7 +107,7 @@ class Listening:
         if old is not None and heard.at < old.at:
             return
         self.latest[host] = heard
-        if old is None or heard.at - old.at > DEAF_S or old.beat.run != beat.run:
+        if old is None or _paused(old, heard):
             self._steady_from[host] = heard.at
             news.hosts.add(host)
         if old is not None and self._is_back(old, heard):
@@ -262,6 +264,13 @@ class Listening:
         if kept is None or kept[0] is not beat:
             kept = self._blind[name] = beat, blind_on(beat)
         return kept[1]
+
+
+def _paused(old: HeardBeat, heard: HeardBeat) -> bool:
+    """Between the two it did not beat for a while. One that made beats which nobody read has not paused."""
+    made = heard.beat.count - old.beat.count
+    apart_s = heard.at - old.at
+    return old.beat.run != heard.beat.run or (apart_s > DEAF_S and apart_s > BEATS_APART_S * made)
 
 
 def _says_new(old: HeardBeat, heard: HeardBeat) -> bool:
