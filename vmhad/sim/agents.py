@@ -47,9 +47,9 @@ class SimAgent:
     """phase_s: where in the second it beats. watches: the peers it looks at. storages: where it has a record.
 
     runs: its process is there and not stopped. run: how often it was started. beat_at, count: its newest beat;
-    heard_at: the newest that reached the bus. records: storage -> boot, count and time of its newest record there.
-    reads: what it read of its peers' records last. refused: what is wrong with its clock. unheard: its way to the bus
-    is lost, and nothing else. made: beats that nobody may have read yet.
+    heard_at: the newest that reached the bus, heard_from: the first of the unbroken row of those. records: storage ->
+    boot, count and time of its newest record there. reads: what it read of its peers' records last. refused: what is
+    wrong with its clock. unheard: its way to the bus is lost, and nothing else. made: beats that nobody may have read.
     """
 
     host: str
@@ -65,6 +65,7 @@ class SimAgent:
     unheard: bool = False
     beat_at: float = 0.0
     heard_at: float = 0.0
+    heard_from: float = 0.0
     count: int = 0
     records: dict[str, tuple[str, int, float]] = field(default_factory=dict)
     reads: dict[tuple[str, str], StorageBeat] = field(default_factory=dict)
@@ -229,6 +230,8 @@ class Agents:
         for at, agent in newest:
             if self.is_heard(agent.host):
                 self._make(agent, at)
+                if agent.beat_at - agent.heard_at > PAUSE_S or not agent.heard_from:
+                    agent.heard_from = at
                 agent.heard_at = at
             agent.beat_at = at
 

@@ -289,7 +289,7 @@ class Ledger:
         if self.was_seen_off(new.host) or was is State.STUCK and new.proof is not None:
             return
         if self.agents is not None and not self.agents.bus_is_down:
-            yield from agent_rules.of_fence(self, self.agents, new)
+            yield from agent_rules.of_fence(self, self.agents, new, was)
             return
         if self.policies[new.segment].silent_means is SilentMeans.HOLD and was is State.SUSPECTED:
             yield "its power was never off and silence is no death here (silent_means = hold)"
@@ -319,7 +319,9 @@ class Ledger:
         first = [one for one in fencing if one.segment == new.segment and not self._dies_beside(one, new)]
         if len(silent) >= policy.canary_from_hosts and first:
             yield f"a canary is being fenced first, {len(silent)} hosts are silent"
-        stopped = self.agents is not None and agent_rules.is_stopped(self, self.agents, new)
+        stopped = self.agents is not None and agent_rules.is_stopped(self, self.agents, new.host)
+        if self.agents is not None and not stopped:
+            silent = [name for name in silent if not agent_rules.is_stopped(self, self.agents, name)]
         yield from _one_cause(segment, policy, silent, new.host, stopped)
 
     def _storm(

@@ -63,7 +63,7 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
     unseen = [one for one in hidden if not _may_read_off(at, one) and not _has_an_agent(at, one)]
     if len(unseen) > policy.blind_share_max * len(segment.names):
         yield f"{len(unseen)} of {len(segment.names)} hosts cannot be judged"
-    if at.agents is not None and agent_rules.is_stopped(at, at.agents, new):
+    if at.agents is not None and agent_rules.is_stopped(at, at.agents, new.host):
         return
     for name in segment.names:
         row = at.nova.services[name]

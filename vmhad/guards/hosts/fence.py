@@ -80,7 +80,7 @@ def fence(case: Case, now: float) -> Move:
 
 def _before_the_act(case: Case) -> dict[str, str]:
     """What a later attempt, or another engine, can no longer see: was it dead already, and who was suspected."""
-    found = Reading.OFF.value if case.verdict.positive else ""
+    found = Reading.OFF.value if case.verdict.is_off else ""
     return {"found": found, "suspects": ",".join(sorted(case.suspected_at))}
 
 
