@@ -106,11 +106,9 @@ class Agents:
             datacentre.hosts[name].told.append(self.changing)
 
     def _add(self, segment: Segment, storage: str, watchers: int) -> None:
-        watches: dict[str, list[str]] = {name: [] for name in segment.names}
-        for ring in rings(segment):
-            for name in ring.names:
-                for watcher in watched_by(ring, name, watchers):
-                    watches[watcher].append(name)
+        watches = {
+            name: watched_by(name, ring.hosts, watchers) for ring in rings(segment) for name in ring.names
+        }
         for number, host in enumerate(segment.hosts):
             own = host.domains.get("site", "") if storage == "site" else storage
             phase_s = round((number * 0.37 + 0.11) % BEAT_S, 2)
