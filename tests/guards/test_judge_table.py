@@ -5,36 +5,68 @@ from itertools import product
 
 import pytest
 
-from vmhad.guards.hosts.judge import TABLE, Nova, Power, first_row, judge
+from vmhad.guards.hosts.columns import SEEN, Agent, Lasts, Nova, Own, Peers, Power, Storage
+from vmhad.guards.hosts.judge import TABLE, Row, first_row, judge
 from vmhad.kernel.evidence import Evidence, weigh
-from vmhad.kernel.policy import Policy, SilentMeans
+from vmhad.kernel.policy import CutOff, Policy, SilentMeans
 from vmhad.kernel.signal import Channel, Reading, Signal
 from vmhad.kernel.verdict import Judgement
 
-EVERY = list(product(Power, Nova, SilentMeans))
+EVERY = list(product(Power, Nova, Agent, Storage, Peers, Own, Lasts, SilentMeans))
+REPAIRED = (Judgement.DEGRADED, Judgement.HEALTHY)
 
 
-def test_every_combination_has_a_row() -> None:
-    for power, nova, silent_means in EVERY:
-        first_row(power, nova, silent_means)
+@pytest.fixture(scope="module")
+def decided() -> list[tuple[tuple, int, Row]]:
+    return [(one, *first_row(one)) for one in EVERY]
 
 
-def test_every_row_decides_something() -> None:
-    assert {first_row(*one)[0] for one in EVERY} == set(range(1, len(TABLE) + 1))
+def test_every_combination_has_a_row_and_every_row_decides_something(decided: list) -> None:
+    assert {number for _, number, _ in decided} == set(range(1, len(TABLE) + 1))
 
 
-@pytest.mark.parametrize(("power", "nova", "silent_means"), EVERY)
-def test_failed_needs_seen_death_or_an_explicit_policy(power: Power, nova: Nova, silent_means: SilentMeans) -> None:
-    row = first_row(power, nova, silent_means)[1]
-    if row.judgement is Judgement.FAILED and power is not Power.OFF:
-        assert nova is Nova.DOWN and silent_means is SilentMeans.FENCE
-    assert row.positive == (power is Power.OFF)
+def test_failed_needs_seen_death_or_an_explicit_policy(decided: list) -> None:
+    for (power, nova, agent, storage, peers, _, lasts, silent_means), _, row in decided:
+        if row.judgement is Judgement.FAILED and power is not Power.OFF:
+            by_nova = nova is Nova.DOWN and silent_means is SilentMeans.FENCE
+            by_all = agent is Agent.SILENT and storage in (Storage.STILL, Storage.NONE) and peers is Peers.UNSEEN
+            after_it_left = agent is Agent.UNKNOWN and nova is Nova.DOWN and peers is Peers.UNSEEN
+            assert by_nova or by_all or after_it_left or lasts is Lasts.FENCE
+        assert not row.positive or power is Power.OFF or storage is Storage.STILL
 
 
-@pytest.mark.parametrize(("power", "nova", "silent_means"), EVERY)
-def test_unknown_alone_is_never_death(power: Power, nova: Nova, silent_means: SilentMeans) -> None:
-    if power is Power.UNKNOWN and nova is Nova.UNKNOWN:
-        assert first_row(power, nova, silent_means)[1].judgement is Judgement.BLIND
+def test_a_host_that_beats_on_the_storage_or_is_seen_is_not_dead_for_its_silence(decided: list) -> None:
+    for (power, _, _, storage, peers, _, lasts, _), _, row in decided:
+        if power is not Power.OFF and lasts is not Lasts.FENCE and (storage is Storage.MOVES or peers in SEEN):
+            assert row.judgement is not Judgement.FAILED
+
+
+def test_nova_compute_alone_silent_is_a_service_to_be_repaired(decided: list) -> None:
+    for (power, nova, agent, storage, peers, own, _, _), _, row in decided:
+        lives = agent is Agent.UP or agent is Agent.UNKNOWN and (storage is Storage.MOVES or peers in SEEN)
+        if lives and nova in (Nova.DOWN, Nova.DOWN_ONCE) and power in (Power.ON, Power.UNKNOWN):
+            assert row.judgement in REPAIRED or own is Own.NO_DISKS
+
+
+def test_a_site_of_which_nothing_is_seen_is_not_judged(decided: list) -> None:
+    for (power, _, agent, *_), _, row in decided:
+        if agent is Agent.AWAY and power not in (Power.OFF, Power.OFF_ONCE):
+            assert row.judgement is Judgement.BLIND
+
+
+def test_unknown_alone_is_never_death(decided: list) -> None:
+    for (power, nova, agent, storage, peers, own, _, _), _, row in decided:
+        eyes = (power, nova, agent, storage, peers, own)
+        none = (Power.UNKNOWN, Nova.UNKNOWN, Agent.UNKNOWN, Storage.UNKNOWN, Peers.NONE, Own.FINE)
+        if eyes == none:
+            assert row.judgement is Judgement.BLIND
+
+
+def test_clouds_without_agents_are_judged_by_the_rows_that_name_none(decided: list) -> None:
+    for (_, _, agent, storage, peers, own, lasts, _), _, row in decided:
+        without = (Agent.NONE, Storage.NONE, Peers.NONE, Own.FINE, Lasts.SHORT)
+        if (agent, storage, peers, own, lasts) == without:
+            assert not any(row.fits[2:7])
 
 
 def seen(*signals: Signal) -> Evidence:
@@ -81,3 +113,72 @@ def test_a_bmc_that_was_caught_lying_needs_a_long_quiet() -> None:
 def test_stale_channels_are_unknown_not_their_last_value() -> None:
     assert verdict_at(200) is Judgement.BLIND
     assert verdict_at(200, power(Reading.OFF, 102), power(Reading.OFF, 104)) is Judgement.BLIND
+
+
+# With an agent.
+
+PLANES = (Channel.MANAGEMENT, Channel.STORAGE_PLANE, Channel.TENANT)
+
+
+def with_agent(now: float, last_beat: float, *signals: Signal, policy: Policy = Policy()) -> Judgement:  # noqa: B008
+    """The verdict of a host whose agent was heard last at a time, and of which these signals came after it."""
+    fresh = (power(Reading.ON, now), nova(Reading.UP, now))
+    evidence = seen(*ALIVE, said(Channel.AGENT, Reading.UP, last_beat), *fresh, *signals)
+    return judge(evidence._replace(agent_from=90.0), policy, now).judgement
+
+
+def said(channel: Channel, reading: Reading, at: float) -> Signal:
+    return Signal("h", channel, reading, at, life=reading is Reading.UP)
+
+
+def unseen(at: float) -> list[Signal]:
+    return [said(plane, Reading.DOWN, at) for plane in PLANES]
+
+
+def stopped(at: float) -> Signal:
+    return said(Channel.STORAGE, Reading.DOWN, at)
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "judgement"),
+    [
+        (3.9, Judgement.DEGRADED), (4.0, Judgement.SUSPECT), (4.1, Judgement.SUSPECT),
+        (7.9, Judgement.SUSPECT), (8.0, Judgement.FAILED), (8.1, Judgement.FAILED),
+    ],
+)  # fmt: skip
+def test_suspect_and_failed_at_their_moments(silent_s: float, judgement: Judgement) -> None:
+    now = 110.0
+    assert with_agent(now, now - silent_s, *unseen(now), stopped(now)) is judgement
+
+
+def test_one_plane_that_nobody_can_tell_of_is_not_unseen() -> None:
+    assert with_agent(110, 100, *unseen(109)[:2], said(Channel.TENANT, Reading.UNKNOWN, 109)) is Judgement.SUSPECT
+
+
+def test_a_moving_record_and_then_a_stopped_one() -> None:
+    moves = said(Channel.STORAGE, Reading.UP, 109)
+    assert with_agent(110, 100, *unseen(110), moves) is Judgement.SUSPECT
+    assert with_agent(110, 100, *unseen(110), moves, stopped(110)) is Judgement.FAILED
+
+
+@pytest.mark.parametrize(("cut_off_s", "means", "judgement"), [
+    (119.9, CutOff.FENCE, Judgement.SUSPECT), (120.0, CutOff.FENCE, Judgement.FAILED),
+    (120.1, CutOff.FENCE, Judgement.FAILED), (500.0, CutOff.LEAVE, Judgement.SUSPECT),
+])  # fmt: skip
+def test_a_host_cut_off_is_given_up_at_its_moment(cut_off_s: float, means: CutOff, judgement: Judgement) -> None:
+    now = 700.0
+    moves = said(Channel.STORAGE, Reading.UP, now - 1)
+    assert with_agent(now, now - cut_off_s, moves, policy=Policy(isolated=means)) is judgement
+
+
+def test_a_beat_after_its_proof_is_a_sign_of_life_and_a_late_one_is_not() -> None:
+    off = seen(*ALIVE, power(Reading.OFF, 102), power(Reading.OFF, 103))
+    assert weigh(off, said(Channel.AGENT, Reading.UP, 104)).life_at == 104
+    assert weigh(off, said(Channel.STORAGE, Reading.UP, 104)).life_at == 104
+    assert weigh(off, said(Channel.AGENT, Reading.UP, 101)).life_at < 102
+
+
+def test_a_bmc_that_a_beat_belies_is_not_trusted() -> None:
+    off = seen(*ALIVE, power(Reading.OFF, 102))
+    assert weigh(off, said(Channel.AGENT, Reading.UP, 104.0)).bmc_trusted
+    assert not weigh(off, said(Channel.AGENT, Reading.UP, 104.1)).bmc_trusted

@@ -86,6 +86,16 @@ def test_fresh_seeds_break_no_rule(seed: int) -> None:
     assert play(seed, SMALL).failed == ()
 
 
+# With agents. 5013: a power_off hit another host, and the bystanders were not asked, for a record that had stopped was
+# taken for an OFF that was read. 1154, 1160: a stuck host that lives, by its agent, was shot. 1209: an heir took its
+# witnesses for such as had paused.
+@pytest.mark.parametrize("seed", [5013, 1154, 1160, 1209, *range(7000, 7006)])
+def test_seeds_with_agents_break_no_rule(seed: int) -> None:
+    shape = Shape(hosts=10, hours=0.3, agents=True)
+    assert draw(seed, shape).declarations[0].startswith("agents")
+    assert play(seed, shape).failed == ()
+
+
 @pytest.mark.parametrize(("seed", "shape", "showed"), pinned(), ids=lambda one: str(one)[:40])
 def test_what_was_found_once_stays_away(seed: int, shape: Shape, showed: str) -> None:
     assert play(seed, shape).failed == (), showed

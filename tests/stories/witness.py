@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from vmhad.engine import loop
+from vmhad.engine import evidence_store, loop
 from vmhad.kernel import incident as machine
 from vmhad.kernel.case import Case, Decision
 from vmhad.kernel.policy import Policy
+from vmhad.kernel.verdict import Verdict
 from vmhad.sim.directives import Stage
 from vmhad.sim.draft import with_options
 from vmhad.sim.story import directives_of, parse, tell
@@ -49,7 +50,6 @@ class Witness:
             getattr(self, one.name).update(getattr(other, one.name))
 
     def take_decision(self, case: Case, decision: Decision) -> None:
-        self.rows.update(str(verdict.row) for verdict in case.verdicts.values())
         self.texts.update((decision.because, decision.incident.because, decision.incident.held))
         for step in decision.steps:
             self.verbs.add(step.verb.value)
@@ -119,7 +119,12 @@ def _told(path: Path) -> dict[str, Any]:
 @contextmanager
 def _watching(witness: Witness) -> Iterator[None]:
     """Stands between the engine and the core, and passes everything through unchanged."""
-    reconcile, turn = loop.reconcile, machine.turn
+    reconcile, turn, judge = loop.reconcile, machine.turn, evidence_store.judge
+
+    def watched_judge(*of: Any) -> Verdict:
+        verdict = judge(*of)
+        witness.rows.add(str(verdict.row))
+        return verdict
 
     def watched_reconcile(case: Case, *rest: Any) -> Decision:
         decision = reconcile(case, *rest)
@@ -131,11 +136,11 @@ def _watching(witness: Witness) -> Iterator[None]:
         witness.edges.add(edge(incident.state, event))
         return after
 
-    loop.reconcile, machine.turn = watched_reconcile, watched_turn
+    loop.reconcile, machine.turn, evidence_store.judge = watched_reconcile, watched_turn, watched_judge
     try:
         yield
     finally:
-        loop.reconcile, machine.turn = reconcile, turn
+        loop.reconcile, machine.turn, evidence_store.judge = reconcile, turn, judge
 
 
 def edge(state: machine.State, event: machine.Event) -> str:

@@ -4,9 +4,10 @@
     vmhad-sim story FILE... [--rewrite]
     vmhad-sim sweep FILE... [--every N] [--jobs J] [--json]
     vmhad-sim mutants [--seeds N] [--start S] [--only NAME] [--jobs J] [--json]
-    vmhad-sim seeds --count N [--start S] [--hosts H] [--hours X] [--jobs J] [--json]
-    vmhad-sim seeds --replay SEED [--write DIR]
+    vmhad-sim seeds --count N [--start S] [--hosts H] [--hours X] [--agents] [--jobs J] [--json]
+    vmhad-sim seeds --replay SEED [--agents] [--write DIR]
     vmhad-sim explore --depth N [--opening cut|hang] [--cpu-limit S] [--json]
+    vmhad-sim noise --episodes N [--seed S] [--jobs J] [--json]
     vmhad-sim rehearse --topology FILE --fail rack:r1 [--policy FILE] [--hours H] [--seeds N] [--json]
 
 Rewriting replaces what a story expects by what it does now. Read the diff; keep it only if you know what caused it.
@@ -20,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmhad.cmd.noise import add_noise, noise
 from vmhad.cmd.rehearsal import add_rehearse, rehearse
 from vmhad.cmd.safety import add_mutants, add_sweep, mutants, sweeps
 from vmhad.sim.arena import OPENINGS
@@ -43,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds.add_argument("--start", type=int, default=1, metavar="S", help="the first of them")
     seeds.add_argument("--hosts", type=int, default=STANDARD.hosts, metavar="H", help="hosts of each datacentre")
     seeds.add_argument("--hours", type=float, default=STANDARD.hours, metavar="X", help="hours that each is watched")
+    seeds.add_argument("--agents", action="store_true", help="with an agent on every host")
     seeds.add_argument("--jobs", type=int, default=1, metavar="J", help="processes at a time")
     seeds.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     seeds.add_argument("--replay", type=int, metavar="SEED", help="print the timeline of one seed")
@@ -55,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_rehearse(commands)
     add_mutants(commands)
     add_sweep(commands)
+    add_noise(commands)
     options = parser.parse_args(argv)
     try:
         if options.command == "rehearse":
@@ -63,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _replay(options) if options.replay is not None else _seeds(options)
         if options.command == "explore":
             return _explore(options)
+        if options.command == "noise":
+            return noise(options)
         if options.command == "sweep":
             return sweeps(options)
         if options.command == "mutants":
@@ -90,7 +96,7 @@ def _stories(files: Sequence[Path], rewrite: bool) -> int:
 
 def _seeds(options: argparse.Namespace) -> int:
     """1 if a rule was broken, or something is left that nobody is told of."""
-    shape = Shape(options.hosts, options.hours)
+    shape = Shape(options.hosts, options.hours, options.agents)
     told: list[Played] = []
     for played in sow(range(options.start, options.start + options.count), shape, options.jobs):
         told.append(played)
@@ -137,7 +143,7 @@ def _explore(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    played = play(options.replay, Shape(options.hosts, options.hours))
+    played = play(options.replay, Shape(options.hosts, options.hours, options.agents))
     for line in timeline(played.story):
         print(line)
     for why in played.failed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhad.kernel.policy import AfterFence, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutOff, Policy, SilentMeans
 
 GROUP = cfg.OptGroup("policy", title="What is done when; per segment in the segments file")
 
@@ -86,6 +86,60 @@ EVIDENCE = [
         min=0.0,
         max=86400.0,
         help="Failures that began no longer ago than this many seconds count towards failed_share_max.",
+    ),
+]
+
+AGENTS = [
+    cfg.FloatOpt(
+        "agent_suspect_s",
+        default=_D.agent_suspect_s,
+        min=3.0,
+        max=600.0,
+        help="A host whose agent was not heard for this many seconds is suspected, and every other eye looks at once. "
+        "Agents beat once a second.",
+    ),
+    cfg.FloatOpt(
+        "agent_failed_s",
+        default=_D.agent_failed_s,
+        min=4.0,
+        max=600.0,
+        help="A host whose agent was not heard for this many seconds, whose storage beat has stopped and whom its "
+        "peers see on no plane, is dead. Longer where a kernel that panicked shall have the time to write its dump.",
+    ),
+    cfg.FloatOpt(
+        "storage_still_s",
+        default=_D.storage_still_s,
+        min=3.0,
+        max=600.0,
+        help="A host's record on a shared storage that has not moved for this many seconds has stopped. Longer than "
+        "the longest stall of the storage.",
+    ),
+    cfg.StrOpt(
+        "isolated",
+        default=_D.isolated.value,
+        choices=[
+            (CutOff.LEAVE.value, "it is left as it is, and shown"),
+            (CutOff.FENCE.value, "it is powered off and its VMs are recovered"),
+        ],
+        help="What becomes of a host that lives but is cut off from management, or hangs while its kernel answers, "
+        "for longer than isolated_after_s.",
+    ),
+    cfg.StrOpt(
+        "storage_lost",
+        default=_D.storage_lost.value,
+        choices=[
+            (CutOff.LEAVE.value, "it is left as it is, and shown"),
+            (CutOff.FENCE.value, "it is powered off and its VMs are recovered"),
+        ],
+        help="What becomes of a host that alone does not reach its VMs' shared storage for longer than "
+        "isolated_after_s.",
+    ),
+    cfg.FloatOpt(
+        "isolated_after_s",
+        default=_D.isolated_after_s,
+        min=10.0,
+        max=86400.0,
+        help="Seconds before isolated and storage_lost decide.",
     ),
 ]
 
@@ -223,4 +277,4 @@ RECOVERY = [
     ),
 ]
 
-OPTS = [*EVIDENCE, *FENCING, *BRAKE, *RECOVERY]
+OPTS = [*EVIDENCE, *AGENTS, *FENCING, *BRAKE, *RECOVERY]

@@ -19,7 +19,7 @@ from vmhad.conf import policy as policy_options
 from vmhad.conf.settings import BmcAccess, ConfigError
 from vmhad.conf.yaml_file import Field, parse, read_secret_text, read_text
 from vmhad.kernel.beat import Plane
-from vmhad.kernel.policy import AfterFence, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutOff, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 
 SEGMENTS_OPTION = "[engine] segments_file"
@@ -33,7 +33,12 @@ PRIVILEGES = ("user", "operator", "administrator")
 PASSWORD_BYTES_MAX = 20
 USER_BYTES_MAX = 16
 YAML_TYPES = {cfg.BoolOpt: (bool,), cfg.StrOpt: (str,), cfg.IntOpt: (int,), cfg.FloatOpt: (int, float)}
-POLICY_ENUMS = {"silent_means": SilentMeans, "after_fence": AfterFence}
+POLICY_ENUMS = {
+    "silent_means": SilentMeans,
+    "after_fence": AfterFence,
+    "isolated": CutOff,
+    "storage_lost": CutOff,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 
+from vmhad.journal import keys
 from vmhad.journal.journal import SegmentRecord
 from vmhad.kernel.brake import Scene
 from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState
-from vmhad.kernel.incident import Incident
+from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
@@ -245,3 +246,25 @@ def steps_worth_writing(old: Mapping[str, Step], new: Iterable[Step]) -> tuple[S
     return tuple(
         step for step in new if step.id not in old or replace(step, observed=old[step.id].observed) != old[step.id]
     )
+
+
+def fences_after(current: Mapping[str, Incident], fences: frozenset[str]) -> frozenset[str]:
+    """The cloud's, with those of the segment's own incidents as they are now."""
+    fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING)
+    return fences if not fencing and fences.isdisjoint(current) else fences.difference(current) | fencing
+
+
+def claims_of(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) -> dict[str, str | None]:
+    """One VM, one incident; one host, one incident: taken with the first step, let go on arrival or at the end."""
+    claims: dict[str, str | None] = {}
+    for incident in incidents:
+        claims[keys.open_host(incident.host)] = incident.id if incident.is_open else None
+    for step in steps:
+        if step.verb is Verb.EVACUATE and step.state is not StepState.PLANNED:
+            claims[keys.open_vm(step.subject)] = step.incident if step.is_open else None
+    for incident in incidents:
+        if not incident.is_open:
+            for step in book.steps_of(incident):
+                if step.verb is Verb.EVACUATE:
+                    claims[keys.open_vm(step.subject)] = None
+    return claims

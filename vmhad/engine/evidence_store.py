@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from vmhad.engine.listening import Listening
 from vmhad.guards.hosts.judge import ROUNDING_S, judge, outlasts_repeats, stands_until
 from vmhad.kernel.evidence import Evidence, Seen, goes_on, repeats, weigh
 from vmhad.kernel.policy import Policy
@@ -34,7 +35,8 @@ class Judged:
     are SUSPECT or FAILED. fragile: those whose verdict any reading may change, judged anew every time.
 
     good_until: until then every verdict but those stands, unless another reading comes. rests_on: host -> the evidence
-    that was judged, and until when its verdict stands. verdicts is replaced, never changed: it is kept in cases.
+    that was judged, and until when its verdict stands. look_at: when a silence of an agent, or of its peers, may mean
+    something else than now. verdicts is replaced, never changed: it is kept in cases.
     """
 
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Judged:
     fragile: set[str] = field(default_factory=set)
     good_until: float = -inf
     rests_on: dict[str, tuple[Evidence, float]] = field(default_factory=dict)
+    look_at: float = inf
 
 
 @dataclass
@@ -52,6 +55,7 @@ class EvidenceStore:
 
     watches: Sequence[Watch]
     nudges: Sequence[Nudges]
+    listening: Listening = field(default_factory=lambda: Listening((), (), {}))
     hosts: dict[str, Evidence] = field(default_factory=dict)
     _waiting: dict[str, tuple[Signal, ...]] = field(default_factory=dict)
     _up_to_date: set[str] = field(default_factory=set)
@@ -63,13 +67,15 @@ class EvidenceStore:
     _fallen_looks: list[tuple[float, str]] = field(default_factory=list)
     _looked_at: dict[str, float] = field(default_factory=dict)
 
-    def gather(self) -> tuple[Nudge, ...]:
-        """Takes in every signal and every nudge that came; answers with the nudges that somebody should look into."""
+    def gather(self, now: float = 0.0) -> tuple[Nudge, ...]:
+        """Takes in every signal, beat and nudge that came; answers with the nudges that somebody should look into."""
         # All are read before any is taken: latest() may not tell what came after something that is not taken yet.
         signals = [signal for watch in self.watches for signal in watch.read()]
         self._up_to_date.clear()
         for signal in signals:
             self._take(signal)
+        if self.listening.sources:
+            self._listen(now)
         nudged = [nudge for source in self.nudges for nudge in source.read() if nudge.host]
         worth = tuple(nudge for nudge in nudged if nudge.why == POWERED_OFF or nudge.why.startswith(ABOUT_HOSTS))
         self.nudged(worth)
@@ -83,6 +89,17 @@ class EvidenceStore:
         of_hosts = {nudge.host for nudge in nudged if nudge.why.startswith(ABOUT_HOSTS)}
         if of_hosts:
             self.look(sorted(of_hosts))
+
+    def _listen(self, now: float) -> None:
+        """What the agents say is weighed when somebody asks; only what they say anew is judged for its own sake."""
+        unwell = {host for judged in self._judged.values() for host in judged.unwell}
+        news = self.listening.gather(unwell, now)
+        self._news |= news.hosts
+        for host, at in news.back.items():
+            if host in self.hosts:
+                self.hosts[host] = self._caught_up(host)._replace(back_at=at)
+                self._back.add(host)
+                self.returned(host, at)
 
     def _take(self, signal: Signal) -> None:
         """What waits of the other eyes need not be weighed first: none of it is a heartbeat or an OFF."""
@@ -161,6 +178,8 @@ class EvidenceStore:
             for watch in self.watches:
                 if (signal := watch.latest(host)) is not None:
                     self.hosts[host] = evidence = weigh(evidence, signal)
+            if self.listening.sources:
+                self.hosts[host] = evidence = self.listening.heed(evidence)
         return evidence
 
     def judged(self, segment: Segment, policy: Policy, now: float) -> Judged:
@@ -169,7 +188,7 @@ class EvidenceStore:
         Costs what changed: most verdicts are made again only when another reading came or one may be stale.
         """
         judged = self._judged.setdefault(segment.name, Judged())
-        if now > judged.good_until:
+        if self.listening.listen(segment, now) or now > judged.good_until:
             self._judge(judged, segment.names, policy, now, inf)
         else:
             news = self._news & judged.verdicts.keys() if self._news else set()
@@ -181,9 +200,14 @@ class EvidenceStore:
             self.look(due)
         return judged
 
+    def verdicts(self, segment: Segment) -> Mapping[str, Verdict]:
+        """As they were judged last."""
+        return self._judged[segment.name].verdicts if segment.name in self._judged else {}
+
     def _judge(self, judged: Judged, hosts: Collection[str], policy: Policy, now: float, good_until: float) -> None:
         self._news.difference_update(hosts)
         changed = {}
+        judged.look_at = inf
         for name in hosts:
             evidence = self.of(name)
             known, until = judged.rests_on.get(name, (None, -inf))
@@ -196,7 +220,11 @@ class EvidenceStore:
                 verdict = judged.verdicts[name]
             if outlasts_repeats(verdict):
                 good_until = min(good_until, until)
+            elif evidence.agent_from:
+                judged.look_at = min(judged.look_at, until + ROUNDING_S)
         judged.good_until = good_until
+        if self.listening.sources:
+            judged.look_at = min(judged.look_at, good_until + ROUNDING_S)
         if changed:
             judged.verdicts = {**judged.verdicts, **changed}
             judged.unwell = {
@@ -217,7 +245,18 @@ class EvidenceStore:
         quiet, until = self._quiet.get(segment.name, (frozenset(), -inf))
         if now > until:
             quiet, until = self._quiet[segment.name] = self._quiet_now(segment, policy, now)
-        return quiet
+        return self._by_agents(quiet, segment, policy, now) if self.listening.sources else quiet
+
+    def _by_agents(self, quiet: frozenset[str], segment: Segment, policy: Policy, now: float) -> frozenset[str]:
+        """Whose agent is heard is not quiet; whose agent is silent is, and none of those is HEALTHY."""
+        judged = self._judged.get(segment.name, Judged())
+        known = [judged.rests_on[name][0] for name in judged.unwell]
+        silent = {
+            one.host for one in known
+            if one.agent_from and not one.away and one.agent_silent_s(now) >= policy.agent_suspect_s
+        }
+        heard = {name for name in quiet if self.listening.silent_s(name, now) < policy.agent_suspect_s}
+        return quiet - heard | silent
 
     def _quiet_now(self, segment: Segment, policy: Policy, now: float) -> tuple[frozenset[str], float]:
         """And until when no other host can become quiet."""

@@ -12,10 +12,11 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 
-from vmhad.engine.book import Book, loaded, steps_worth_writing, worth_writing
+from vmhad.engine.book import Book, claims_of, fences_after, loaded, steps_worth_writing, worth_writing
 from vmhad.engine.cases import Cases
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.executor import Executor, nothing_before_send
+from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import RENEW_SHARE, Ownership
 from vmhad.engine.stopped import Stopped, StoppedLook
 from vmhad.engine.timeline import Timeline, of_incident, of_step
@@ -32,7 +33,20 @@ from vmhad.kernel.reconcile import reconcile
 from vmhad.kernel.step import Outcome, Step, StepState, Verb
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement
-from vmhad.ports import Clock, Compute, Conflict, Membership, Nudge, Nudges, Power, Store, Unanswered, Watch, Workers
+from vmhad.ports import (
+    Beats,
+    Clock,
+    Compute,
+    Conflict,
+    Membership,
+    Nudge,
+    Nudges,
+    Power,
+    Store,
+    Unanswered,
+    Watch,
+    Workers,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -67,6 +81,7 @@ class Engine:
         clock: Clock,
         workers: Workers,
         watches: Sequence[Watch],
+        beats: Sequence[Beats] = (),
         nudges: Sequence[Nudges],
         compute: Compute,
         power: Power,
@@ -85,7 +100,8 @@ class Engine:
         self.membership = membership
         self.timeline = timeline
         self.journal = Journal(store)
-        self.evidence = EvidenceStore(watches, nudges)
+        listening = Listening(tuple(beats), tuple(segments), policies)
+        self.evidence = EvidenceStore(watches, nudges, listening)
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
         world = World(compute, power, clock)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
@@ -105,7 +121,7 @@ class Engine:
     def tick(self) -> float:
         """One round over every held segment; returns in how many seconds to come again at the latest."""
         self._renew()
-        nudges = self.evidence.gather()
+        nudges = self.evidence.gather(self.clock.now())
         self._collect()
         held = dict(self.ownership.held())
         self._pass_on(nudges, held)
@@ -209,15 +225,16 @@ class Engine:
         for host in self.evidence.take_fallen_hints(self.segments[name], now):
             self._look_for_fallen(host)
         before = {one.id: one for one in book.open_incidents()}
+        come_at = min(now + TICK_MAX_S, judged.look_at)
         if not (before or judged.suspects or book.fallen or book.orders):
-            return now + TICK_MAX_S
+            return come_at
         current = dict(before)
         for incident in self._new_incidents(name, judged, before, now):
             current[incident.id] = incident
         fences = self._open_fences(now) if current else frozenset()
         cases = Cases(self.segments[name], policy, book, self.evidence, judged, current, fences, self._contested, now)
         changed: dict[str, Step] = {}
-        wake_at = now + TICK_MAX_S
+        wake_at = come_at
         for incident_id in sorted(current):
             if current[incident_id].host not in judged.verdicts:
                 self._warn_once(f"incident {incident_id} rests: its host is no longer in segment {name}")
@@ -311,14 +328,14 @@ class Engine:
         now: float,
     ) -> None:
         moved = {key: one for key, one in current.items() if before.get(key) is not one}
-        after = _fences_after(current, fences)
+        after = fences_after(current, fences)
         if not moved and not changed and not book.orders and after == fences:
             return
         incidents = tuple(one for key, one in sorted(moved.items()) if worth_writing(before.get(key), one))
         steps = steps_worth_writing(book.steps, changed.values())
         over = book.handled_orders(before, current, now) if book.orders else []
         if incidents or steps or over or after != fences:
-            claims = _claims(incidents, steps, book)
+            claims = claims_of(incidents, steps, book)
             deletes = tuple(keys.order(name, one.id) for one in over)
             budget = (fences, after) if after != fences else None
             self.journal.commit(name, book.epoch, Change(incidents, steps, claims, budget, deletes))
@@ -366,25 +383,3 @@ class Engine:
         if self._frozen:
             LOG.warning("the journal answers again")
             self._frozen = ""
-
-
-def _fences_after(current: Mapping[str, Incident], fences: frozenset[str]) -> frozenset[str]:
-    """The cloud's, with those of the segment's own incidents as they are now."""
-    fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING)
-    return fences if not fencing and fences.isdisjoint(current) else fences.difference(current) | fencing
-
-
-def _claims(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) -> dict[str, str | None]:
-    """One VM, one incident; one host, one incident: taken with the first step, let go on arrival or at the end."""
-    claims: dict[str, str | None] = {}
-    for incident in incidents:
-        claims[keys.open_host(incident.host)] = incident.id if incident.is_open else None
-    for step in steps:
-        if step.verb is Verb.EVACUATE and step.state is not StepState.PLANNED:
-            claims[keys.open_vm(step.subject)] = step.incident if step.is_open else None
-    for incident in incidents:
-        if not incident.is_open:
-            for step in book.steps_of(incident):
-                if step.verb is Verb.EVACUATE:
-                    claims[keys.open_vm(step.subject)] = None
-    return claims

@@ -24,9 +24,10 @@ class Scene:
     """The segment as the brake sees it, the same for all its incidents until the state of one changes.
 
     verdicts: of the hosts that are not HEALTHY, and of those with an incident. quiet: hosts whose nova-compute was not
-    heard for policy.heartbeat_quiet_s. back: hosts that were silent and are heard again. incidents: its open ones.
-    old: hosts whose incident is older than policy.storm_window_s. paused: host -> why, where an operator's pause covers
-    it. fences: the cloud's open ones. It has no time of its own, so that it stays one value while nothing changes.
+    heard for policy.heartbeat_quiet_s, or whose agent is silent. back: hosts that were silent and are heard again.
+    incidents: its open ones. old: hosts whose incident is older than policy.storm_window_s. paused: host -> why, where
+    an operator's pause covers it. fences: the cloud's open ones. It has no time of its own, so that it stays one value
+    while nothing changes.
     """
 
     segment: Segment
@@ -51,6 +52,12 @@ class Scene:
         """Hosts not heard, that nothing says are dead. Nova calls them down one by one; they fell silent together."""
         judged = {name for name, verdict in self.verdicts.items() if verdict.judgement is Judgement.FAILED}
         return (self.quiet | judged) - {name for name, verdict in self.verdicts.items() if verdict.positive}
+
+    @cached_property
+    def stopped(self) -> frozenset[str]:
+        """Hosts that their storage beats call dead, and not their power: what stopped those may be the storage."""
+        seen = {name for name, verdict in self.verdicts.items() if verdict.positive and not verdict.is_off}
+        return frozenset(seen) - self.old
 
     @cached_property
     def blind(self) -> int:
@@ -91,11 +98,21 @@ def _storm(incident: Incident, scene: Scene) -> str:
     if len(failing) > allowed and not (positive and len(failing) < size and _are_one_domain(failing, scene)):
         return f"{len(failing)} of {size} hosts failed at once, more than failed_share_max allows ({allowed:g})"
     if positive:
-        return ""
+        return "" if scene.verdicts[incident.host].is_off else _scattered(scene, incident.host)
     back = sorted(scene.back - {incident.host})
     if back:
         return f"{back[0]} was silent too and is heard again: what silenced them may be over"
     return _silent_domains(scene, incident.host)
+
+
+def _scattered(scene: Scene, host: str) -> str:
+    """Storage beats that stop in one rack are its death; where they stop all over it is the storage, or we."""
+    unheard = scene.stopped | scene.silent | {host}
+    where = {_domain(scene, name) for name in unheard}
+    if len(where) >= scene.policy.domain_silent_min:
+        kind = scene.policy.domain_kind
+        return f"{len(unheard)} hosts of {len(where)} {kind}s fell silent at once: the fault is ours, or the storage's"
+    return ""
 
 
 def _are_one_domain(hosts: frozenset[str], scene: Scene) -> bool:
@@ -121,8 +138,8 @@ def _silent_domains(scene: Scene, host: str) -> str:
 
 def _limits(incident: Incident, scene: Scene) -> str:
     canary = next((host for other, host in scene.fencing.items() if other != incident.id), "")
-    silent = scene.silent
-    if canary and len(silent) >= scene.policy.canary_from_hosts and not scene.verdicts[incident.host].positive:
+    silent = scene.silent | scene.stopped
+    if canary and len(silent) >= scene.policy.canary_from_hosts and not scene.verdicts[incident.host].is_off:
         return f"{canary} is fenced first, as canary for {len(silent)} silent hosts"
     recovering = scene.recovering - {incident.id}
     if len(recovering) >= scene.policy.recoveries_max:

@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from types import MappingProxyType
 from typing import NamedTuple
 
 from vmhad.kernel.signal import Channel, Reading, Signal
 
 # Looked up once: a member of an enumeration costs ten times what another name does, and these are asked all the time.
-NOVA, POWER = Channel.NOVA, Channel.POWER
+NOVA, POWER, AGENT, STORAGE = Channel.NOVA, Channel.POWER, Channel.AGENT, Channel.STORAGE
 ON, OFF, UP, DOWN, UNKNOWN = Reading.ON, Reading.OFF, Reading.UP, Reading.DOWN, Reading.UNKNOWN
 # Two heartbeats of a nova-compute are 10 s apart by default; this long without one is a silence.
 SILENCE_S = 25.0
 # A new engine hears every living nova-compute within a heartbeat and a reading or two: what it hears for the first time
 # later than that was silent before, and Nova's DOWN is a silence whoever listened.
 FIRST_HEARD_S = 15.0
+# A beat, or a record that a peer saw move, belies an OFF when it came this much later: its time is not exact.
+BELIES_AFTER_S = 2.0
 
 
 class Seen(NamedTuple):
@@ -35,6 +38,11 @@ class Evidence(NamedTuple):
     bmc_trusted: its BMC was read ON by us, and no heartbeat has belied an OFF of it since. heard_at: the newest
     heartbeat of its nova-compute that we saw move, 0.0 if none yet; listened_from: when we began to listen. back_at:
     the newest heartbeat that ended a silence, 0.0 if none did.
+
+    agent_from: from when on the silence of its agent counts, 0.0 where no agent is to be expected, inf while next to
+    none is heard: then it is the bus. away: its whole site is silent, and nobody elsewhere sees anything of it.
+    peers_until: until when what its peers see of it stands, if none of them beats again; peers_at: when the newest of
+    them spoke. off_from: when its BMC began to say OFF, whatever was heard since; 0.0 if it does not.
     """
 
     host: str
@@ -44,11 +52,21 @@ class Evidence(NamedTuple):
     heard_at: float = 0.0
     listened_from: float = 0.0
     back_at: float = 0.0
+    agent_from: float = 0.0
+    away: bool = False
+    peers_until: float = inf
+    peers_at: float = 0.0
+    off_from: float = 0.0
 
     def quiet_s(self, now: float) -> float:
         """How long its nova-compute was not heard, as far as we listened; 0.0 where we never did."""
         since = max(self.heard_at, self.listened_from)
         return now - since if since else 0.0
+
+    def agent_silent_s(self, now: float) -> float:
+        """How long its agent was not heard, as far as its silence counts; below 0.0 while it does not."""
+        seen = self.seen.get(AGENT)
+        return now - max(seen.at if seen else 0.0, self.agent_from)
 
     def reading(self, channel: Channel, now: float, stale_s: float) -> Reading:
         """The channel's reading; UNKNOWN where it was never read, or not for stale_s."""
@@ -96,7 +114,8 @@ def weigh(evidence: Evidence, signal: Signal) -> Evidence:
     seen = evidence.seen
     old = seen.get(signal.channel)
     beats = signal.life and signal.channel is NOVA
-    trusted = (evidence.bmc_trusted or signal.reading is ON) and not (beats and _belies(evidence))
+    is_belied = (beats and _belies(evidence)) or (signal.life and _is_belied_by_beat(evidence, signal))
+    trusted = (evidence.bmc_trusted or signal.reading is ON) and not is_belied
     if old is None or signal.at >= old.at:
         first_at = old.first_at if old is not None and old.reading is signal.reading else signal.at
         seen = {**seen, signal.channel: Seen(signal.reading, first_at, signal.at, signal.detail)}
@@ -112,10 +131,27 @@ def weigh(evidence: Evidence, signal: Signal) -> Evidence:
             enough_s = SILENCE_S if heard_at else FIRST_HEARD_S
             back_at = signal.at if was_down or evidence.quiet_s(signal.at) >= enough_s else back_at
             heard_at = signal.at
-    return Evidence(evidence.host, seen, life_at, trusted, heard_at, listened_from, back_at)
+    return Evidence(
+        evidence.host, seen, life_at, trusted, heard_at, listened_from, back_at,
+        evidence.agent_from, evidence.away, evidence.peers_until, evidence.peers_at, _off_from(evidence, power),
+    )  # fmt: skip
 
 
 def _belies(evidence: Evidence) -> bool:
     """A heartbeat sent after its BMC said OFF: already the read before this one was later than that OFF."""
     power, nova = evidence.seen.get(POWER), evidence.seen.get(NOVA)
     return power is not None and power.reading is OFF and nova is not None and nova.at > power.first_at
+
+
+def _is_belied_by_beat(evidence: Evidence, signal: Signal) -> bool:
+    """A beat, on the bus or on a storage, that was made well after its BMC said OFF."""
+    power = evidence.seen.get(POWER)
+    of_agent = signal.channel is AGENT or signal.channel is STORAGE
+    is_off = power is not None and power.reading is OFF
+    return of_agent and is_off and signal.at > evidence.off_from + BELIES_AFTER_S
+
+
+def _off_from(evidence: Evidence, power: Seen | None) -> float:
+    if power is None or power.reading is not OFF:
+        return 0.0
+    return evidence.off_from or power.first_at

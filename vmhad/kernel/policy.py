@@ -14,6 +14,13 @@ class SilentMeans(StrEnum):
     FENCE = "fence"
 
 
+class CutOff(StrEnum):
+    """What becomes of a host that is not seen to be dead, and that its VMs' users have lost all the same."""
+
+    LEAVE = "leave"
+    FENCE = "fence"
+
+
 class AfterFence(StrEnum):
     """What happens to a fenced host once its VMs run elsewhere."""
 
@@ -36,6 +43,17 @@ class Policy:
     # How long nova-compute must not have been heard before its BMC's OFF counts. 0: a death is answered in seconds, and
     # a BMC that begins to lie is believed until the next heartbeat; 12: one heartbeat must have failed to come.
     already_off_quiet_s: float = 0.0
+    # Agents beat once a second. Silent for this long: suspected, and every other eye looks now; for this long, seen on
+    # no plane and with a storage beat that stopped: dead.
+    agent_suspect_s: float = 4.0
+    agent_failed_s: float = 8.0
+    # A record on a shared storage that did not move for this long has stopped.
+    storage_still_s: float = 6.0
+    # A host that is cut off, or hangs while its kernel answers, and one that alone does not reach its VMs' disks: what
+    # becomes of it when that has lasted isolated_after_s.
+    isolated: CutOff = CutOff.LEAVE
+    storage_lost: CutOff = CutOff.LEAVE
+    isolated_after_s: float = 120.0
     # Fencing.
     power_off_deadline_s: float = 20.0
     fence_attempts_max: int = 3

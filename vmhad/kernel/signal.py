@@ -15,14 +15,24 @@ OFF_IS_NEWS_S = 30.0
 
 
 class Channel(StrEnum):
-    """Which eye."""
+    """Which eye. AGENT: its own beats. STORAGE: its record on a shared storage, read by its peers. MANAGEMENT,
+    STORAGE_PLANE, TENANT: what its peers see of its kernel there. COMPUTE, LIBVIRTD, DISKS: its agent's word of its
+    nova-compute, its libvirtd, and the shared storages that it reaches."""
 
     NOVA = "nova"
     POWER = "power"
+    AGENT = "agent"
+    STORAGE = "storage"
+    MANAGEMENT = "management plane"
+    STORAGE_PLANE = "storage plane"
+    TENANT = "tenant plane"
+    COMPUTE = "nova-compute"
+    LIBVIRTD = "libvirtd"
+    DISKS = "disks"
 
 
 class Reading(StrEnum):
-    """What an eye saw. NOVA answers UP or DOWN, POWER answers ON or OFF; both may answer UNKNOWN."""
+    """What an eye saw. POWER answers ON or OFF, every other eye UP or DOWN; each may answer UNKNOWN."""
 
     UP = "up"
     DOWN = "down"

@@ -17,9 +17,12 @@ class Judgement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """row: the table's row, by its number from 1. positive: death was seen (OFF), not inferred from silence."""
+    """row: the table's row, by its number from 1. positive: death was seen, not inferred from silence: its power was
+    read OFF (is_off), or its storage beat stopped. unfit: it lives, and no VM may be sent to it."""
 
     judgement: Judgement
     because: str
     row: int
     positive: bool = False
+    is_off: bool = False
+    unfit: bool = False

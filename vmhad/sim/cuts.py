@@ -13,7 +13,7 @@ from typing import Any
 
 from vmhad.engine.cases import Cases
 from vmhad.engine.executor import Executor
-from vmhad.guards.hosts import judge, settle
+from vmhad.guards.hosts import columns, settle
 from vmhad.journal import keys
 from vmhad.journal.journal import Journal
 from vmhad.kernel.proof import Proof
@@ -97,7 +97,7 @@ def unknown_is_off(was: Any) -> Any:
 def judged_off(was: Any) -> Any:
     def call(*args: Any) -> Any:
         found = was(*args)
-        return judge.Power.OFF if found is judge.Power.UNKNOWN else found
+        return columns.Power.OFF if found is columns.Power.UNKNOWN else found
 
     return call
 

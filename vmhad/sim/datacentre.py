@@ -47,13 +47,17 @@ class Disk:
 
 # What an answer of its BMC comes from. Whoever changes bmc_silenced_by sets bmc_at, too.
 SHOWN_BY_BMC = frozenset({"powered", "feed", "bmc", "bmc_of", "bmc_at", "blips_until"})
+# What its agent says, or its peers see of it, comes from these.
+SEEN_BY_AGENTS = frozenset({"powered", "alive", "hung", "compute", "network", "storage", "tenant"})
 
 
 class _Watched:
-    """watchers: called when what the BMC shows is about to be another. No part of the truth, so no field of it."""
+    """watchers: called when what the BMC shows is about to be another; told: when what agents see is. No part of the
+    truth, so no field of it."""
 
-    __slots__ = ("watchers",)
+    __slots__ = ("told", "watchers")
     watchers: list[Callable[[], None]]
+    told: list[Callable[[], None]]
 
 
 @dataclass
@@ -93,11 +97,14 @@ class SimHost(_Watched):
     blips_until: float = 0.0
 
     def __post_init__(self) -> None:
-        self.watchers = []
+        self.watchers, self.told = [], []
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in SHOWN_BY_BMC:
             for call in getattr(self, "watchers", ()):
+                call()
+        if name in SEEN_BY_AGENTS:
+            for call in getattr(self, "told", ()):
                 call()
         object.__setattr__(self, name, value)
 
@@ -149,6 +156,9 @@ class Datacentre:
         self.bmc_ever_lied = False
         self.touched: list[SimVm] = []
         self.cut_clients: dict[str, set[str]] = {}
+        self.hung_storages: set[str] = set()
+        self.wans: set[str] = set()
+        self.before_change: list[Callable[[], None]] = []
 
     def add_host(self, host: SimHost) -> None:
         self.hosts[host.name] = host
@@ -206,12 +216,14 @@ class Datacentre:
 
     def cut_client(self, backend: str, name: str, cut: bool) -> None:
         """The backend refuses whatever the host writes, or takes it again."""
+        self._changing()
         clients = self.cut_clients.setdefault(backend, set())
         (clients.add if cut else clients.discard)(name)
         self._perhaps_writes(name)
 
     def silence(self, cause: str, names: Sequence[str], with_bmc: bool) -> None:
         """A switch or a WAN is lost: what is behind it lives on, unheard."""
+        self._changing()
         for name in names:
             self.hosts[name].silenced_by.add(cause)
             if with_bmc:
@@ -219,6 +231,7 @@ class Datacentre:
                 self.hosts[name].bmc_at = self.agenda.now
 
     def unsilence(self, cause: str) -> None:
+        self._changing()
         for host in self.hosts.values():
             host.silenced_by.discard(cause)
             if cause in host.bmc_silenced_by:
@@ -227,6 +240,8 @@ class Datacentre:
 
     def heal_planes(self) -> None:
         """Switches, WANs and backends are as they were."""
+        self._changing()
+        self.hung_storages.clear()
         for host in self.hosts.values():
             host.silenced_by.clear()
             if host.bmc_silenced_by:
@@ -235,6 +250,20 @@ class Datacentre:
         for backend, clients in self.cut_clients.items():
             for name in sorted(clients):
                 self.cut_client(backend, name, False)
+
+    def hang_storage(self, backend: str, hangs: bool) -> None:
+        """Whatever is asked of it waits."""
+        self._changing()
+        (self.hung_storages.add if hangs else self.hung_storages.discard)(backend)
+
+    def reaches(self, name: str, backend: str) -> bool:
+        """Whether what the host reads there comes."""
+        return self.hosts[name].storage and backend not in self.hung_storages
+
+    def _changing(self) -> None:
+        """Whoever works out lazily what was seen so far has to do it now."""
+        for call in self.before_change:
+            call()
 
     def in_domain(self, name: str) -> list[str]:
         """The hosts of a rack, a feed, a switch or a site, whatever kind it is."""

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from vmhad.ports import Nudge
+from vmhad.sim.agent_words import AgentWords
 from vmhad.sim.datacentre import Bmc
 from vmhad.sim.draft import Draft, StoryError, seconds, with_pace
 from vmhad.sim.inbox import order
@@ -52,10 +53,11 @@ class Stage:
             "heal": self._heal,
             "plane": self._plane,
             "switch": self._switch,
-            "wan": self._switch,
+            "wan": self._wan,
             "storage": self._storage,
             "nudges": self._nudges,
             "ring": self._ring,
+            **AgentWords(self).directives,
             **{fault: self._fault(fault) for fault in HOST_FAULTS},
         }
 
@@ -150,7 +152,7 @@ class Stage:
         return spoken(new, with_engine=len(self.world.nodes) > 1)
 
     def _show(self, words: list[str]) -> list[str]:
-        """show vms | hosts | incidents | fences | migrations"""
+        """show vms | hosts | incidents | fences | migrations | verdicts -- verdicts: as the owners have them"""
         return SHOWS[words[0]](self.world)
 
     def _expect(self, words: list[str]) -> None:
@@ -188,24 +190,27 @@ class Stage:
             self.world.checkers.excused.add(words[0])
 
     def _plane(self, words: list[str]) -> None:
-        """plane h1 management off | plane h1 storage off 60s | plane h1 tenant on"""
-        host, plane, to = words[0], words[1], words[2] == "on"
+        """plane h1 management off | plane h1 storage off 60s | plane h1 tenant on | plane r1 storage off 60s -- the
+        links of one host, or of each host of a domain"""
+        plane, to = words[1], words[2] == "on"
         datacentre = self.world.datacentre
+        hosts = [words[0]] if words[0] in datacentre.hosts else datacentre.in_domain(words[0])
         attribute = {"management": "network", "storage": "storage", "tenant": "tenant"}[plane]
 
         def turn(on: bool) -> None:
-            if attribute == "storage":
-                datacentre.set_storage(host, on)
-            else:
-                setattr(datacentre.hosts[host], attribute, on)
+            for host in hosts:
+                if attribute == "storage":
+                    datacentre.set_storage(host, on)
+                else:
+                    setattr(datacentre.hosts[host], attribute, on)
 
         turn(to)
         if len(words) > 3:
             self.world.agenda.after(seconds(words[3]), lambda: turn(not to))
 
     def _switch(self, words: list[str]) -> None:
-        """switch r1 off 60s | switch r1 off 60s with-bmc | switch r1 on | wan s2 off 60s -- the management plane of a
-        whole domain is lost, with its BMCs where it is said; the hosts live on"""
+        """switch r1 off 60s | switch r1 off 60s with-bmc | switch r1 on -- the management plane of a whole domain is
+        lost, with its BMCs where it is said; the hosts live on"""
         name, datacentre = words[0], self.world.datacentre
         if words[1] == "on":
             datacentre.unsilence(name)
@@ -214,9 +219,21 @@ class Stage:
         if len(words) > 2 and words[2] != "with-bmc":
             self.world.agenda.after(seconds(words[2]), lambda: datacentre.unsilence(name))
 
+    def _wan(self, words: list[str]) -> None:
+        """wan s2 off 60s | wan s2 off with-bmc | wan s2 on -- as a switch, but what is behind it sees each other, and
+        nobody else on any plane"""
+        self.world.datacentre.wans.add(words[0])
+        self._switch(words)
+
     def _storage(self, words: list[str]) -> None:
-        """storage ceph cuts h1 | storage ceph lets h1 -- the backend refuses, or takes again, what that host writes"""
-        self.world.datacentre.cut_client(words[0], words[2], words[1] == "cuts")
+        """storage ceph cuts h1 | storage ceph lets h1 | storage ceph hangs 8s -- the backend refuses, or takes again,
+        what that host writes; or lets everybody wait"""
+        datacentre = self.world.datacentre
+        if words[1] == "hangs":
+            datacentre.hang_storage(words[0], True)
+            self.world.agenda.after(seconds(words[2]), lambda: datacentre.hang_storage(words[0], False))
+        else:
+            datacentre.cut_client(words[0], words[2], words[1] == "cuts")
 
     # Faults of the rest.
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
+from vmhad.kernel.beat import Plane
 from vmhad.kernel.cloud import ServerState
-from vmhad.kernel.policy import AfterFence, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutOff, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 from vmhad.sim.datacentre import SimHost
 from vmhad.sim.nova import GroupRow, ServerRow
@@ -16,7 +17,12 @@ from vmhad.sim.world import Pace, World
 
 HOST_OPTIONS = ("room", "zone", "has", "boot", "off")
 VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs", "backend")
-CHOICES: dict[str, type[StrEnum]] = {"silent_means": SilentMeans, "after_fence": AfterFence}
+CHOICES: dict[str, type[StrEnum]] = {
+    "silent_means": SilentMeans,
+    "after_fence": AfterFence,
+    "isolated": CutOff,
+    "storage_lost": CutOff,
+}
 
 
 class StoryError(Exception):
@@ -25,7 +31,8 @@ class StoryError(Exception):
 
 @dataclass
 class Draft:
-    """Hosts belong to the segment declared last before them; groups name their members' group in the vm line."""
+    """Hosts belong to the segment declared last before them; groups name their members' group in the vm line. agents:
+    the shared storage they have a record on, and how many of them watch each host; None where there are none."""
 
     policies: dict[str, Policy] = field(default_factory=dict)
     hosts: dict[str, list[Host]] = field(default_factory=dict)
@@ -35,6 +42,7 @@ class Draft:
     engines: list[tuple[str, float]] = field(default_factory=list)
     pace: Pace = Pace()
     seed: int = 0
+    agents: tuple[str, int] | None = None
 
     def add_segment(self, name: str, options: Mapping[str, str]) -> None:
         self.policies[name] = with_options(Policy(), options)
@@ -75,16 +83,23 @@ class Draft:
             self.groups[options["group"]].members.append(vm.id)
 
     def build(self) -> World:
-        segments = tuple(Segment(name, tuple(hosts)) for name, hosts in self.hosts.items())
+        hosts_of = {name: tuple(self._planned(host) for host in hosts) for name, hosts in self.hosts.items()}
+        segments = tuple(Segment(name, hosts) for name, hosts in hosts_of.items())
         world = World(segments, self.policies, self.pace, self.seed)
         for truth in self.truths:
             world.nova.add_host(truth)
         for vm in self.vms:
             world.nova.add_server(vm)
         world.nova.groups.update(self.groups)
+        if self.agents is not None:
+            world.add_agents(*self.agents)
         for name, offset_s in self.engines or [("e1", 0.0)]:
             world.add_engine(name, offset_s)
         return world
+
+    def _planned(self, host: Host) -> Host:
+        """Where agents watch, the topology says at which addresses."""
+        return replace(host, planes={plane.value: host.name for plane in Plane}) if self.agents is not None else host
 
 
 def with_options(policy: Policy, options: Mapping[str, str]) -> Policy:

@@ -18,7 +18,8 @@ from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.policy import Policy, SilentMeans
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.sim import rules
+from vmhad.sim import agent_rules, rules
+from vmhad.sim.agents import Agents
 from vmhad.sim.compute import Post
 from vmhad.sim.nova import HEARTBEAT_S, SERVICE_DOWN_S, SimNova
 from vmhad.sim.power import PowerOrder
@@ -81,6 +82,7 @@ class Ledger:
     concluded_by: dict[str, str] = field(default_factory=dict)
     sees_since: Callable[[str], float] = lambda engine: 0.0
     due: list[Callable[[], None]] = field(default_factory=list)
+    agents: Agents | None = None
 
     def __post_init__(self) -> None:
         self._segment_of = {name: one for one in self.segments for name in one.names}
@@ -286,6 +288,9 @@ class Ledger:
         row = self.nova.services[new.host]
         if self.was_seen_off(new.host) or was is State.STUCK and new.proof is not None:
             return
+        if self.agents is not None and not self.agents.bus_is_down:
+            yield from agent_rules.of_fence(self, self.agents, new, was)
+            return
         if self.policies[new.segment].silent_means is SilentMeans.HOLD and was is State.SUSPECTED:
             yield "its power was never off and silence is no death here (silent_means = hold)"
         elif self.now - row.last_seen < 1.2 * HEARTBEAT_S and self.now - row.heard_from > EYES_LATE_S:
@@ -314,7 +319,10 @@ class Ledger:
         first = [one for one in fencing if one.segment == new.segment and not self._dies_beside(one, new)]
         if len(silent) >= policy.canary_from_hosts and first:
             yield f"a canary is being fenced first, {len(silent)} hosts are silent"
-        yield from _one_cause(segment, policy, silent, new.host)
+        stopped = self.agents is not None and agent_rules.is_stopped(self, self.agents, new.host)
+        if self.agents is not None and not stopped:
+            silent = [name for name in silent if not agent_rules.is_stopped(self, self.agents, name)]
+        yield from _one_cause(segment, policy, silent, new.host, stopped)
 
     def _storm(
         self, engine: str, new: Incident, segment: Segment, policy: Policy, others: Sequence[Incident]
@@ -344,17 +352,23 @@ class Ledger:
         ]
 
     def _told_at(self, name: str) -> float:
-        """When its newest heartbeat can have been read: where Nova did not show the host, not before it does again."""
+        """When its newest heartbeat can have been read: where Nova did not show the host, not before it does again. Or
+        when its agent was heard last, where it has one."""
         nova, beat_at = self.nova, self.nova.services[name].last_seen
         was_hidden = nova.hidden_from.get(name, self.now) <= beat_at < nova.hidden_until.get(name, 0.0)
-        return min(self.now, nova.hidden_until[name]) if was_hidden else beat_at
+        told_at = min(self.now, nova.hidden_until[name]) if was_hidden else beat_at
+        return max(told_at, self.agents.agents[name].heard_at) if self.agents is not None else told_at
 
 
-def _one_cause(segment: Segment, policy: Policy, silent: Sequence[str], host: str) -> Iterator[str]:
-    """A dead switch silences a whole domain, whoever else is silent; our own blindness silences hosts all over."""
+
+def _one_cause(
+    segment: Segment, policy: Policy, silent: Sequence[str], host: str, stopped: bool
+) -> Iterator[str]:
+    """A dead switch silences a whole domain, whoever else is silent; our own blindness silences hosts all over.
+    stopped: its record on the storage stands still, which no switch of the management plane does."""
     where = [segment.host(name).domains.get(policy.domain_kind, "") for name in silent]
     mine = segment.host(host).domains.get(policy.domain_kind, "")
-    if mine and where.count(mine) >= policy.domain_silent_min:
+    if mine and where.count(mine) >= policy.domain_silent_min and not stopped:
         yield f"{where.count(mine)} hosts of {policy.domain_kind} {mine} are silent with their power on"
     elif len(set(where)) >= policy.domain_silent_min:
         yield f"{len(silent)} hosts of {len(set(where))} {policy.domain_kind}s are silent with their power on"

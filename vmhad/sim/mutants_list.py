@@ -9,7 +9,7 @@ from math import inf
 from vmhad.engine import book, effects, loop
 from vmhad.engine.executor import Executor
 from vmhad.engine.ownership import Ownership
-from vmhad.guards.hosts import judge, place, settle, treat
+from vmhad.guards.hosts import columns, judge, place, settle, treat
 from vmhad.journal.journal import Journal
 from vmhad.kernel import brake, evidence, proof
 from vmhad.kernel.evidence import Evidence
@@ -175,7 +175,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "UNKNOWN is never OFF, in a proof",
         Cut(effects.EFFECTS, Verb.POWER_OFF, with_effect(probe=unknown_is_off(effects._probe_power))),
     ),
-    _m("unknown_is_dead", "UNKNOWN is never OFF, in a verdict", Cut(judge, "_power", judged_off)),
+    _m("unknown_is_dead", "UNKNOWN is never OFF, in a verdict", Cut(columns, "_power", judged_off)),
     _m("proof_not_read_again", "the proof is read just before an act", Cut(Executor, "_proof_refusal", always(""))),
     _m(
         "proof_of_another_clock",
@@ -202,8 +202,8 @@ MUTANTS: tuple[Mutant, ...] = (
     # The verdict.
     _m("one_reading_is_death", "two bad readings, apart", Cut(Evidence, "is_repeated", always(True))),
     _m("life_is_no_veto", "a sign of life vetoes an OFF", Cut(evidence, "weigh", deaf_to_life)),
-    _m("any_off_is_believed", "an OFF is borne out", Cut(judge, "is_borne_out", any_off)),
-    _m("any_bmc_is_trusted", "a BMC never read ON, or belied, is not trusted", Cut(judge, "is_borne_out", trusting)),
+    _m("any_off_is_believed", "an OFF is borne out", Cut(columns, "is_borne_out", any_off)),
+    _m("any_bmc_is_trusted", "a BMC never read ON, or belied, is not trusted", Cut(columns, "is_borne_out", trusting)),
     _m("hold_is_fence", "silent_means = hold", Cut(judge, "judge", without_policy(silent_means=SilentMeans.FENCE))),
     # The brake.
     _m("no_brake", "the brake", Cut(brake, "brake", always(""))),
@@ -243,7 +243,10 @@ MUTANTS: tuple[Mutant, ...] = (
     _m("copies_unasked", "hosts that may run it are proven off", Cut(treat, "may_run_on", always(()))),
     _m("failures_forgotten", "where it failed it may run", Cut(treat, "may_run_on", clean)),
     _m("retargeted", "what may run on one host goes nowhere else", Cut(place, "place", any_target)),
-    _m("two_incidents", "one VM, one incident", Cut(loop, "_claims", no_vm_claims), Cut(treat, "taken_by", always(""))),
+    _m(
+        "two_incidents", "one VM, one incident",
+        Cut(book, "claims_of", no_vm_claims), Cut(treat, "taken_by", always("")),
+    ),
     _m(
         "done_when_taken",
         "done is what has left the host",

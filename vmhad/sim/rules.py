@@ -14,6 +14,7 @@ from vmhad.journal import keys
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Step, Verb
+from vmhad.sim import agent_rules
 from vmhad.sim.compute import Post
 from vmhad.sim.datacentre import Bmc, SimHost
 from vmhad.sim.nova import HEARTBEAT_S, ServerRow
@@ -59,9 +60,11 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
     if at.sees_since(engine) > at.now - HIDDEN_S - POLL_S:
         return
     hidden = [one for one in segment.names if at.nova.hidden_until.get(one, 0.0) > at.now and _hidden_long(at, one)]
-    unseen = [one for one in hidden if not _may_read_off(at, one)]
+    unseen = [one for one in hidden if not _may_read_off(at, one) and not _has_an_agent(at, one)]
     if len(unseen) > policy.blind_share_max * len(segment.names):
         yield f"{len(unseen)} of {len(segment.names)} hosts cannot be judged"
+    if at.agents is not None and agent_rules.is_stopped(at, at.agents, new.host):
+        return
     for name in segment.names:
         row = at.nova.services[name]
         heard_s = at.now - row.heard_from
@@ -69,6 +72,11 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
         if name != new.host and row.silent_s > SILENCE_S and listened and EYES_LATE_S < heard_s:
             if heard_s < policy.back_grace_s - EYES_LATE_S and at.now - row.last_seen < 1.5 * HEARTBEAT_S:
                 yield f"{name} was silent too and is heard again for {heard_s:.0f} s"
+
+
+def _has_an_agent(at: Ledger, name: str) -> bool:
+    """Its agent was heard lately, so it can be judged without Nova."""
+    return at.agents is not None and at.now - at.agents.agents[name].heard_at < EYES_LATE_S
 
 
 def _hidden_long(at: Ledger, name: str) -> bool:

@@ -250,7 +250,8 @@ def digest(world: World) -> str:
 def replay_command(seed: int, shape: Shape) -> str:
     """What a reader types to see that seed again."""
     size = f" --hosts {shape.hosts}" * (shape.hosts != STANDARD.hosts)
-    return f"vmhad-sim seeds --replay {seed}{size}" + f" --hours {shape.hours:g}" * (shape.hours != STANDARD.hours)
+    size += f" --hours {shape.hours:g}" * (shape.hours != STANDARD.hours) + " --agents" * shape.agents
+    return f"vmhad-sim seeds --replay {seed}{size}"
 
 
 def timeline(played_story: Sequence[str]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from vmhad.kernel.verdict import Judgement
 from vmhad.sim.datacentre import SimHost
 from vmhad.sim.inbox import incidents
 from vmhad.sim.world import Said, World
@@ -61,6 +62,19 @@ def show_migrations(world: World) -> list[str]:
     ]
 
 
+def show_verdicts(world: World) -> list[str]:
+    lines = []
+    for segment in world.segments:
+        node = world.nodes.get(world.ledger.owner(segment.name))
+        verdicts = node.engine.evidence.verdicts(segment) if node is not None and not node.life.dead else {}
+        for name, verdict in sorted(verdicts.items()):
+            if verdict.judgement is not Judgement.HEALTHY:
+                lines.append(f"{name:<10} {verdict.judgement.value.upper():<10} {verdict.because}")
+        healthy = sum(verdict.judgement is Judgement.HEALTHY for verdict in verdicts.values())
+        lines.append(f"{healthy} of the {len(segment.hosts)} hosts of {segment.name} are HEALTHY")
+    return lines
+
+
 def _condition(host: SimHost) -> str:
     if not host.powered:
         return "off"
@@ -75,4 +89,5 @@ SHOWS: dict[str, Callable[[World], list[str]]] = {
     "incidents": show_incidents,
     "fences": show_fences,
     "migrations": show_migrations,
+    "verdicts": show_verdicts,
 }

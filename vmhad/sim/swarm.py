@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from vmhad.sim.agent_swarm import with_agents
 from vmhad.sim.ambush import ambush
 from vmhad.sim.lateness import lateness
 from vmhad.sim.mischief import Cloud, Timed, mischief
@@ -50,10 +51,11 @@ PACES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a seed is."""
+    """How large a seed is, and whether its hosts have agents."""
 
     hosts: int = 30
     hours: float = 1.0
+    agents: bool = False
 
 
 STANDARD = Shape()
@@ -109,6 +111,9 @@ def draw(seed: int, shape: Shape = STANDARD) -> Script:
     faults += ambush(seed, cloud, sheet.lines, faults, calm_from_s)
     declared, late = lateness(seed, cloud, sheet.lines, faults, calm_from_s)
     late += twins(seed, cloud, declared, faults, calm_from_s)
+    if shape.agents:
+        declared, seen = with_agents(seed, declared, cloud.hosts, calm_from_s)
+        late += seen
     faults = sorted((*faults, *late), key=lambda one: one[0])
     faults += [(calm_from_s, f"order resume {name}") for name in sheet.segments]
     faults += [(calm_from_s, "heal"), (calm_from_s + RETRY_AFTER_S, "order retry stuck")]

@@ -17,6 +17,8 @@ from vmhad.kernel.policy import Policy
 from vmhad.kernel.step import StepState
 from vmhad.kernel.topology import Segment
 from vmhad.ports import Nudge
+from vmhad.sim.agents import Agents
+from vmhad.sim.beats import SimBeats
 from vmhad.sim.checkers import Checkers
 from vmhad.sim.clock import Agenda, SimClock, Ticket
 from vmhad.sim.compute import NovaFaults, Post, SimCompute
@@ -109,6 +111,11 @@ class World:
         self.rebuilds.landed.append(self.checkers.on_landed)
         self.touched_at = self.agenda.now
         self.events = 0
+        self.agents: Agents | None = None
+
+    def add_agents(self, storage: str, watchers: int) -> None:
+        """On every host; engines that start from now on hear them. As Agents has it."""
+        self.agents = self.ledger.agents = Agents(self.datacentre, self.segments, storage, watchers)
 
     # Engines.
 
@@ -135,6 +142,7 @@ class World:
                 SimNovaWatch(life, clock, self.nova, self.nova_faults, pace.nova_poll_s, pace.call_timeout_s),
                 SimPowerWatch(life, clock, self.datacentre, hosts, pace.power_poll_s, pace.bmc_timeout_s),
             ],
+            beats=[SimBeats(life, clock, self.agents)] if self.agents is not None else (),
             nudges=[SimNudges(self.nudges, clock)],
             compute=SimCompute(
                 self.nova, self.rebuilds, self.nova_faults, life, clock, pace.call_timeout_s, self._on_evacuate
@@ -161,6 +169,8 @@ class World:
         self.nova.heartbeats_lost_until = 0.0
         self.store_faults.mend()
         self.datacentre.heal_planes()
+        if self.agents is not None:
+            self.agents.heal()
         self.ring.heal()
         self.nudges.heal()
         for node in self.nodes.values():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf
 
-from vmhad.guards.hosts.judge import is_borne_out
+from vmhad.guards.hosts.columns import is_borne_out, nobody_saw_it_since
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.evidence import Seen
 from vmhad.kernel.incident import Event
@@ -80,7 +80,7 @@ def fence(case: Case, now: float) -> Move:
 
 def _before_the_act(case: Case) -> dict[str, str]:
     """What a later attempt, or another engine, can no longer see: was it dead already, and who was suspected."""
-    found = Reading.OFF.value if case.verdict.positive else ""
+    found = Reading.OFF.value if case.verdict.is_off else ""
     return {"found": found, "suspects": ",".join(sorted(case.suspected_at))}
 
 
@@ -124,6 +124,8 @@ def _proof(case: Case, step: Step, now: float) -> Proof | None:
             break
         newest_run.insert(0, seen)
     if not newest_run or newest_run[-1].at - newest_run[0].at < case.policy.readings_apart_s:
+        return None
+    if not nobody_saw_it_since(case.evidence, newest_run[0].at, now):
         return None
     pair = (newest_run[0], newest_run[-1])
     was_off = step.attempt == 1 and step.observed[0].reading == Reading.OFF.value

@@ -190,7 +190,7 @@ def _stuck(case: Case, now: float) -> Move:
         return rests(incident.because, held=case.hold, stands_until=until)
     if case.hold:
         return rests(incident.because, held=case.hold)
-    if incident.proof is None and case.verdict.judgement is Judgement.HEALTHY:
+    if incident.proof is None and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED):
         held = f"{case.verdict.because}: its next heartbeat, or its death, decides"
         return rests(incident.because, held=held)
     return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))

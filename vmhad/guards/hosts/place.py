@@ -229,8 +229,9 @@ def _receivers(at: Board) -> tuple[str, ...]:
     fit = []
     for service in at.inventory.services:
         verdict = at.case.verdicts.get(service.host)
-        healthy = verdict is not None and verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
-        if service.host in names and service.up and service.enabled and not service.forced_down and healthy:
+        if verdict is None or verdict.unfit or verdict.judgement not in (Judgement.HEALTHY, Judgement.DEGRADED):
+            continue
+        if service.host in names and service.up and service.enabled and not service.forced_down:
             fit.append(service.host)
     return tuple(sorted(fit))
 

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The words of stories about agents, the bus that carries their beats, and the storage that they beat on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from vmhad.sim.agents import Agents
+from vmhad.sim.draft import StoryError, seconds
+
+if TYPE_CHECKING:
+    from vmhad.sim.directives import Stage
+
+
+class AgentWords:
+    """One method a directive, as in directives.py."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.directives: dict[str, Callable[[list[str]], Sequence[str] | None]] = {
+            "agents": self._agents,
+            "agent": self._agent,
+            "bus": self._bus,
+            "libvirtd": self._libvirtd,
+        }
+
+    @property
+    def _there(self) -> Agents:
+        if self._stage.world.agents is None:
+            raise StoryError("no host has an agent: the story does not say agents")
+        return self._stage.world.agents
+
+    def _agents(self, words: list[str]) -> None:
+        """agents | agents storage=none | agents storage=site watchers=2 -- every host has one; storage: the shared
+        storage that they have a record on (ceph), none, or one a site"""
+        if self._stage.is_built:
+            raise StoryError("agents come too late: the world runs already")
+        options = dict(word.split("=", 1) for word in words)
+        storage = options.get("storage", "ceph")
+        self._stage.draft.agents = "" if storage == "none" else storage, int(options.get("watchers", "4"))
+
+    def _agent(self, words: list[str]) -> None:
+        """agent h1 stops | agent h1 starts | agent h1 leaves 10s | agent h1 freezes 5s | agent h1 wrong-clock 60s |
+        agent h1 late 3s 60s | agent h1 unheard 60s -- leaves: it is upgraded, says so, and is back then; wrong-clock:
+        its beats are outside the replay window; late: they wait in the broker for so long; unheard: they do not reach
+        it"""
+        name, does = words[0], words[1]
+        agents = self._there
+        agent = agents.agents[name]
+        if does == "stops":
+            agents.stop(name)
+        elif does == "starts":
+            agents.start(name)
+        elif does == "leaves":
+            agents.leave(name)
+            self._after(words[2:], lambda: agents.start(name))
+        elif does == "freezes":
+            agents.freeze(name, True)
+            self._after(words[2:], lambda: agents.freeze(name, False))
+        elif does in ("wrong-clock", "late", "unheard"):
+            agents.set_right(name)
+            agent.refused = "its clock is 300 s ahead" if does == "wrong-clock" else ""
+            agent.late_s = seconds(words[2]) if does == "late" else 0.0
+            agent.unheard = does == "unheard"
+            self._after(words[3:] if does == "late" else words[2:], lambda: agents.set_right(name))
+        else:
+            raise StoryError(f"an agent does not {does}")
+
+    def _bus(self, words: list[str]) -> None:
+        """bus down 20s -- no beat is heard, and none of that time ever will be"""
+        self._there.set_bus(True)
+        self._after(words[1:], lambda: self._there.set_bus(False))
+
+    def _libvirtd(self, words: list[str]) -> None:
+        """libvirtd h1 stops | libvirtd h1 starts"""
+        self._there.set_libvirtd(words[0], words[1] == "starts")
+
+    def _after(self, words: Sequence[str], call: Callable[[], None]) -> None:
+        """For ever, where no time is said."""
+        if words:
+            self._stage.world.agenda.after(seconds(words[0]), call)
