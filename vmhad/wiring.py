@@ -140,6 +140,7 @@ def wire(settings: Settings, before_send: Callable[[Step], None] = nothing_befor
             workers=workers,
             watches=watches,
             nudges=nudges,
+            beats=open_beats(settings, clock, opened),
             compute=compute,
             power=power,
             membership=membership,

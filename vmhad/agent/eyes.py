@@ -19,13 +19,14 @@ from vmhad.agent.told import Eye
 from vmhad.agent.watchdog import LinuxWatchdog, Watchdog
 from vmhad.conf.agent_settings import WRITE_S, AgentSettings, StorageAccess
 from vmhad.kernel.beat import Beat, Plane
-from vmhad.kernel.ring import watched_by
+from vmhad.kernel.ring import rings, watched_by
 
 
 def agent_of(told: AgentSettings, say: Callable[[Beat], None], acts: bool = True) -> Agent:
     """acts: False for one that only looks, beside the agent that beats for this host. Raises guests.LibvirtMissing."""
     who = Identity(told.host, boot_id(), uuid.uuid4().hex)
-    peers = watched_by(told.host, told.segment.hosts, told.peers_watched, told.watched_from_other)
+    ring = next(ring for ring in rings(told.segment) if told.host in ring.names)
+    peers = watched_by(told.host, ring.hosts, told.peers_watched, told.watched_from_other)
     eyes: list[Eye] = []
     units = {"nova-compute": told.nova_compute_unit, "libvirtd": told.libvirt_unit}
     eyes.append(Services({service: unit for service, unit in units.items() if unit}, Systemd()))

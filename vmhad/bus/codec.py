@@ -183,3 +183,4 @@ def _figures(beat: Beat) -> Iterator[float]:
     for view in beat.peers.values():
         for record in view.storage.values():
             yield record.still_s
+            yield record.self_fence_s

@@ -8,9 +8,23 @@ Distances longer than a rack lead out of it: a rack whose switch is dead is then
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from vmhad.kernel.topology import Host
+from vmhad.kernel.topology import Host, Segment
+
+# Fewer hosts of a site could not tell which of them is cut off.
+RING_MIN = 3
+
+
+def rings(segment: Segment) -> Iterator[Segment]:
+    """A site that is large enough watches itself, for from elsewhere it is seen only as far as the WAN lives."""
+    sites: dict[str, list[Host]] = {}
+    for host in segment.hosts:
+        sites.setdefault(host.domains.get("site", ""), []).append(host)
+    large = {site: hosts for site, hosts in sites.items() if len(hosts) >= RING_MIN}
+    rest = [host for site, hosts in sites.items() if site not in large for host in hosts]
+    for hosts in (*large.values(), rest):
+        yield Segment(segment.name, tuple(hosts))
 
 
 def watched_by(name: str, hosts: Sequence[Host], count: int, apart: str = "rack") -> tuple[str, ...]:

@@ -7,21 +7,20 @@ somebody asks, or just before something changes. It lives, freezes and dies with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import floor
 from typing import TypeVar
 
 from vmhad.kernel.beat import Beat, PeerView, Plane, StorageBeat
-from vmhad.kernel.ring import watched_by
+from vmhad.kernel.ring import rings, watched_by
 from vmhad.kernel.signal import Reading
-from vmhad.kernel.topology import Host, Segment
+from vmhad.kernel.topology import Segment
 from vmhad.sim.datacentre import Datacentre
 
 # Looked up once: a member of an enumeration costs ten times what another name does.
 UP, DOWN = Reading.UP, Reading.DOWN
 BEAT_S = 1.0
-RING_MIN = 3
 WATCHERS = 4
 # A peer that has not answered for so long is called down, a storage that was not read for so long is called lost.
 ANSWER_OLD_S = 2.0
@@ -70,17 +69,6 @@ class SimAgent:
     records: dict[str, tuple[str, int, float]] = field(default_factory=dict)
     reads: dict[tuple[str, str], StorageBeat] = field(default_factory=dict)
     made: list[Made] = field(default_factory=list)
-
-
-def rings(segment: Segment) -> Iterator[Segment]:
-    """A site that is large enough watches itself, for from elsewhere it is seen only as far as the WAN lives."""
-    sites: dict[str, list[Host]] = {}
-    for host in segment.hosts:
-        sites.setdefault(host.domains.get("site", ""), []).append(host)
-    large = {site: hosts for site, hosts in sites.items() if len(hosts) >= RING_MIN}
-    rest = [host for site, hosts in sites.items() if site not in large for host in hosts]
-    for hosts in (*large.values(), rest):
-        yield Segment(segment.name, tuple(hosts))
 
 
 Key = TypeVar("Key", bound=tuple[str, ...])
