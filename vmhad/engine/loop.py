@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
-from math import inf
 
-from vmhad.engine.book import Book, loaded, steps_worth_writing, worth_writing
+from vmhad.engine.book import Book, loaded
 from vmhad.engine.cases import Cases
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.executor import Executor, nothing_before_send
 from vmhad.engine.ownership import RENEW_SHARE, Ownership
-from vmhad.engine.stopped import Stopped, StoppedLook
-from vmhad.engine.timeline import Timeline, of_incident, of_step
+from vmhad.engine.reads import Reads
+from vmhad.engine.timeline import Timeline
 from vmhad.engine.world import World
+from vmhad.engine.writing import Writing
 from vmhad.guards import hosts as hosts_guard
 from vmhad.journal import keys
 from vmhad.journal.codec import JournalUnreadable
-from vmhad.journal.journal import Change, EpochLost, Journal
-from vmhad.kernel.case import Decision
-from vmhad.kernel.cloud import Fallen, Inventory, ServerState
+from vmhad.journal.journal import EpochLost, Journal
 from vmhad.kernel.incident import Incident, State, opened
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.reconcile import reconcile
-from vmhad.kernel.step import Outcome, Step, StepState, Verb
+from vmhad.kernel.step import Step, Verb
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement
 from vmhad.ports import Clock, Compute, Conflict, Membership, Nudge, Nudges, Power, Store, Unanswered, Watch, Workers
@@ -39,7 +36,6 @@ LOG = logging.getLogger(__name__)
 TICK_MAX_S = 1.0
 TICK_MIN_S = 0.02
 ORDERS_EVERY_S = 2.0
-FENCES_EVERY_S = 1.0
 # What may be acted on in which state: during a fence only the fence itself, after a return nothing of a recovery.
 PURSUED: dict[State, tuple[Verb, ...]] = {
     State.SUSPECTED: (),
@@ -52,7 +48,6 @@ PURSUED: dict[State, tuple[Verb, ...]] = {
 KEEP_ENDED_S = 30 * 86400.0
 KEEP_ENDED_COUNT = 1000
 PRUNE_EVERY_S = 3600.0
-FALLEN_OF = "fallen of "
 
 
 class Engine:
@@ -81,24 +76,21 @@ class Engine:
         self.policies = policies
         self.clock = clock
         self.workers = workers
-        self.compute = compute
         self.membership = membership
-        self.timeline = timeline
         self.journal = Journal(store)
         self.evidence = EvidenceStore(watches, nudges)
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
         world = World(compute, power, clock)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
+        self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world)
+        self.writing = Writing(self.journal, timeline, self.executor, self.evidence)
         self.books: dict[str, Book] = {}
-        self.stopped = StoppedLook(compute)
         self._orders_at: dict[str, float] = {}
         self._pruned_at: dict[str, float] = {}
         self._frozen = ""
         self._contested: set[str] = set()
         self._warned: set[str] = set()
         self._dropped: dict[str, Book] = {}
-        self._fences: frozenset[str] = frozenset()
-        self._fences_at = -inf
         self._renew_at = 0.0
         self._renew_every_s = lease_s * RENEW_SHARE
 
@@ -106,13 +98,13 @@ class Engine:
         """One round over every held segment; returns in how many seconds to come again at the latest."""
         self._renew()
         nudges = self.evidence.gather()
-        self._collect()
+        self.reads.collect(self.books, self._dropped)
         held = dict(self.ownership.held())
         self._pass_on(nudges, held)
         for name in set(self.books) - set(held):
             del self.books[name]
-        if held and (look := self.stopped.due(self.clock.now())):
-            self.workers.submit("servers stopped lately", look)
+        if held:
+            self.reads.begin_recurring()
         # Who holds nothing has nothing to decide: it comes again to renew, or when it is woken.
         wake_at = self.clock.now() + TICK_MAX_S if held else self._renew_at
         for name in sorted(held):
@@ -163,42 +155,10 @@ class Engine:
 
     def _drop(self, name: str) -> None:
         """The segment is read from the journal again; what was seen of steps meanwhile is not lost with it."""
-        self._fences_at = -inf
+        self.writing.forget_fences()
         book = self.books.pop(name, None)
         if book is not None:
             self._dropped[name] = book
-
-    def _collect(self) -> None:
-        for name, result in self.workers.finished():
-            if isinstance(result, Inventory):
-                self.executor.world.remember(result)
-                for book in self.books.values():
-                    if any(one.host == result.host for one in book.open_incidents()):
-                        book.inventories[result.host] = result
-            elif isinstance(result, Fallen):
-                for segment, book in self.books.items():
-                    if result.host in self.segments[segment].names:
-                        book.take_fallen(result)
-            elif isinstance(result, Stopped):
-                self.evidence.suspect_fallen(self.stopped.take(result))
-            elif isinstance(result, tuple):
-                self._take(result)
-            elif isinstance(result, Exception):
-                self._failed(name, result)
-
-    def _failed(self, name: str, failure: Exception) -> None:
-        if not isinstance(failure, Unanswered):
-            LOG.error("%s failed", name, exc_info=failure)
-            return
-        LOG.warning("%s: %s", name, failure)
-        if name.startswith(FALLEN_OF):
-            self.evidence.ask_again(name.removeprefix(FALLEN_OF), self.clock.now())
-
-    def _take(self, outcomes: tuple[object, ...]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, Outcome):
-                for book in (*self.books.values(), *self._dropped.values()):
-                    book.take(outcome)
 
     def _segment(self, name: str, epoch: int) -> float:
         """Reconciles every incident of a segment, one commit for all; returns when to look again."""
@@ -207,14 +167,14 @@ class Engine:
         policy = self.policies[name]
         judged = self.evidence.judged(self.segments[name], policy, now)
         for host in self.evidence.take_fallen_hints(self.segments[name], now):
-            self._look_for_fallen(host)
+            self.reads.look_for_fallen(host)
         before = {one.id: one for one in book.open_incidents()}
         if not (before or judged.suspects or book.fallen or book.orders):
             return now + TICK_MAX_S
         current = dict(before)
         for incident in self._new_incidents(name, judged, before, now):
             current[incident.id] = incident
-        fences = self._open_fences(now) if current else frozenset()
+        fences = self.writing.open_fences(now) if current else frozenset()
         cases = Cases(self.segments[name], policy, book, self.evidence, judged, current, fences, self._contested, now)
         changed: dict[str, Step] = {}
         wake_at = now + TICK_MAX_S
@@ -228,16 +188,9 @@ class Engine:
             cases.take(decision)
             changed.update((step.id, step) for step in decision.steps)
             wake_at = min(wake_at, decision.wake_at)
-            self._read_inventory(book, decision, name)
-        self._commit(name, book, before, current, changed, fences, now)
+            self.reads.read_inventory(book, decision, name)
+        self.writing.commit(name, book, before, current, changed, fences, now)
         return min(wake_at, self._pursue(name, book, now))
-
-    def _open_fences(self, now: float) -> frozenset[str]:
-        """The cloud's, as read a moment ago. What opens or ends one compares them in its very transaction, so an old
-        reading costs a Conflict, never a fence too many."""
-        if now >= self._fences_at + FENCES_EVERY_S:
-            self._fences, self._fences_at = self.journal.fences(), now
-        return self._fences
 
     def _book(self, name: str, epoch: int, now: float) -> Book:
         book = self.books.get(name)
@@ -279,69 +232,6 @@ class Engine:
                 fresh.append(opened(f"{host}.{int(now * 1000)}", name, host, now, because))
         return fresh
 
-    def _look_for_fallen(self, host: str) -> None:
-        if not self.workers.submit(f"{FALLEN_OF}{host}", lambda: Fallen(host, self.compute.fallen(host))):
-            self.evidence.ask_again(host, self.clock.now())
-
-    def _read_inventory(self, book: Book, decision: Decision, segment: str) -> None:
-        host = decision.incident.host
-        have = book.inventories.get(host)
-        if not decision.needs_inventory or (have is not None and have.at >= decision.needs_inventory):
-            return
-        receivers = tuple(name for name in self.segments[segment].names if name != host)
-        was_back = self.evidence.was_back_since(host, decision.incident.opened_at)
-        self.workers.submit(f"inventory of {host}", lambda: self._inventory(host, receivers, was_back))
-
-    def _inventory(self, host: str, receivers: Sequence[str], was_back: bool) -> Inventory:
-        """A host that was back for a moment has VMs that no user stopped. Of one that was not they are not asked: a
-        guest that its user shut down from inside looks the same to Nova."""
-        inventory = self.compute.inventory(host, receivers, self.clock.now())
-        if not was_back or all(one.state is not ServerState.STOPPED for one in inventory.servers):
-            return inventory
-        return replace(inventory, fallen=frozenset(one.id for one in self.compute.fallen(host)))
-
-    def _commit(
-        self,
-        name: str,
-        book: Book,
-        before: Mapping[str, Incident],
-        current: Mapping[str, Incident],
-        changed: Mapping[str, Step],
-        fences: frozenset[str],
-        now: float,
-    ) -> None:
-        moved = {key: one for key, one in current.items() if before.get(key) is not one}
-        after = _fences_after(current, fences)
-        if not moved and not changed and not book.orders and after == fences:
-            return
-        incidents = tuple(one for key, one in sorted(moved.items()) if worth_writing(before.get(key), one))
-        steps = steps_worth_writing(book.steps, changed.values())
-        over = book.handled_orders(before, current, now) if book.orders else []
-        if incidents or steps or over or after != fences:
-            claims = _claims(incidents, steps, book)
-            deletes = tuple(keys.order(name, one.id) for one in over)
-            budget = (fences, after) if after != fences else None
-            self.journal.commit(name, book.epoch, Change(incidents, steps, claims, budget, deletes))
-            if budget:
-                self._fences = after
-            book.orders = tuple(one for one in book.orders if one not in over)
-        for incident in incidents:
-            if not incident.is_open:
-                # More of its VMs may be missing by now, or another engine knew of some before our time.
-                book.fallen.pop(incident.host, None)
-                self.evidence.returned(incident.host, now)
-            for line in of_incident(before.get(incident.id), incident, now):
-                self.timeline(line)
-        for step in steps:
-            for line in of_step(book.steps.get(step.id), step, now):
-                self.timeline(line)
-        for step in changed.values():
-            if not step.is_open:
-                self.executor.forget(step)
-            if step.verb is Verb.RESTORE_STATE and step.state is StepState.DONE:
-                book.started(step)
-        book.put(moved.values(), changed.values())
-
     def _pursue(self, name: str, book: Book, now: float) -> float:
         """Hands STARTED steps to the executor: only those that belong to the state the incident is in."""
         steps: list[Step] = []
@@ -366,25 +256,3 @@ class Engine:
         if self._frozen:
             LOG.warning("the journal answers again")
             self._frozen = ""
-
-
-def _fences_after(current: Mapping[str, Incident], fences: frozenset[str]) -> frozenset[str]:
-    """The cloud's, with those of the segment's own incidents as they are now."""
-    fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING)
-    return fences if not fencing and fences.isdisjoint(current) else fences.difference(current) | fencing
-
-
-def _claims(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) -> dict[str, str | None]:
-    """One VM, one incident; one host, one incident: taken with the first step, let go on arrival or at the end."""
-    claims: dict[str, str | None] = {}
-    for incident in incidents:
-        claims[keys.open_host(incident.host)] = incident.id if incident.is_open else None
-    for step in steps:
-        if step.verb is Verb.EVACUATE and step.state is not StepState.PLANNED:
-            claims[keys.open_vm(step.subject)] = step.incident if step.is_open else None
-    for incident in incidents:
-        if not incident.is_open:
-            for step in book.steps_of(incident):
-                if step.verb is Verb.EVACUATE:
-                    claims[keys.open_vm(step.subject)] = None
-    return claims

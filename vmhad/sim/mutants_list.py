@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from vmhad.engine import book, effects, loop
+from vmhad.engine import book, effects, loop, writing
 from vmhad.engine.executor import Executor
 from vmhad.engine.ownership import Ownership
 from vmhad.guards.hosts import judge, place, settle, treat
@@ -243,7 +243,12 @@ MUTANTS: tuple[Mutant, ...] = (
     _m("copies_unasked", "hosts that may run it are proven off", Cut(treat, "may_run_on", always(()))),
     _m("failures_forgotten", "where it failed it may run", Cut(treat, "may_run_on", clean)),
     _m("retargeted", "what may run on one host goes nowhere else", Cut(place, "place", any_target)),
-    _m("two_incidents", "one VM, one incident", Cut(loop, "_claims", no_vm_claims), Cut(treat, "taken_by", always(""))),
+    _m(
+        "two_incidents",
+        "one VM, one incident",
+        Cut(writing, "_claims", no_vm_claims),
+        Cut(treat, "taken_by", always("")),
+    ),
     _m(
         "done_when_taken",
         "done is what has left the host",

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The slow reads of the cloud that a decision may rest on: given to the workers, and what came of them to whom it is
+for. Nothing is decided here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from vmhad.engine.book import Book
+from vmhad.engine.evidence_store import EvidenceStore
+from vmhad.engine.stopped import Stopped, StoppedLook
+from vmhad.engine.world import World
+from vmhad.kernel.case import Decision
+from vmhad.kernel.cloud import Fallen, Inventory, ServerState
+from vmhad.kernel.step import Outcome
+from vmhad.kernel.topology import Segment
+from vmhad.ports import Clock, Compute, Unanswered, Workers
+
+LOG = logging.getLogger(__name__)
+
+FALLEN_OF = "fallen of "
+
+
+@dataclass
+class Reads:
+    """world: keeps what was read for the steps that ask the same."""
+
+    segments: Mapping[str, Segment]
+    compute: Compute
+    workers: Workers
+    clock: Clock
+    evidence: EvidenceStore
+    world: World
+
+    def __post_init__(self) -> None:
+        self._stopped = StoppedLook(self.compute)
+
+    def begin_recurring(self) -> None:
+        """Those that nothing asks for, if it is time."""
+        if look := self._stopped.due(self.clock.now()):
+            self.workers.submit("servers stopped lately", look)
+
+    def collect(self, books: Mapping[str, Book], dropped: Mapping[str, Book]) -> None:
+        """What the workers finished. dropped: the books that are read again, for what was seen of their steps."""
+        for name, result in self.workers.finished():
+            if isinstance(result, Inventory):
+                self.world.remember(result)
+                for book in books.values():
+                    if any(one.host == result.host for one in book.open_incidents()):
+                        book.inventories[result.host] = result
+            elif isinstance(result, Fallen):
+                for segment, book in books.items():
+                    if result.host in self.segments[segment].names:
+                        book.take_fallen(result)
+            elif isinstance(result, Stopped):
+                self.evidence.suspect_fallen(self._stopped.take(result))
+            elif isinstance(result, tuple):
+                _take(result, (*books.values(), *dropped.values()))
+            elif isinstance(result, Exception):
+                self._failed(name, result)
+
+    def _failed(self, name: str, failure: Exception) -> None:
+        if not isinstance(failure, Unanswered):
+            LOG.error("%s failed", name, exc_info=failure)
+            return
+        LOG.warning("%s: %s", name, failure)
+        if name.startswith(FALLEN_OF):
+            self.evidence.ask_again(name.removeprefix(FALLEN_OF), self.clock.now())
+
+    def look_for_fallen(self, host: str) -> None:
+        if not self.workers.submit(f"{FALLEN_OF}{host}", lambda: Fallen(host, self.compute.fallen(host))):
+            self.evidence.ask_again(host, self.clock.now())
+
+    def read_inventory(self, book: Book, decision: Decision, segment: str) -> None:
+        host = decision.incident.host
+        have = book.inventories.get(host)
+        if not decision.needs_inventory or (have is not None and have.at >= decision.needs_inventory):
+            return
+        receivers = tuple(name for name in self.segments[segment].names if name != host)
+        was_back = self.evidence.was_back_since(host, decision.incident.opened_at)
+        self.workers.submit(f"inventory of {host}", lambda: self._inventory(host, receivers, was_back))
+
+    def _inventory(self, host: str, receivers: Sequence[str], was_back: bool) -> Inventory:
+        """A host that was back for a moment has VMs that no user stopped. Of one that was not they are not asked: a
+        guest that its user shut down from inside looks the same to Nova."""
+        inventory = self.compute.inventory(host, receivers, self.clock.now())
+        if not was_back or all(one.state is not ServerState.STOPPED for one in inventory.servers):
+            return inventory
+        return replace(inventory, fallen=frozenset(one.id for one in self.compute.fallen(host)))
+
+
+def _take(outcomes: tuple[object, ...], books: Sequence[Book]) -> None:
+    for outcome in outcomes:
+        if isinstance(outcome, Outcome):
+            for book in books:
+                book.take(outcome)
