@@ -18,7 +18,7 @@ from oslo_config import cfg
 from vmhad.conf import policy as policy_options
 from vmhad.conf.settings import BmcAccess, ConfigError
 from vmhad.conf.yaml_file import Field, parse, read_secret_text, read_text
-from vmhad.kernel.policy import AfterFence, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, OnFailure, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 
 SEGMENTS_OPTION = "[engine] segments_file"
@@ -32,7 +32,11 @@ PRIVILEGES = ("user", "operator", "administrator")
 PASSWORD_BYTES_MAX = 20
 USER_BYTES_MAX = 16
 YAML_TYPES = {cfg.BoolOpt: (bool,), cfg.StrOpt: (str,), cfg.IntOpt: (int,), cfg.FloatOpt: (int, float)}
-POLICY_ENUMS = {"silent_means": SilentMeans, "after_fence": AfterFence}
+POLICY_ENUMS = {
+    "silent_means": SilentMeans,
+    "after_fence": AfterFence,
+    **dict.fromkeys(("on_crash", "on_panic", "on_io_error", "on_silent_agent"), OnFailure),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import inf
 
 from vmhad.engine.book import Book, loaded
 from vmhad.engine.cases import Cases
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.executor import Executor, nothing_before_send
+from vmhad.engine.guests import Guests
 from vmhad.engine.ownership import RENEW_SHARE, Ownership
 from vmhad.engine.reads import Reads
 from vmhad.engine.timeline import Timeline
+from vmhad.engine.vm_cases import VmCases
 from vmhad.engine.world import World
 from vmhad.engine.writing import Writing
 from vmhad.guards import hosts as hosts_guard
+from vmhad.guards import instances as instances_guard
 from vmhad.journal import keys
 from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.journal import EpochLost, Journal
+from vmhad.kernel.cloud import Server
 from vmhad.kernel.incident import Incident, State, opened
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.reconcile import reconcile
@@ -40,7 +45,7 @@ ORDERS_EVERY_S = 2.0
 PURSUED: dict[State, tuple[Verb, ...]] = {
     State.SUSPECTED: (),
     State.FENCING: (Verb.POWER_OFF,),
-    State.RECOVERING: (Verb.FORCE_DOWN, Verb.DISABLE, Verb.EVACUATE, Verb.RESTORE_STATE),
+    State.RECOVERING: (Verb.FORCE_DOWN, Verb.DISABLE, Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART),
     State.STUCK: (),
     State.RECOVERED: (Verb.POWER_ON,),
     State.LIFTING: (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE),
@@ -79,6 +84,7 @@ class Engine:
         self.membership = membership
         self.journal = Journal(store)
         self.evidence = EvidenceStore(watches, nudges)
+        self.guests = Guests()
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
         world = World(compute, power, clock)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
@@ -168,11 +174,13 @@ class Engine:
         judged = self.evidence.judged(self.segments[name], policy, now)
         for host in self.evidence.take_fallen_hints(self.segments[name], now):
             self.reads.look_for_fallen(host)
+        vms = VmCases(self.segments[name], policy, book, judged, self.guests, self._contested, now)
         before = {one.id: one for one in book.open_incidents()}
-        if not (before or judged.suspects or book.fallen or book.orders):
+        if not (before or judged.suspects or book.fallen or book.orders or book.open_of_vms() or vms.ill):
             return now + TICK_MAX_S
         current = dict(before)
-        for incident in self._new_incidents(name, judged, before, now):
+        alone: list[Server] = []
+        for incident in self._new_incidents(name, judged, before, alone, now):
             current[incident.id] = incident
         fences = self.writing.open_fences(now) if current else frozenset()
         cases = Cases(self.segments[name], policy, book, self.evidence, judged, current, fences, self._contested, now)
@@ -189,8 +197,37 @@ class Engine:
             changed.update((step.id, step) for step in decision.steps)
             wake_at = min(wake_at, decision.wake_at)
             self.reads.read_inventory(book, decision, name)
+        wake_at = min(wake_at, self._decide_vms(vms, alone, before, current, changed))
         self.writing.commit(name, book, before, current, changed, fences, now)
         return min(wake_at, self._pursue(name, book, now))
+
+    def _decide_vms(
+        self,
+        vms: VmCases,
+        alone: Sequence[Server],
+        before: dict[str, Incident],
+        current: dict[str, Incident],
+        changed: dict[str, Step],
+    ) -> float:
+        """The incidents of VMs, when those of their hosts are decided: a host's has its VMs from SUSPECTED on."""
+        vms.hosts, book, wake_at = dict(current), vms.book, inf
+        for server_id in vms.unasked(alone):
+            self.reads.read_standing(server_id)
+        fresh = tuple(vms.fresh(alone))
+        before.update((one.id, one) for one in book.open_of_vms())
+        for incident in (*book.open_of_vms(), *fresh):
+            current[incident.id] = incident
+            if incident.host not in vms.judged.verdicts:
+                self._warn_once(f"incident {incident.id} rests: its host is no longer in its segment")
+                continue
+            decision = reconcile(vms.of(incident), instances_guard, vms.now)
+            current[incident.id] = decision.incident
+            changed.update((step.id, step) for step in decision.steps)
+            wake_at = min(wake_at, decision.wake_at)
+            self.reads.read_standing_for(book, decision)
+            if not decision.incident.is_open:
+                vms.ended(decision.incident)
+        return wake_at
 
     def _book(self, name: str, epoch: int, now: float) -> Book:
         book = self.books.get(name)
@@ -214,8 +251,9 @@ class Engine:
         return book
 
     def _new_incidents(
-        self, name: str, judged: Judged, before: Mapping[str, Incident], now: float
+        self, name: str, judged: Judged, before: Mapping[str, Incident], alone: list[Server], now: float
     ) -> list[Incident]:
+        """Of hosts. alone takes the VMs that fell without their host."""
         book = self.books[name]
         fresh = []
         suspects = judged.suspects | (book.fallen.keys() & judged.verdicts.keys())
@@ -223,6 +261,10 @@ class Engine:
             verdict = judged.verdicts[host]
             because = verdict.because if verdict.judgement in (Judgement.SUSPECT, Judgement.FAILED) else ""
             fallen = book.worth_starting(host, now)
+            if verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED):
+                by_themselves = book.fallen_alone(host, self.evidence.was_back_since(host, now), now)
+                fallen = tuple(one for one in fallen if one not in by_themselves)
+                alone += by_themselves
             if fallen and not because:
                 names = ", ".join(server.name for server in fallen[:3])
                 because = f"Nova found the guests of {len(fallen)} VMs gone and switched them off: {names}"
@@ -235,8 +277,8 @@ class Engine:
     def _pursue(self, name: str, book: Book, now: float) -> float:
         """Hands STARTED steps to the executor: only those that belong to the state the incident is in."""
         steps: list[Step] = []
-        for incident in book.open_incidents():
-            if incident.state is State.FENCING:
+        for incident in (*book.open_incidents(), *book.open_of_vms()):
+            if incident.state is State.FENCING and not incident.vm:
                 self.evidence.look_at_all(self.segments[name], now)
             if verbs := PURSUED[incident.state]:
                 steps += [step for step in book.started_of(incident) if step.verb in verbs]

@@ -13,7 +13,7 @@ from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.engine.stopped import Stopped, StoppedLook
 from vmhad.engine.world import World
 from vmhad.kernel.case import Decision
-from vmhad.kernel.cloud import Fallen, Inventory, ServerState
+from vmhad.kernel.cloud import Fallen, Inventory, ServerState, Standing
 from vmhad.kernel.step import Outcome
 from vmhad.kernel.topology import Segment
 from vmhad.ports import Clock, Compute, Unanswered, Workers
@@ -46,20 +46,26 @@ class Reads:
         """What the workers finished. dropped: the books that are read again, for what was seen of their steps."""
         for name, result in self.workers.finished():
             if isinstance(result, Inventory):
-                self.world.remember(result)
-                for book in books.values():
-                    if any(one.host == result.host for one in book.open_incidents()):
-                        book.inventories[result.host] = result
+                self._take_inventory(result, books)
             elif isinstance(result, Fallen):
                 for segment, book in books.items():
                     if result.host in self.segments[segment].names:
                         book.take_fallen(result)
+            elif isinstance(result, Standing):
+                for book in books.values():
+                    book.take_standing(result)
             elif isinstance(result, Stopped):
                 self.evidence.suspect_fallen(self._stopped.take(result))
             elif isinstance(result, tuple):
                 _take(result, (*books.values(), *dropped.values()))
             elif isinstance(result, Exception):
                 self._failed(name, result)
+
+    def _take_inventory(self, inventory: Inventory, books: Mapping[str, Book]) -> None:
+        self.world.remember(inventory)
+        for book in books.values():
+            if any(one.host == inventory.host for one in book.open_incidents()):
+                book.inventories[inventory.host] = inventory
 
     def _failed(self, name: str, failure: Exception) -> None:
         if not isinstance(failure, Unanswered):
@@ -81,6 +87,14 @@ class Reads:
         receivers = tuple(name for name in self.segments[segment].names if name != host)
         was_back = self.evidence.was_back_since(host, decision.incident.opened_at)
         self.workers.submit(f"inventory of {host}", lambda: self._inventory(host, receivers, was_back))
+
+    def read_standing_for(self, book: Book, decision: Decision) -> None:
+        have = book.standings.get(decision.incident.vm)
+        if decision.needs_inventory and (have is None or have.at < decision.needs_inventory):
+            self.read_standing(decision.incident.vm)
+
+    def read_standing(self, server_id: str) -> None:
+        self.workers.submit(f"standing of {server_id}", lambda: self.world.standing(server_id))
 
     def _inventory(self, host: str, receivers: Sequence[str], was_back: bool) -> Inventory:
         """A host that was back for a moment has VMs that no user stopped. Of one that was not they are not asked: a

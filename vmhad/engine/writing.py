@@ -65,7 +65,7 @@ class Writing:
                 self._fences = after
             book.orders = tuple(one for one in book.orders if one not in over)
         for incident in incidents:
-            if not incident.is_open:
+            if not incident.is_open and not incident.vm:
                 # More of its VMs may be missing by now, or another engine knew of some before our time.
                 book.fallen.pop(incident.host, None)
                 self.evidence.returned(incident.host, now)
@@ -77,22 +77,24 @@ class Writing:
         for step in changed.values():
             if not step.is_open:
                 self.executor.forget(step)
-            if step.verb is Verb.RESTORE_STATE and step.state is StepState.DONE:
+            if step.verb in (Verb.RESTORE_STATE, Verb.RESTART) and step.state is StepState.DONE:
                 book.started(step)
         book.put(moved.values(), changed.values())
 
 
 def _fences_after(current: Mapping[str, Incident], fences: frozenset[str]) -> frozenset[str]:
     """The cloud's, with those of the segment's own incidents as they are now."""
-    fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING)
+    fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING and not one.vm)
     return fences if not fencing and fences.isdisjoint(current) else fences.difference(current) | fencing
 
 
 def _claims(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) -> dict[str, str | None]:
-    """One VM, one incident; one host, one incident: taken with the first step, let go on arrival or at the end."""
+    """One VM, one incident; one host, one incident: taken with the first step (what failed alone: with its incident),
+    let go on arrival or at the end."""
     claims: dict[str, str | None] = {}
     for incident in incidents:
-        claims[keys.open_host(incident.host)] = incident.id if incident.is_open else None
+        subject = keys.open_vm(incident.vm) if incident.vm else keys.open_host(incident.host)
+        claims[subject] = incident.id if incident.is_open else None
     for step in steps:
         if step.verb is Verb.EVACUATE and step.state is not StepState.PLANNED:
             claims[keys.open_vm(step.subject)] = step.incident if step.is_open else None

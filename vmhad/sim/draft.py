@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 from vmhad.kernel.cloud import ServerState
-from vmhad.kernel.policy import AfterFence, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, OnFailure, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 from vmhad.sim.datacentre import SimHost
 from vmhad.sim.nova import GroupRow, ServerRow
@@ -16,7 +16,11 @@ from vmhad.sim.world import Pace, World
 
 HOST_OPTIONS = ("room", "zone", "has", "boot", "off")
 VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs", "backend")
-CHOICES: dict[str, type[StrEnum]] = {"silent_means": SilentMeans, "after_fence": AfterFence}
+CHOICES: dict[str, type[StrEnum]] = {
+    "silent_means": SilentMeans,
+    "after_fence": AfterFence,
+    **dict.fromkeys(("on_crash", "on_panic", "on_io_error", "on_silent_agent"), OnFailure),
+}
 
 
 class StoryError(Exception):
