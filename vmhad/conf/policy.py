@@ -239,8 +239,8 @@ INSTANCES = [
             ("on_panic", "What to do with a VM whose guest panicked. Needs an agent on its host."),
             (
                 "on_io_error",
-                "What to do with a VM whose disk fails it; a restart waits until its host reaches its storage. Needs an "
-                "agent on its host.",
+                "What to do with a VM whose disk fails it; a restart waits until its host reaches its storage. Needs "
+                "an agent on its host.",
             ),
             (
                 "on_silent_agent",
