@@ -156,6 +156,11 @@ class Book:
         if (fallen := self.fallen.get(host)) is not None:
             self.take_fallen(replace(fallen, servers=tuple(one for one in fallen.servers if one.id != server_id)))
 
+    def add_fallen(self, server: Server) -> None:
+        known = self.fallen.get(server.host, Fallen(server.host, ()))
+        others = tuple(one for one in known.servers if one.id != server.id)
+        self.take_fallen(replace(known, servers=(*others, server)))
+
     def take_fallen(self, fallen: Fallen) -> None:
         self.fallen.pop(fallen.host, None)
         if fallen.servers:

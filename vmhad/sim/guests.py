@@ -27,6 +27,8 @@ def befall(nova: SimNova, server_id: str, what: str) -> None:
         "pauses": (DomainState.PAUSED, "user"),
         "recovers": (DomainState.RUNNING, ""),
     }[what]
+    if server_id not in nova.servers:
+        return
     vm.said = (state, detail, now)
     if what == "recovers":
         vm.guests.add(nova.servers[server_id].host)

@@ -32,6 +32,7 @@ class SimNova:
     """The records, and the API's synchronous half. affinity_check_off: targets run with the group-check workaround.
 
     wished: server id -> the state its user wants it in, whatever befalls it.
+    taken: servers that their users paused or are resizing: whatever they are, it is theirs.
     spoilt: servers that had arrived elsewhere when a request of their evacuation was read: ERROR, in a task for good.
     copies: (server, host) where a hypervisor holds the server, running or not; it outlives the host's power.
     """
@@ -58,6 +59,7 @@ class SimNova:
         self.actions: dict[str, list[Action]] = {}
         self.acted_at: dict[str, float] = {}
         self.died_alone: set[str] = set()
+        self.taken: set[str] = set()
         datacentre.compute_started.append(self._compute_started)
 
     # Building the cloud.

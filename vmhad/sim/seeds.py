@@ -173,7 +173,7 @@ def unexplained(world: World, is_over: bool = False) -> Iterator[str]:
     given_up = {one.vm or one.host for one in ended}
     for server_id, wanted in sorted(world.nova.wished.items()):
         row = world.nova.servers.get(server_id)
-        if row is None or row.metadata.get(OPT_OUT) == "false":
+        if row is None or row.metadata.get(OPT_OUT) == "false" or server_id in world.nova.taken:
             continue
         guests = world.datacentre.vms[server_id].guests
         runs = len(guests)

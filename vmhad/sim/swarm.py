@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from vmhad.sim.ambush import ambush
 from vmhad.sim.lateness import lateness
+from vmhad.sim.lonely import lonely
 from vmhad.sim.mischief import Cloud, Timed, mischief
 from vmhad.sim.twins import twins
 
@@ -50,10 +51,11 @@ PACES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a seed is."""
+    """How large a seed is. lonely: guests fail alone in it, too."""
 
     hosts: int = 30
     hours: float = 1.0
+    lonely: bool = False
 
 
 STANDARD = Shape()
@@ -109,6 +111,8 @@ def draw(seed: int, shape: Shape = STANDARD) -> Script:
     faults += ambush(seed, cloud, sheet.lines, faults, calm_from_s)
     declared, late = lateness(seed, cloud, sheet.lines, faults, calm_from_s)
     late += twins(seed, cloud, declared, faults, calm_from_s)
+    if shape.lonely:
+        late += lonely(seed, cloud, calm_from_s)
     faults = sorted((*faults, *late), key=lambda one: one[0])
     faults += [(calm_from_s, f"order resume {name}") for name in sheet.segments]
     faults += [(calm_from_s, "heal"), (calm_from_s + RETRY_AFTER_S, "order retry stuck")]

@@ -24,12 +24,14 @@ def act(nova: SimNova, wish: str, server_id: str) -> None:
             nova.acted(server_id, "stop")
             nova.stopped(row)
         elif wish == "pauses":
+            nova.taken.add(server_id)
             nova.acted(server_id, "pause")
             row.state = ServerState.PAUSED
         elif wish == "migrates":
             nova.acted(server_id, "live-migration")
             _migrated(nova, row)
         elif wish == "resizes":
+            nova.taken.add(server_id)
             nova.acted(server_id, "resize")
             row.task_state = "resize_prep"
         elif wish == "reboots":
