@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,11 @@ def test_deciding_all_that_rests_anew_changes_nothing(
 @pytest.mark.parametrize("seed", range(100, 112))
 def test_fresh_seeds_break_no_rule(seed: int) -> None:
     assert play(seed, SMALL).failed == ()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_guests_that_fail_alone_break_no_rule(seed: int) -> None:
+    assert play(seed, replace(SMALL, lonely=True)).failed == ()
 
 
 @pytest.mark.parametrize(("seed", "shape", "showed"), pinned(), ids=lambda one: str(one)[:40])

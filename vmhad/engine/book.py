@@ -156,10 +156,10 @@ class Book:
         if (fallen := self.fallen.get(host)) is not None:
             self.take_fallen(replace(fallen, servers=tuple(one for one in fallen.servers if one.id != server_id)))
 
-    def add_fallen(self, server: Server) -> None:
-        known = self.fallen.get(server.host, Fallen(server.host, ()))
-        others = tuple(one for one in known.servers if one.id != server.id)
-        self.take_fallen(replace(known, servers=(*others, server)))
+    def failed_alone(self, incident: Incident) -> tuple[str, ...]:
+        """The VMs that had failed alone on a host when its incident took them over."""
+        mine = (one for one in self.incidents.values() if one.vm and one.host == incident.host and one.round)
+        return tuple(sorted({one.vm for one in mine if one.is_open or one.turns[-1].at >= incident.opened_at}))
 
     def take_fallen(self, fallen: Fallen) -> None:
         self.fallen.pop(fallen.host, None)

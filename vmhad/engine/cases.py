@@ -12,7 +12,7 @@ from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.journal import keys
 from vmhad.kernel.brake import Scene, brake
 from vmhad.kernel.case import Case, Decision
-from vmhad.kernel.cloud import Inventory, Server
+from vmhad.kernel.cloud import Inventory
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof
@@ -113,16 +113,10 @@ class Cases:
             busy_hosts=self._seen.busy_hosts,
             claimed=self._contested(inventory) | claimed,
             inventory=inventory,
-            fallen=self._fallen(incident),
+            fallen=book.worth_starting(host, self.now),
             hold=self._hold(incident),
             orders=book.orders_for(incident),
         )
-
-    def _fallen(self, incident: Incident) -> tuple[Server, ...]:
-        """What was started too often where it fell may run elsewhere."""
-        if incident.state in MAY_EVACUATE and incident.host in self.book.fallen:
-            return self.book.fallen[incident.host].servers
-        return self.book.worth_starting(incident.host, self.now)
 
     def _hold(self, incident: Incident) -> str:
         """Of one scene the brake says the same of an incident every time."""

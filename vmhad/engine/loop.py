@@ -80,6 +80,7 @@ class Engine:
         self.segments = {segment.name: segment for segment in segments}
         self.policies = policies
         self.clock = clock
+        self.compute = compute
         self.workers = workers
         self.membership = membership
         self.journal = Journal(store)

@@ -12,6 +12,7 @@ from vmhad.engine.book import Book
 from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.engine.stopped import Stopped, StoppedLook
 from vmhad.engine.world import World
+from vmhad.guards.instances.judge import Nova, nova_of
 from vmhad.kernel.case import Decision
 from vmhad.kernel.cloud import Fallen, Inventory, ServerState, Standing
 from vmhad.kernel.step import Outcome
@@ -86,7 +87,8 @@ class Reads:
             return
         receivers = tuple(name for name in self.segments[segment].names if name != host)
         was_back = self.evidence.was_back_since(host, decision.incident.opened_at)
-        self.workers.submit(f"inventory of {host}", lambda: self._inventory(host, receivers, was_back))
+        failed = book.failed_alone(decision.incident)
+        self.workers.submit(f"inventory of {host}", lambda: self._inventory(host, receivers, was_back, failed))
 
     def read_standing_for(self, book: Book, decision: Decision) -> None:
         have = book.standings.get(decision.incident.vm)
@@ -96,13 +98,18 @@ class Reads:
     def read_standing(self, server_id: str) -> None:
         self.workers.submit(f"standing of {server_id}", lambda: self.world.standing(server_id))
 
-    def _inventory(self, host: str, receivers: Sequence[str], was_back: bool) -> Inventory:
-        """A host that was back for a moment has VMs that no user stopped. Of one that was not they are not asked: a
-        guest that its user shut down from inside looks the same to Nova."""
+    def _inventory(self, host: str, receivers: Sequence[str], was_back: bool, failed: Sequence[str]) -> Inventory:
+        """A host that was back for a moment has VMs that no user stopped, and so has one where VMs failed alone. Of
+        others they are not asked: a guest that its user shut down from inside looks the same to Nova."""
         inventory = self.compute.inventory(host, receivers, self.clock.now())
-        if not was_back or all(one.state is not ServerState.STOPPED for one in inventory.servers):
-            return inventory
-        return replace(inventory, fallen=frozenset(one.id for one in self.compute.fallen(host)))
+        off = {one.id for one in inventory.servers if one.state is ServerState.STOPPED}
+        if off and was_back:
+            return replace(inventory, fallen=frozenset(one.id for one in self.compute.fallen(host)))
+        by_itself = {one for one in failed if one in off and self._stopped_itself(one, host)}
+        return replace(inventory, fallen=frozenset(by_itself)) if by_itself else inventory
+
+    def _stopped_itself(self, server_id: str, host: str) -> bool:
+        return nova_of(self.world.standing(server_id), host) is Nova.STOPPED_ITSELF
 
 
 def _take(outcomes: tuple[object, ...], books: Sequence[Book]) -> None:

@@ -10,7 +10,6 @@ from vmhad.engine.book import Book
 from vmhad.engine.evidence_store import Judged
 from vmhad.engine.guests import Guests
 from vmhad.guards.instances.fence import JUST_BEFORE_S
-from vmhad.guards.instances.judge import Nova, nova_of
 from vmhad.journal import keys
 from vmhad.kernel.case import VmCase
 from vmhad.kernel.cloud import Server, Standing
@@ -108,17 +107,11 @@ class VmCases:
         for that to start."""
         standing = self.book.standings.pop(incident.vm, None)
         if self._owner(incident.host):
-            if standing is not None and standing.server is not None and _fell(standing, incident.host):
-                self.book.add_fallen(standing.server)
             return
         self.book.forget_fallen(incident.host, incident.vm)
         if incident.state is State.DISMISSED and standing is not None:
             self.book.left[incident.vm] = _newest(standing)
             self.guests.let(incident.vm, incident.host)
-
-
-def _fell(standing: Standing, host: str) -> bool:
-    return nova_of(standing, host) is Nova.STOPPED_ITSELF
 
 
 def _newest(standing: Standing) -> str:

@@ -145,7 +145,7 @@ class Inventory:
     servers: those Nova has on the host. migrations: unfinished or evacuation ones that name the host as source or
     target, newest first. member_hosts: server id -> host for every member of the groups that a server of this host
     is in. services, rooms: of the hosts that could receive. fallen: those of servers that Nova itself switched off,
-    asked only where the host was back for a while.
+    asked only where the host was back for a while, and of those that had failed alone.
     """
 
     host: str

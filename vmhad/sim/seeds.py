@@ -250,6 +250,7 @@ def digest(world: World) -> str:
 def replay_command(seed: int, shape: Shape) -> str:
     """What a reader types to see that seed again."""
     size = f" --hosts {shape.hosts}" * (shape.hosts != STANDARD.hosts)
+    size += " --lonely" * shape.lonely
     return f"vmhad-sim seeds --replay {seed}{size}" + f" --hours {shape.hours:g}" * (shape.hours != STANDARD.hours)
 
 
