@@ -271,6 +271,13 @@ INSTANCES = [
         max=86400.0,
         help="The seconds in which restarts of one VM are counted.",
     ),
+    cfg.IntOpt(
+        "instance_restarts_max",
+        default=_D.instance_restarts_max,
+        min=1,
+        max=1000,
+        help="Restarts of single VMs of a segment at a time.",
+    ),
 ]
 
 OPTS = [*EVIDENCE, *FENCING, *BRAKE, *RECOVERY, *INSTANCES]

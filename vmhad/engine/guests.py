@@ -52,7 +52,9 @@ class Guests:
         down = tuple(sorted(name for name, reading in beat.storages.items() if reading is Reading.DOWN))
         self.told[beat.host] = Told(heard.at, beat.uptime_s, beat.domains, down)
         self._boots[beat.host] = beat.boot
-        self._ill[beat.host] = frozenset(key for key, one in beat.domains.items() if one.state not in WELL)
+        self._ill[beat.host] = ill = frozenset(key for key, one in beat.domains.items() if one.state not in WELL)
+        for server in self.let_be.keys() & beat.domains.keys() - ill:
+            del self.let_be[server]
 
     def of(self, server: str, host: str, now: float, stale_s: float) -> tuple[Domain | None, float, float]:
         """What the host says of it, when it was so, and for how long it had been; (None, 0, 0) where nobody tells."""

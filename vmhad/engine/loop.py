@@ -226,8 +226,7 @@ class Engine:
             changed.update((step.id, step) for step in decision.steps)
             wake_at = min(wake_at, decision.wake_at)
             self.reads.read_standing_for(book, decision)
-            if not decision.incident.is_open:
-                vms.ended(decision.incident)
+            vms.take(decision.incident)
         return wake_at
 
     def _book(self, name: str, epoch: int, now: float) -> Book:

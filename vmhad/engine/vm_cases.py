@@ -38,6 +38,7 @@ class VmCases:
 
     def __post_init__(self) -> None:
         self.ill = tuple(self.guests.ill(self.segment, self.policy, self.now))
+        self.under_way = {one.id for one in self.book.open_of_vms() if one.state is State.RECOVERING}
 
     def fresh(self, alone: Collection[Server]) -> Iterator[Incident]:
         """New incidents. alone: those that Nova found gone one by one. What its hypervisor says failed is asked of Nova
@@ -85,6 +86,7 @@ class VmCases:
 
     def of(self, incident: Incident) -> VmCase:
         now, stale_s = self.now, self.policy.channel_stale_s
+        is_new = incident.state in (State.SUSPECTED, State.FENCING)
         domain, domain_at, ill_s = self.guests.of(incident.vm, incident.host, now, stale_s)
         return VmCase(
             incident=incident,
@@ -97,12 +99,19 @@ class VmCases:
             domain_at=domain_at,
             ill_s=ill_s,
             storage_down=self.guests.storage_down(incident.host, now, stale_s),
-            starts=self.book.starts(incident.vm, now, self.policy.instance_window_s),
+            starts=self.book.starts(incident.vm, now, self.policy.instance_window_s) if is_new else 0,
+            under_way=len(self.under_way - {incident.id}),
             hold=self.book.pause(incident.host, now) if incident.state is State.SUSPECTED else "",
             orders=self.book.orders_for(incident),
         )
 
-    def ended(self, incident: Incident) -> None:
+    def take(self, incident: Incident) -> None:
+        """What was decided of one is seen by those decided after it in the same tick."""
+        (self.under_way.add if incident.state is State.RECOVERING else self.under_way.discard)(incident.id)
+        if not incident.is_open:
+            self._ended(incident)
+
+    def _ended(self, incident: Incident) -> None:
         """What was found to be none of ours is not asked again while it stays so; what its host's incident has now is
         for that to start."""
         standing = self.book.standings.pop(incident.vm, None)

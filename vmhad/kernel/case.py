@@ -68,7 +68,8 @@ class VmCase:
     verdict: of its host. owner: '' or the open incident of its host, which has it then. standing: how Nova says that it
     stands, None if that was not read yet. domain: what its hypervisor says of the guest, None if nobody tells;
     domain_at: when that was so, ill_s: for how long it had been. storage_down: '' or the shared storage that its host
-    does not reach. starts: how often it was restarted within policy.instance_window_s. hold, orders: as Case has them.
+    does not reach. starts: how often it was restarted within policy.instance_window_s. under_way: how many others
+    of its segment are being restarted. hold, orders: as Case has them.
     """
 
     incident: Incident
@@ -82,6 +83,7 @@ class VmCase:
     ill_s: float = 0.0
     storage_down: str = ""
     starts: int = 0
+    under_way: int = 0
     hold: str = ""
     orders: frozenset[str] = frozenset()
 

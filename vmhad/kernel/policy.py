@@ -85,5 +85,7 @@ class Policy:
     silent_agent_s: float = 120.0
     instance_starts_max: int = 3
     instance_window_s: float = 1800.0
+    # What failed by one cause, such as a storage that was away, does not start all at once.
+    instance_restarts_max: int = 16
     # A VM is protected unless it says otherwise: server metadata key vmhad=false.
     opt_out_key: str = "vmhad"

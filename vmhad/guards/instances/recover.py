@@ -20,7 +20,7 @@ from vmhad.kernel.verdict import Judgement
 # Nova has a task or an action before it answers; so long after a call without one it was lost on its way.
 CALL_LIMIT_S = 15.0
 RESTART_LIMIT_S = 180.0
-STUCK_LOOK_S = 15.0
+STUCK_LOOK_S = 30.0
 STOPS_MAX = 4
 USERS = "user's"
 # What a look says of a user who acted since the proof, and of one whose stop a restart of ours crossed on its way.
