@@ -143,9 +143,11 @@ def _act_evacuate(world: World, step: Step) -> None:
     world.compute.evacuate(step.subject, step.args["target"], step.args.get("force") == "yes")
 
 
-def _look_state(world: World, step: Step) -> Server | str | None:
+def _look_state(world: World, step: Step) -> Standing | Server | str | None:
     """Most VMs come back ACTIVE where they were sent, which is asked for all of a target at once: then its name. The
-    others are looked at one by one."""
+    others are looked at one by one; of what Nova had switched off also whether its user has stopped it since."""
+    if step.args.get("fell"):
+        return world.standing(step.subject)
     target = step.args.get("target", "")
     is_wanted = target and step.args["state"] == ServerState.ACTIVE.value
     if is_wanted and step.subject in world.active_on(target, step.started_at):
@@ -153,9 +155,15 @@ def _look_state(world: World, step: Step) -> Server | str | None:
     return world.compute.server(step.subject)
 
 
-def _probe_state(step: Step, level: Server | str | None) -> Probed:
+def _probe_state(step: Step, level: Standing | Server | str | None) -> Probed:
     if isinstance(level, str):
         return Answer.SO, step.args["state"], f"{step.args['state']} on {level}"
+    if isinstance(level, Standing):
+        newest = level.actions[0] if level.actions else None
+        level = level.server
+        is_off = level is not None and level.state is ServerState.STOPPED and not level.task_state
+        if is_off and newest is not None and newest.kind == "stop" and newest.by_user:
+            return Answer.SO, ServerState.STOPPED.value, "stopped by its user meanwhile"
     if level is None:
         return Answer.SO, "absent", "gone: deleted"
     if level.task_state or level.host == step.args.get("source"):

@@ -70,7 +70,7 @@ def fence(case: VmCase, now: float) -> Move:
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
     if row.remedy is Remedy.REBOOT and case.standing is not None and case.domain_at < case.standing.at:
         # A reboot of its user may have been over when Nova was asked, and not begun when its hypervisor was.
-        return Move(case.incident.because, wake_at=now + LOOK_AGAIN_S)
+        return Move(case.incident.because, held=case.incident.held, wake_at=now + LOOK_AGAIN_S)
     if case.under_way >= case.policy.instance_restarts_max:
         held = f"{case.under_way} restarts are under way, as many as instance_restarts_max allows"
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
