@@ -48,7 +48,7 @@ class Stage:
             "freeze": self._freeze,
             "forbid": self._forbid,
             "user": self._user,
-            "agents": self._agents,
+            "domains": self._domains,
             "guest": self._guest,
             "nudge": self._nudge,
             "order": self._order,
@@ -179,9 +179,9 @@ class Stage:
         """hang h1 | hang h1 30s"""
         self.world.datacentre.hang(words[0], seconds(words[1]) if len(words) > 1 else None)
 
-    def _agents(self, words: list[str]) -> None:
-        """agents -- from now on one on every host says what its guests do"""
-        self.world.add_agents()
+    def _domains(self, words: list[str]) -> None:
+        """domains -- from now on every engine is told once a second what each hypervisor says of its guests"""
+        self.world.add_guest_words()
 
     def _guest(self, words: list[str]) -> None:
         """guest web-1 dies | shuts-down | panics | freezes | falls-silent | pauses | recovers -- of the first two Nova

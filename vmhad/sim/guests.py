@@ -50,8 +50,8 @@ def domains_of(nova: SimNova, host: str) -> dict[str, Domain]:
     return found
 
 
-class Agents:
-    """An agent on every host: what it says of its guests comes to each engine once a second, while it can."""
+class GuestWords:
+    """What every hypervisor says of its guests comes to each engine once a second, while its host can say it."""
 
     def __init__(self, nova: SimNova, hear: Callable[[Beat], None]) -> None:
         self._nova, self._hear = nova, hear

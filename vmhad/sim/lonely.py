@@ -19,7 +19,7 @@ AGAIN_AND_AGAIN = 6
 
 def lonely(seed: int, cloud: Cloud, until_s: float) -> list[Timed]:
     rng = random.Random(f"lonely {seed}")
-    lines: list[Timed] = [(1.0, "agents")] if rng.random() < 0.6 else []
+    lines: list[Timed] = [(1.0, "domains")] if rng.random() < 0.6 else []
     for _ in range(rng.randint(4, 10)):
         vm, at = rng.choice(sorted(cloud.vms)), rng.uniform(15.0, until_s * 0.9)
         lines.append((at, f"guest {vm} {rng.choice(FAILURES)}"))

@@ -22,7 +22,7 @@ from vmhad.sim.checkers import Checkers
 from vmhad.sim.clock import Agenda, SimClock, Ticket
 from vmhad.sim.compute import NovaFaults, Post, SimCompute
 from vmhad.sim.datacentre import Datacentre
-from vmhad.sim.guests import Agents
+from vmhad.sim.guests import GuestWords
 from vmhad.sim.ledger import Ledger
 from vmhad.sim.life import Killed, Life
 from vmhad.sim.membership import Ring, SimMembership
@@ -156,9 +156,9 @@ class World:
             call_timeout_s=pace.call_timeout_s,
         )
 
-    def add_agents(self) -> None:
-        """One on every host. What they say of guests comes to every engine that runs."""
-        self.agents = Agents(self.nova, self._heard)
+    def add_guest_words(self) -> None:
+        """What each hypervisor says of its guests comes to every engine that runs."""
+        self.guest_words = GuestWords(self.nova, self._heard)
 
     def _heard(self, beat: Beat) -> None:
         for node in self.nodes.values():
