@@ -84,22 +84,22 @@ class Book:
         self._open_of_vms = tuple(one for one in by_id if one.vm)
 
     def worth_starting(self, host: str, now: float) -> tuple[Server, ...]:
-        """The fallen VMs of a host, without those that have an incident of their own, and those that were started again
-        and again and fell each time."""
+        """The fallen VMs of a host, without those that have an incident of their own, or had one that left them alone,
+        and those that were started again and again and fell each time."""
         if (fallen := self.fallen.get(host)) is None:
             return ()
-        alone = {one.vm for one in self._open_of_vms}
+        alone = {one.vm for one in self._open_of_vms} | self.left.keys()
         return tuple(one for one in fallen.servers if one.id not in alone and self._starts(one.id, now) < STARTS_MAX)
 
     def fallen_alone(self, host: str, was_back: bool, now: float) -> tuple[Server, ...]:
         """Those of them that are no failure of their host. was_back: it may have rebooted just now; so it has where
-        Nova found several gone at once. What was started too often is told of by an incident of its own."""
+        Nova found several gone at once. What was started too often, or left alone, is for an incident of its own."""
         if (fallen := self.fallen.get(host)) is None:
             return ()
         alone = {one.vm for one in self._open_of_vms}
         worth = self.worth_starting(host, now)
-        too_often = tuple(one for one in fallen.servers if one.id not in alone and one not in worth)
-        return too_often if was_back or len(worth) != 1 else (*too_often, *worth)
+        own = tuple(one for one in fallen.servers if one.id not in alone and one not in worth)
+        return own if was_back or len(worth) != 1 else (*own, *worth)
 
     def _starts(self, server_id: str, now: float) -> int:
         return self.starts(server_id, now, STARTS_WINDOW_S)
