@@ -1,8 +1,8 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo test lint unit parts sim soak cloud chaos bench bench-growth bench-peer clean
+.PHONY: dev packages demo test lint unit parts sim soak cloud chaos bench bench-growth bench-scale bench-agent bench-peer clean
 PYTHON := .venv/bin/python
 # Tests that start servers or processes of their own, and those that simulate for long.
-PARTS := tests/ports tests/journal tests/conf/test_command.py
+PARTS := tests/ports tests/journal tests/agent tests/conf/test_command.py
 SIM := tests/sim tests/guards/test_place_oracle.py
 NOT_FAST := $(PARTS) $(SIM)
 
@@ -47,6 +47,12 @@ bench: dev packages ## measures recovery on the lab
 
 bench-growth: dev ## how a tick's cost and an engine's memory grow with the hosts
 	$(PYTHON) tests/bench/growth.py
+
+bench-scale: dev packages ## whether one engine hears a thousand agents, and a burst of notifications beside them
+	$(PYTHON) tests/bench/scale.py
+
+bench-agent: dev ## what an agent costs its host; needs what lab/cloud up --virt qemu installs
+	$(PYTHON) tests/bench/agent_cost.py
 
 bench-peer: dev packages ## measures masakari on the same lab
 	$(PYTHON) lab/peer/masakari bench

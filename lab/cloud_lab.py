@@ -157,14 +157,15 @@ class CloudLab:
         group: str = "",
         zone: str = "",
         flavor: str = "",
+        image: str = "",
         metadata: Mapping[str, str] | None = None,
         limit_s: float = 180.0,
     ) -> list[str]:
-        """The ids of count new servers, once all are ACTIVE. host: there and nowhere else. group: an id."""
+        """The ids of count new servers, once all are ACTIVE. host: there and nowhere else. group, image: an id."""
         guest = self.facts["guest"]
-        image = self.nova.image.find_image(guest["image"], ignore_missing=False).id
+        image_id = image or self.nova.image.find_image(guest["image"], ignore_missing=False).id
         flavor_id = self.nova.compute.find_flavor(flavor or guest["flavor"], ignore_missing=False).id
-        server = {"imageRef": image, "flavorRef": flavor_id, "networks": "none", "metadata": dict(metadata or {})}
+        server = {"imageRef": image_id, "flavorRef": flavor_id, "networks": "none", "metadata": dict(metadata or {})}
         server |= ({"host": host} if host else {}) | ({"availability_zone": zone} if zone else {})
         hints = {"os:scheduler_hints": {"group": group}} if group else {}
 

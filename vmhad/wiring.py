@@ -15,7 +15,9 @@ from typing import Any, Protocol
 from stevedore import driver as stevedore_driver
 from stevedore.exception import NoMatches
 
+from vmhad.bus.transport_url import read_urls
 from vmhad.conf.settings import ConfigError, Settings
+from vmhad.drivers.beats.agent_beats import AgentBeats
 from vmhad.drivers.clock import SystemClock
 from vmhad.drivers.compute.nova import NovaCompute
 from vmhad.drivers.membership.tooz_ring import ToozMembership
@@ -191,6 +193,28 @@ def _nudges(settings: Settings, clock: SystemClock, opened: ExitStack) -> tuple[
         opened.callback(source.stop)
         sources.append(source)
     return tuple(sources)
+
+
+def open_beats(settings: Settings, clock: SystemClock, opened: ExitStack) -> tuple[AgentBeats, ...]:
+    """One ear over all brokers; none where no agents are listened to. Raises ConfigError."""
+    told = settings.agents
+    if not told.enabled:
+        return ()
+    try:
+        brokers = read_urls(told.transport_urls, told.ca_file)
+    except ValueError as error:
+        raise ConfigError(f"[agents] transport_urls: {error}.") from None
+    beats = AgentBeats(
+        brokers,
+        [segment.name for segment in settings.segments],
+        [host for segment in settings.segments for host in segment.names],
+        told.master_keys,
+        clock,
+        replay_window_s=told.replay_window_s,
+    )
+    beats.start()
+    opened.callback(beats.stop)
+    return (beats,)
 
 
 def _timeline(path: str, compute: NovaCompute) -> Callable[[Line], None]:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import time
+import uuid
 
 from lab import processes
 from lab.chassis import Chassis
@@ -35,10 +36,16 @@ class NamespacedChassis(Chassis):
         network.plug_in(self.lab, host)
         namespaces.mount("proc", "/proc", "proc")
         namespaces.mount("sysfs", "/sys", "sysfs")
+        self.draw_boot_id()
+        namespaces.bind(self.state_dir / "boot_id", "/proc/sys/kernel/random/boot_id")
         for source, target in settings.mounts(self.lab, host):
             namespaces.bind(source, target)
         namespaces.mount("run", "/run", "tmpfs")
         super().open()
+
+    def draw_boot_id(self):
+        """The kernel's is that of the machine below, the same for all hosts and over all their deaths."""
+        (self.state_dir / "boot_id").write_text("%s\n" % uuid.uuid4())
 
     def record(self, name, pid):
         """Pid files are for the rest of the machine, which knows this process by another number."""
@@ -71,6 +78,7 @@ class NamespacedChassis(Chassis):
         os.kill(-1, signal.SIGKILL)
         while self._reap(0):
             pass
+        self.draw_boot_id()
         namespaces.unmount("/run")
         namespaces.mount("run", "/run", "tmpfs")
 

@@ -39,6 +39,7 @@ class House:
             "power": {"credentials_file": where / "secret.yaml"},
             "policy": {},
             "nova_notifications": {},
+            "agents": {},
         }
         self.segments: Any = {"segments": [segment("s1", "h1", "h2"), segment("s2", "h3", "h4", first=3)]}
         self.credentials = f"default: {BMC_PASSWORD}\n"
@@ -203,9 +204,16 @@ def lines(text: str) -> Change:
     return lambda house: setattr(house, "more_lines", text)
 
 
+def shared_plane(house: House) -> None:
+    for number in (0, 3):
+        house.host(number)["planes"] = {"tenant": "192.0.2.77"}
+
+
 HOST = r"segments\.yaml: segments\[0\]\.hosts\[0\]"
 BAD: list[tuple[str, Change, str]] = [
     ("no segments file", option("engine", segments_file="/nowhere/s.yaml"), r"\[engine\] segments_file: there is no file /nowhere/s\.yaml"),
+    ("plane shared", shared_plane, r".*segments\[1\]\.hosts\[1\] has the tenant address 192\.0\.2\.77, which is that of 'h1'"),
+    ("plane misspelt", nested("planes", {"tenants": "192.0.2.77"}), HOST + r"\.planes has an unknown field 'tenants'"),
     ("no credentials file", option("power", credentials_file="/nowhere/c"), r"\[power\] credentials_file: there is no file /nowhere/c"),
     ("credentials readable", credentials("default: x\n", 0o644), r"\[power\] credentials_file: .*secret\.yaml has mode 0644, it must be 0600"),
     ("credentials not yaml", credentials(f"default: [{BMC_PASSWORD}\nx"), r"\[power\] credentials_file: .*, line \d: this is not YAML"),
@@ -233,6 +241,11 @@ BAD: list[tuple[str, Change, str]] = [
     ("no password of nova", without("nova", "password"), r"\[nova\] needs either password or password_file, and not both"),
     ("two passwords", option("nova", password_file="/x"), r"\[nova\] needs either password or password_file, and not both"),
     ("transport", option("nova_notifications", transport_urls="host"), r"\[nova_notifications\] transport_urls: number 1 is not .*"),
+    ("agents' transport", option("agents", enabled="true", transport_urls="host"), r"\[agents\] transport_urls: number 1 is not .*"),
+    ("agents without a bus", option("agents", enabled="true"), r"\[agents\] enabled = true needs transport_urls, here or in \[nova_notifications\]"),
+    ("agents without keys", option("agents", enabled="true", transport_urls="rabbit://a/", keys_file="/nowhere/k"), r"\[agents\] keys_file: there is no file /nowhere/k"),
+    ("agents' ca", option("agents", enabled="true", transport_urls="rabbit://a/", ca_file="/nowhere/ca"), r"\[agents\] ca_file: /nowhere/ca cannot be read"),
+    ("replay window", option("agents", replay_window_s="1"), r"\[agents\] replay_window_s: .*"),
     ("misspelt option", option("policy", failed_share="0.2"), r".*vmhad\.conf: \[policy\] has an unknown option 'failed_share'"),
     ("misspelt section", lines("[polcy]\nevacuations_max = 1\n"), r".*vmhad\.conf: there is no section \[polcy\]"),
     ("not an ini file", lines("what is this"), r".*vmhad\.conf: this is not an ini file"),

@@ -33,7 +33,7 @@ AT = "2026-11-20T12:00:00+00:00"
 
 OF_ALL = Policy(failed_share_max=0.3)
 CLOUD = Topology(
-    segments=(Segment("s1", (Host("h1", {"rack": "r1", "power": "f1"}), Host("h2"))), Segment("s2", (Host("h3"),))),
+    segments=(Segment("s1", (Host("h1", {"rack": "r1", "power": "f1"}, {"management": "198.51.100.11", "tenant": "2001:db8::1"}), Host("h2"))), Segment("s2", (Host("h3"),))),
     policy=OF_ALL,
     policies={"s1": replace(OF_ALL, silent_means=SilentMeans.FENCE), "s2": OF_ALL},
     inventories={"h1": HostInventory(96, 385000, None, "az1", ("ssd",), ("CUSTOM_SSD",)), "h3": HostInventory(zone="nova")},
@@ -108,6 +108,7 @@ MISTAKES: list[tuple[Callable[[Document], object], str]] = [
     (lambda top: top["segments"][1]["hosts"][0].update(name="h1"), "segments[1].hosts[0] repeats the host 'h1', which is in segment 's1'"),
     (lambda top: top["segments"][0]["hosts"][0]["inventory"].update(vcpus=-1), "segments[0].hosts[0].inventory.vcpus must be a whole number from 0"),
     (lambda top: top["segments"][0]["hosts"][0]["inventory"].update(traits=[]), "segments[0].hosts[0].inventory.traits must be a list with at least one entry"),
+    (lambda top: top["segments"][1]["hosts"][0].update(planes={"management": "198.51.100.11"}), "segments[1].hosts[0] has the management address 198.51.100.11, which is that of 'h1'"),
     (lambda top: top["servers"][0].pop("host"), "servers[0] lacks the field 'host'"),
     (lambda top: top["servers"][0].update(host="h9"), "servers[0].host names 'h9', which is a host of no segment here"),
     (lambda top: top["servers"][1].update(id="a"), "servers[1].id repeats the server a"),

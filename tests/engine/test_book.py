@@ -36,6 +36,14 @@ def test_an_inherited_proof_stays_so_over_a_reload() -> None:
     assert proof is not None and proof.at == 0.0
 
 
+def test_a_step_of_another_engine_keeps_its_new_beginning_over_a_reload() -> None:
+    """Its own is stamped by a clock that may be behind ours, and a deadline counted from it would be over at once."""
+    old = Book(7, {}, {"h.1/evacuate/vm": perhaps_sent(evacuation(started_at=50.0), now=150.0)})
+    new = Book(7, {}, {"h.1/evacuate/vm": evacuation(started_at=50.0)})
+    new.carry_over(old)
+    assert new.steps["h.1/evacuate/vm"].started_at == 150.0
+
+
 def test_what_this_process_saw_and_did_survives_a_reload() -> None:
     seen = Observation(60.0, Answer.NOT_YET, "9 accepted", "on its way")
     old = Book(7, {}, {"h.1/evacuate/vm": evacuation(acts=1, acted_at=55.0, observed=(seen,))})

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 from loopback import free_port
 
+from tests.broker import Broker, is_installed
+
 
 @pytest.fixture(scope="module")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -34,3 +36,16 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.kill()
         process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A real RabbitMQ that a test may stop and start."""
+    if not is_installed():
+        pytest.skip("RabbitMQ is not installed")
+    broker = Broker(tmp_path_factory.mktemp("rabbit"))
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.end()

@@ -2,7 +2,7 @@
 """vmhad-manage: what an operator asks of the journal, and leaves in it as an order for the segment's owner.
 
 It needs no running engine and calls none: orders are values in the journal, which the owner reads within seconds. An
-export of the topology asks Nova and Placement instead, and changes nothing.
+export of the topology asks Nova and Placement instead, and changes nothing; keys of agents are files of this machine.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from vmhad.cmd.agent_key import add_agent_key
 from vmhad.cmd.topology import add_topology, export
 from vmhad.conf.load import load, policy_defaults
 from vmhad.conf.settings import ConfigError, Settings
@@ -35,6 +36,8 @@ def main() -> int:
         settings = load(words)
         if told.noun == "topology":
             return export(settings, policy_defaults(words), told)
+        if told.noun == "agent-key":
+            return int(told.keys(settings, told))
         journal = Journal(open_store(settings))
         return int(told.run(journal, settings, told))
     except (ConfigError, Unanswered, Refused, Conflict) as error:
@@ -158,6 +161,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         if kind is OrderKind.PAUSE:
             one.add_argument("--minutes", type=float, default=60.0, help="a pause ends by itself (default: 60)")
         one.set_defaults(run=give_order, kind=kind)
+    add_agent_key(nouns)
     add_topology(nouns)
     return parser.parse_args(words)
 

@@ -13,9 +13,12 @@ from urllib.parse import urlencode
 from oslo_config import cfg
 from oslo_log import log
 
+from vmhad.conf.keys_file import KEY_OPTION, KEYS_OPTION, read_agent_key, read_master_keys
 from vmhad.conf.opts import list_opts
 from vmhad.conf.segments_file import POLICY_ENUMS, checked, load_segments
 from vmhad.conf.settings import (
+    AgentBusSettings,
+    AgentsSettings,
     ConfigError,
     EngineSettings,
     NotificationSettings,
@@ -30,6 +33,8 @@ Kind = TypeVar("Kind")
 
 # Between a call's end and the next renewal of the lease the engine still has to tick.
 LEASE_MARGIN_S = 2.0
+# A segment's name is part of a routing key, which has 255 bytes.
+TOPIC_NAME_MAX = 250
 # What tooz calls our files in its URLs.
 TOOZ_NAMES = {"etcd_ca_file": "ca_cert", "etcd_cert_file": "cert_cert", "etcd_key_file": "cert_key"}
 
@@ -72,8 +77,9 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
     notifications = _notifications(conf)
     defaults = checked(_policy(conf), "[policy]")
     told = load_segments(engine.segments_file, _value(conf, "power", "credentials_file"), defaults)
-    power = _filled(PowerSettings, conf, "power", bmcs=told.bmcs)
-    result = Settings(engine.kept, nova, notifications, power, told.segments, told.policies)
+    power = filled(PowerSettings, conf, "power", bmcs=told.bmcs)
+    agents = _agents(conf, notifications.transport_urls, [segment.name for segment in told.segments])
+    result = Settings(engine.kept, nova, notifications, agents, power, told.segments, told.policies)
     _check_lease(result)
     _check_intervals(result)
     return result
@@ -99,7 +105,7 @@ def _engine(conf: cfg.ConfigOpts) -> _Engine:
         if scheme not in ("http", "https") or not place.strip("/") or scheme != endpoints[0].partition("://")[0]:
             raise ConfigError(f"[engine] etcd_endpoints: {endpoint!r} must be http://host:port, or all of them https.")
     _check_etcd_files(conf, endpoints)
-    kept = _filled(
+    kept = filled(
         EngineSettings, conf, "engine", etcd_endpoints=endpoints, membership_url=_membership_url(conf, endpoints)
     )
     if not kept.name:
@@ -143,23 +149,63 @@ def _nova(conf: cfg.ConfigOpts) -> NovaSettings:
         password = read_secret_text(path, "[nova] password_file").strip("\n")
         if not password:
             raise ConfigError(f"[nova] password_file: {path} is empty.")
-    return _filled(NovaSettings, conf, "nova", password=password)
+    return filled(NovaSettings, conf, "nova", password=password)
 
 
 def _notifications(conf: cfg.ConfigOpts) -> NotificationSettings:
-    urls = tuple(_value(conf, "nova_notifications", "transport_urls"))
+    return filled(
+        NotificationSettings, conf, "nova_notifications", transport_urls=_transport_urls(conf, "nova_notifications")
+    )
+
+
+def _agents(conf: cfg.ConfigOpts, others_urls: tuple[str, ...], segments: Sequence[str]) -> AgentsSettings:
+    """Nothing of it is looked at where no agents are listened to."""
+    if not _value(conf, "agents", "enabled"):
+        return filled(AgentsSettings, conf, "agents", transport_urls=(), master_keys={})
+    urls = _transport_urls(conf, "agents") or others_urls
+    if not urls:
+        raise ConfigError("[agents] enabled = true needs transport_urls, here or in [nova_notifications].")
+    for name in segments:
+        if len(name) > TOPIC_NAME_MAX:
+            raise ConfigError(f"segment {name!r}: for [agents] a name has at most {TOPIC_NAME_MAX} characters.")
+    _check_ca_file(conf, "agents")
+    keys = read_master_keys(_value(conf, "agents", "keys_file"), KEYS_OPTION)
+    return filled(AgentsSettings, conf, "agents", transport_urls=urls, master_keys=keys)
+
+
+def agent_bus(conf: cfg.ConfigOpts, host: str) -> AgentBusSettings:
+    """What the agent of this host needs to be heard; nothing else need be configured. Raises ConfigError."""
+    urls = _transport_urls(conf, "agent")
+    if not urls:
+        raise ConfigError("[agent] transport_urls is not set.")
+    _check_ca_file(conf, "agent")
+    path = _value(conf, "agent", "key_file")
+    key = read_agent_key(path, KEY_OPTION)
+    if key.host != host:
+        raise ConfigError(f"{KEY_OPTION}: {path} is the key of {key.host!r}, and this host is {host!r}.")
+    return filled(AgentBusSettings, conf, "agent", transport_urls=urls, key=key)
+
+
+def _transport_urls(conf: cfg.ConfigOpts, group: str) -> tuple[str, ...]:
+    urls = tuple(_value(conf, group, "transport_urls"))
     for number, url in enumerate(urls, 1):
         if "://" not in url:
-            raise ConfigError(f"[nova_notifications] transport_urls: number {number} is not a transport URL.")
-    return _filled(NotificationSettings, conf, "nova_notifications", transport_urls=urls)
+            raise ConfigError(f"[{group}] transport_urls: number {number} is not a transport URL.")
+    return urls
+
+
+def _check_ca_file(conf: cfg.ConfigOpts, group: str) -> None:
+    path = _value(conf, group, "ca_file")
+    if path and not os.access(path, os.R_OK):
+        raise ConfigError(f"[{group}] ca_file: {path} cannot be read.")
 
 
 def _policy(conf: cfg.ConfigOpts) -> Policy:
     enums = {name: enum(_value(conf, "policy", name)) for name, enum in POLICY_ENUMS.items()}
-    return _filled(Policy, conf, "policy", **enums)
+    return filled(Policy, conf, "policy", **enums)
 
 
-def _filled(kind: type[Kind], conf: cfg.ConfigOpts, group: str, **given: Any) -> Kind:
+def filled(kind: type[Kind], conf: cfg.ConfigOpts, group: str, **given: Any) -> Kind:
     """A frozen value of kind: what is given, the rest from the options of the same names."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     rest = {name: _value(conf, group, name) for name in names if name not in given}

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhad.conf import engine, notifications, nova, policy, power
+from vmhad.conf import agent, agent_bus, agents, engine, notifications, nova, policy, power
 
-GROUPS = (engine, nova, notifications, power, policy)
+GROUPS = (agent, agent_bus, engine, nova, notifications, agents, power, policy)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """The entry point oslo.config.opts."""
-    return [(module.GROUP, list(module.OPTS)) for module in GROUPS]
+    """The entry point oslo.config.opts. One entry a group, though its options may stand in several modules."""
+    groups: dict[str, tuple[cfg.OptGroup, list[cfg.Opt]]] = {}
+    for module in GROUPS:
+        groups.setdefault(module.GROUP.name, (module.GROUP, []))[1].extend(module.OPTS)
+    return list(groups.values())

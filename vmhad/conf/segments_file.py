@@ -18,6 +18,7 @@ from oslo_config import cfg
 from vmhad.conf import policy as policy_options
 from vmhad.conf.settings import BmcAccess, ConfigError
 from vmhad.conf.yaml_file import Field, parse, read_secret_text, read_text
+from vmhad.kernel.beat import Plane
 from vmhad.kernel.policy import AfterFence, OnFailure, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 
@@ -55,6 +56,7 @@ def load_segments(path: str, credentials_path: str, defaults: Policy) -> Segment
     policies: dict[str, Policy] = {}
     bmcs: dict[str, BmcAccess] = {}
     at_home: dict[str, str] = {}
+    addresses = Addresses()
     for entry in top["segments"].items():
         fields = entry.mapping(["name", "hosts"], ["policy"])
         name = name_of(fields["name"])
@@ -66,11 +68,33 @@ def load_segments(path: str, credentials_path: str, defaults: Policy) -> Segment
             if host.name in at_home:
                 raise host_entry.wrong(f"repeats the host {host.name!r}, which is in segment {at_home[host.name]!r}")
             _refuse_shared_bmc(host_entry, bmc, bmcs)
+            addresses.take(host_entry, host)
             at_home[host.name], bmcs[host.name] = name, bmc
             hosts.append(host)
         segments[name] = Segment(name, tuple(hosts))
         policies[name] = overridden(defaults, fields["policy"]) if "policy" in fields else defaults
     return SegmentsFile(tuple(segments.values()), policies, bmcs)
+
+
+def load_hosts(path: str, what: str) -> tuple[Segment, ...]:
+    """The same file as an agent reads it: who its peers are. It has no business with BMCs and policies, and a copy
+    without them will do. what: the option that names the file. Raises ConfigError."""
+    top = Field(path, "", parse(read_text(path, what), path, what)).mapping(["segments"], EXPORTED_PARTS)
+    segments: list[Segment] = []
+    at_home: dict[str, str] = {}
+    addresses = Addresses()
+    for entry in top["segments"].items():
+        fields = entry.mapping(["name", "hosts"], ["policy"])
+        hosts = []
+        for host_entry in fields["hosts"].items():
+            host = host_of(host_entry.mapping(["name"], ["bmc", "domains", "planes", "inventory"]))
+            if host.name in at_home:
+                raise host_entry.wrong(f"repeats the host {host.name!r}, which is in segment {at_home[host.name]!r}")
+            addresses.take(host_entry, host)
+            at_home[host.name] = fields["name"].text()
+            hosts.append(host)
+        segments.append(Segment(name_of(fields["name"]), tuple(hosts)))
+    return tuple(segments)
 
 
 def overridden(defaults: Policy, entry: Field) -> Policy:
@@ -105,7 +129,7 @@ def _policy_value(option: cfg.Opt, field: Field) -> Any:
 
 
 def _host(entry: Field, passwords: Mapping[str, str], credentials_path: str) -> tuple[Host, BmcAccess]:
-    fields = entry.mapping(["name", "bmc"], ["domains", "inventory"])
+    fields = entry.mapping(["name", "bmc"], ["domains", "planes", "inventory"])
     host = host_of(fields)
     password = passwords.get(host.name, passwords.get("default"))
     if password is None:
@@ -114,18 +138,39 @@ def _host(entry: Field, passwords: Mapping[str, str], credentials_path: str) -> 
 
 
 def host_of(fields: Mapping[str, Field]) -> Host:
-    """A host by its name and domains; its other fields are for others to read. Raises ConfigError."""
+    """A host by its name, domains and planes; its other fields are for others to read. Raises ConfigError."""
     domains = fields["domains"].entries() if "domains" in fields else {}
-    return Host(name_of(fields["name"]), {kind: domain.text() for kind, domain in domains.items()})
+    planes = fields["planes"].mapping([], list(Plane)) if "planes" in fields else {}
+    return Host(
+        name_of(fields["name"]),
+        {kind: domain.text() for kind, domain in domains.items()},
+        {str(plane): _address(planes[plane], "a look") for plane in Plane if plane in planes},
+    )
+
+
+class Addresses:
+    """Takes one host at a time. A look at an address that two hosts have would say of one what is true of the other."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[tuple[str, str], str] = {}
+
+    def take(self, entry: Field, host: Host) -> None:
+        for plane, address in host.planes.items():
+            other = self._hosts.setdefault((plane, address), host.name)
+            if other != host.name:
+                raise entry.wrong(f"has the {plane} address {address}, which is that of {other!r}")
+
+
+def _address(field: Field, who_waits: str) -> str:
+    try:
+        return str(ipaddress.ip_address(field.text()))
+    except ValueError:
+        raise field.wrong(f"must be an IP address: {who_waits} waits for no name service") from None
 
 
 def _bmc(entry: Field, password: str) -> BmcAccess:
     fields = entry.mapping(["address", "user"], ["port", "privilege", "guid"])
-    address = fields["address"].text()
-    try:
-        address = str(ipaddress.ip_address(address))
-    except ValueError:
-        raise fields["address"].wrong("must be an IP address: a fence waits for no name service") from None
+    address = _address(fields["address"], "a fence")
     user = fields["user"].text()
     if len(user.encode()) > USER_BYTES_MAX:
         raise fields["user"].wrong(f"is longer than the {USER_BYTES_MAX} bytes of an IPMI user name")

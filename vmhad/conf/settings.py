@@ -71,6 +71,36 @@ class NotificationSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentKey:
+    """One host's own key. The fields of bus.signature.HostKey."""
+
+    host: str
+    id: str
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsSettings:
+    """How an engine hears the agents. master_keys: by key id; empty where it does not listen."""
+
+    enabled: bool
+    transport_urls: tuple[str, ...] = field(repr=False)
+    ca_file: str
+    keys_file: str
+    master_keys: Mapping[str, bytes] = field(repr=False)
+    replay_window_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AgentBusSettings:
+    """How an agent reaches the engines; its host is the one of its key."""
+
+    transport_urls: tuple[str, ...] = field(repr=False)
+    ca_file: str
+    key: AgentKey
+
+
+@dataclass(frozen=True, slots=True)
 class PowerSettings:
     """bmcs: by host name."""
 
@@ -91,6 +121,7 @@ class Settings:
     engine: EngineSettings
     nova: NovaSettings
     notifications: NotificationSettings
+    agents: AgentsSettings
     power: PowerSettings
     segments: tuple[Segment, ...]
     policies: Mapping[str, Policy]

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from vmhad.conf.load import policy_defaults
-from vmhad.conf.segments_file import EXPORTED_PARTS, host_of, name_of, overridden
+from vmhad.conf.segments_file import EXPORTED_PARTS, Addresses, host_of, name_of, overridden
 from vmhad.conf.settings import BmcAccess
 from vmhad.conf.topology import HostInventory, Topology
 from vmhad.conf.yaml_file import Field, parse, read_text
@@ -69,6 +69,7 @@ class _Segments:
     policies: dict[str, Policy] = field(default_factory=dict)
     inventories: dict[str, HostInventory] = field(default_factory=dict)
     at_home: dict[str, str] = field(default_factory=dict)
+    addresses: Addresses = field(default_factory=Addresses)
 
     def take(self, entry: Field) -> None:
         parts = entry.mapping(["name", "hosts"], ["policy"])
@@ -77,11 +78,12 @@ class _Segments:
             raise parts["name"].wrong(f"repeats the segment {name!r}")
         hosts = []
         for host_entry in parts["hosts"].items():
-            host_parts = host_entry.mapping(["name"], ["bmc", "domains", "inventory"])
+            host_parts = host_entry.mapping(["name"], ["bmc", "domains", "planes", "inventory"])
             host = host_of(host_parts)
             if host.name in self.at_home:
                 home = self.at_home[host.name]
                 raise host_entry.wrong(f"repeats the host {host.name!r}, which is in segment {home!r}")
+            self.addresses.take(host_entry, host)
             self.at_home[host.name] = name
             if "inventory" in host_parts:
                 self.inventories[host.name] = _inventory(host_parts["inventory"])
@@ -214,6 +216,8 @@ def _segment_row(topology: Topology, segment: Segment, bmcs: Mapping[str, BmcAcc
         row: dict[str, Any] = {"name": host.name}
         if host.domains:
             row["domains"] = _Row(host.domains)
+        if host.planes:
+            row["planes"] = _Row(host.planes)
         if host.name in bmcs:
             row["bmc"] = _Row((name, value) for name in BMC_FIELDS if (value := getattr(bmcs[host.name], name)) != "")
         if host.name in topology.inventories:

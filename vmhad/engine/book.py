@@ -10,7 +10,7 @@ from operator import attrgetter
 
 from vmhad.journal.journal import SegmentRecord
 from vmhad.kernel.brake import Scene
-from vmhad.kernel.cloud import Fallen, Inventory, Server, Standing
+from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState, Standing
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.proof import Proof, holds
@@ -115,6 +115,16 @@ class Book:
             if one.verb is Verb.RESTART
         )
 
+    def former(self, host: str, inventory: Inventory | None) -> Mapping[str, str]:
+        """Of its VMs that Nova has in ERROR: what an ended incident of the host wanted and did not reach."""
+        lost = {one.id for one in inventory.servers if one.state is ServerState.ERROR} if inventory else set()
+        if not lost:
+            return {}
+        ended = {one.id for one in self.incidents.values() if one.host == host and not one.is_open}
+        left = [one for one in self.steps.values() if one.subject in lost and one.incident in ended]
+        left = [one for one in left if one.verb is Verb.EVACUATE and one.state is not StepState.DONE]
+        return {one.subject: one.args["state"] for one in sorted(left, key=lambda one: one.incident)}
+
     def open_incidents(self) -> tuple[Incident, ...]:
         """Those of hosts, by id."""
         return self._open
@@ -171,7 +181,8 @@ class Book:
         for step in old.steps.values():
             mine = self.steps.get(step.id)
             if mine is not None and (mine.state, mine.attempt) == (StepState.STARTED, step.attempt):
-                self.put(steps=[replace(mine, acts=step.acts, acted_at=step.acted_at, observed=step.observed)])
+                soft = {name: getattr(step, name) for name in ("started_at", "acts", "acted_at", "observed")}
+                self.put(steps=[replace(mine, **soft)])
         for incident in old.incidents.values():
             mine_now = self.incidents.get(incident.id)
             was_inherited = incident.proof is not None and incident.proof.at == 0.0

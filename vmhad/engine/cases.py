@@ -114,6 +114,8 @@ class Cases:
             claimed=self._contested(inventory) | claimed,
             inventory=inventory,
             fallen=book.worth_starting(host, self.now),
+            idle=self.current.keys() - self._seen.scene.recovering if evacuations else frozenset(),
+            former=book.former(host, inventory) if incident.state is State.RECOVERING else {},
             hold=self._hold(incident),
             orders=book.orders_for(incident),
         )

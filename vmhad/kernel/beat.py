@@ -23,8 +23,10 @@ class Plane(StrEnum):
 
 
 class DomainState(StrEnum):
-    """What libvirt says of a guest. CRASHED: its process is gone or broken without anybody having asked for it, or it
-    panicked. FROZEN: paused by an I/O error. UNRESPONSIVE: its guest agent answered once and does not any more."""
+    """What libvirt says of a guest. CRASHED: its process is gone or broken without anybody having asked for it, it
+    panicked, or its own watchdog stopped it. FROZEN: paused by an I/O error, or running on a disk that gives errors, as
+    Nova lets it. UNRESPONSIVE: its guest agent answered since it was started and does not any more; every orderly
+    shutdown looks so for a while."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -48,11 +50,15 @@ class Domain:
 @dataclass(frozen=True, slots=True)
 class StorageBeat:
     """What the sender read of a peer's record on one shared storage. boot, count: as the record says. still_s: for how
-    long, by the sender's own clock, it has not moved; counted from when the sender first read it."""
+    long, by the sender's own clock, it has not moved: from when the sender first read it until it last did.
+
+    self_fence_s: 0, or the peer's own word that a watchdog will have reset it once its record was still for so long.
+    """
 
     boot: str
     count: int
     still_s: float
+    self_fence_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +78,9 @@ class Beat:
 
     leaving: the agent was told to stop, so its silence will mean nothing. services: systemd unit or service -> UP, DOWN
     or UNKNOWN ("nova-compute", "libvirtd"). storages: shared storage -> UP where its marker was read lately, DOWN where
-    it was not. peers: host -> what is seen of it. domains: server id -> guest; None: libvirt cannot be asked.
-    hardware: complaints in words, '' never among them.
+    it was not. peers: host -> what is seen of it. domains: server id -> guest; None: libvirt cannot be asked. A guest
+    that Nova reboots hard is not among them for a moment: it is defined anew. hardware: complaints in words, '' never
+    among them.
     """
 
     host: str

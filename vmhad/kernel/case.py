@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vmhad.kernel.beat import Domain, DomainState
 from vmhad.kernel.cloud import Inventory, Server, Standing
@@ -24,9 +24,11 @@ class Case:
     verdicts: of every host of the segment. proofs: of every host of the segment that has one which holds.
     busy_hosts: hosts with an open incident past suspicion. suspected_at: host with an open incident -> when it was
     opened. powers: host -> what its BMC said last (only while FENCING). elsewhere: the evacuations of the segment's
-    other open incidents; claimed: server id -> the incident that has it (both only while FENCING or RECOVERING).
-    fallen: VMs of this host that Nova switched off because their guests were gone. hold: '' or why the brake holds the
-    first act of this incident's fence. orders: kinds of the operator's orders for it ("retry", "close").
+    other open incidents; idle: the incidents that go on with none of theirs; claimed: server id -> the incident that
+    has it (all three only while FENCING or RECOVERING). fallen: VMs of this host that Nova switched off because their
+    guests were gone. former: server id -> the state that an ended incident of the host wanted it in and could not
+    bring about (only while RECOVERING). hold: '' or why the brake holds the first act of this incident's fence.
+    orders: kinds of the operator's orders for it ("retry", "close").
     """
 
     incident: Incident
@@ -44,6 +46,8 @@ class Case:
     claimed: Mapping[str, str]
     inventory: Inventory | None
     fallen: tuple[Server, ...] = ()
+    idle: frozenset[str] = frozenset()
+    former: Mapping[str, str] = field(default_factory=dict)
     hold: str = ""
     orders: frozenset[str] = frozenset()
 

@@ -54,7 +54,7 @@ class Ledger:
     fenced: the incidents whose fence was begun, in order. again_at: when a fence was taken up again because its proof
     was lost, which no brake holds and no other decision of that moment could know.
     proven: incident id -> who proved its host off, and when, by the world's clock.
-    failed_at: step id -> when it was given up last, with a reason.
+    over_at: step id -> when it ended last, by the world's clock. failed_at: when it was given up last, with a reason.
     due: what a commit has to be asked once the whole decision is written, which may take several commits.
     """
 
@@ -73,6 +73,7 @@ class Ledger:
     again_at: dict[str, float] = field(default_factory=dict)
     proven: dict[str, tuple[str, float]] = field(default_factory=dict)
     fencing_since: dict[str, float] = field(default_factory=dict)
+    over_at: dict[str, float] = field(default_factory=dict)
     failed_at: dict[str, float] = field(default_factory=dict)
     shot_at: dict[str, float] = field(default_factory=dict)
     sent: set[tuple[str, int]] = field(default_factory=set)
@@ -159,6 +160,8 @@ class Ledger:
 
     def _step(self, engine: str, old: Step | None, new: Step) -> None:
         self.steps[new.id] = new
+        if not new.is_open:
+            self.over_at[new.id] = self.now
         if new.state is StepState.FAILED and new.because:
             self.failed_at[new.id] = self.now
         was_moving = old is not None and (old.verb, old.state) == (Verb.EVACUATE, StepState.STARTED)
@@ -263,13 +266,18 @@ class Ledger:
         for other in moving:
             if other.subject == new.subject and other.incident != new.incident:
                 yield f"it is evacuated by two incidents at once, {other.incident} and {new.incident}"
-        here = [one for one in moving if self.incidents[one.incident].segment == incident.segment]
+        here = [one for one in moving if self._goes_on(self.incidents[one.incident], incident.segment)]
         if len(here) > policy.evacuations_max:
             yield f"{len(here)} evacuations are under way, more than evacuations_max allows ({policy.evacuations_max})"
         cap, coming = policy.evacuations_per_target_max, sum(one.args.get("target") == target for one in here)
         if coming > cap:
             yield f"{target} receives {coming} VMs at once, more than evacuations_per_target_max allows ({cap})"
         yield from self._groups(new, target, moving)
+
+    @staticmethod
+    def _goes_on(incident: Incident, segment: str) -> bool:
+        """What an incident left STARTED when its host was taken back is under way no more."""
+        return incident.segment == segment and incident.state in (State.FENCING, State.RECOVERING)
 
     def _groups(self, new: Step, target: str, moving: Sequence[Step]) -> Iterator[str]:
         """Whom the group's rule forbids to meet on the target, as Nova and the journal have them now."""

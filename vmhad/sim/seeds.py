@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 from vmhad.kernel.cloud import ServerState
 from vmhad.kernel.incident import Incident, State
@@ -192,15 +193,16 @@ def _wished_meanwhile(world: World, server_id: str) -> bool:
     """Its user stopped or started it while its recovery was under way: whose word was the last is not for us to say."""
     at = world.nova.wished_at.get(server_id)
     mine = [one for one in world.ledger.started.get(server_id, ()) if at is not None and one.at <= at]
-    steps = [one for one in world.ledger.steps.values() if one.subject == server_id]
-    return bool(mine) and any(one.incident == mine[-1].incident and not 0 < one.ended_at < (at or 0.0) for one in steps)
+    steps = [one for one in world.ledger.steps.values() if mine and one.subject == server_id]
+    over_at = world.ledger.over_at
+    return any(one.incident == mine[-1].incident and over_at.get(one.id, inf) >= (at or 0.0) for one in steps)
 
 
 def _is_spoilt(world: World, row: ServerRow) -> bool:
     """It was recovered, and a request of that recovery which came too late made Nova call it an ERROR, rebuilding. Nova
     refuses every action on it until an operator resets its state, so when its next host fails and comes back by itself,
     nothing can start it. Nova tells that, with the fault."""
-    return row.id in world.nova.spoilt and row.state is ServerState.ERROR and row.task_state == REBUILDING
+    return row.id in world.nova.spoilt and row.state is ServerState.ERROR and row.task_state in (REBUILDING, "")
 
 
 def _is_stuck(world: World, row: ServerRow, open_now: Sequence[Incident]) -> bool:

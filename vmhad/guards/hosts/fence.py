@@ -65,6 +65,9 @@ def fence(case: Case, now: float) -> Move:
         return Move(f"power_off: {_last(step)}", wake_at=now + 1.0)
     if _never_landed(case, step):
         failed = replace(step, state=StepState.FAILED, ended_at=now, because=_last(step))
+        if _was_recovered_from(case):
+            # Nova was told that it is down, and may have been asked for its VMs: there is something to take back.
+            return Move("no act of this fence landed and the host lives", Event.EXHAUSTED, (failed,))
         return Move("withdrawn: no act landed and the host lives", Event.WITHDRAWN, (failed,))
     if step.attempt < case.policy.fence_attempts_max:
         return Move(f"power_off is sent again: {_last(step)}", steps=(start(step, now),), wake_at=now + 1.0)
@@ -125,6 +128,11 @@ def _proof(case: Case, step: Step, now: float) -> Proof | None:
     pair = (newest_run[0], newest_run[-1])
     was_off = step.attempt == 1 and step.observed[0].reading == Reading.OFF.value
     return Proof(case.incident.host, Verb.POWER_OFF.value, pair[0].at, not was_off, case.incident.round, pair)
+
+
+def _was_recovered_from(case: Case) -> bool:
+    """Something beside its fence was begun, in an earlier round."""
+    return any(step.verb is not Verb.POWER_OFF and step.started_at for step in case.steps)
 
 
 def _never_landed(case: Case, step: Step) -> bool:

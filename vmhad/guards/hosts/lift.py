@@ -21,7 +21,7 @@ from vmhad.kernel.evidence import SILENCE_S
 from vmhad.kernel.incident import Event, State
 from vmhad.kernel.policy import AfterFence
 from vmhad.kernel.signal import Channel, Reading
-from vmhad.kernel.step import Step, StepState, Verb, start
+from vmhad.kernel.step import Answer, Step, StepState, Verb, start
 from vmhad.kernel.verdict import Judgement
 
 LOOK_AGAIN_S = 5.0
@@ -41,6 +41,8 @@ def rest(case: Case, now: float) -> Move:
         return Move("closed by an operator's order", Event.CLOSED)
     if incident.state is State.STUCK and _was_lifted(case):
         return _serves_with_want(case, now)
+    if incident.state is State.STUCK and _waits_for_cleaning(case, now):
+        return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
     if _is_back(case, now):
         if incident.proof is None and not _touched(case):
             return Move("the host lives and was never fenced", Event.WITHDRAWN)
@@ -69,6 +71,9 @@ def lift(case: Case, now: float) -> Move:
         if step.is_open:
             text = step.observed[-1].text if step.observed else "no answer yet"
             return Move(f"{verb.value}: {text}", steps=tuple(changed), wake_at=now + 1.0)
+        if step.state is StepState.FAILED and _is_to_clean(case, step):
+            because = f"it is not taken back: {step.observed[-1].text}; restart its nova-compute"
+            return Move(because, Event.EXHAUSTED, tuple(changed))
         if step.state is StepState.FAILED:
             return Move(
                 f"{verb.value} failed: {step.because}", steps=(*changed, start(step, now)), wake_at=now + LOOK_AGAIN_S
@@ -78,6 +83,21 @@ def lift(case: Case, now: float) -> Move:
 
 def _fell_again(case: Case) -> Move:
     return Move(f"it fell again, which is a new incident: {case.verdict.because}", Event.FELL_AGAIN)
+
+
+def _is_to_clean(case: Case, step: Step) -> bool:
+    """Its nova-compute did not clean up in time, since the host came back last: one that started before an evacuation
+    was done never looks for its guest again."""
+    was_waited_for = bool(step.observed) and step.observed[-1].answer is Answer.NOT_YET
+    return was_waited_for and step.ended_at >= case.incident.turns[-1].at
+
+
+def _waits_for_cleaning(case: Case, now: float) -> bool:
+    """Until it is looked at again whether somebody restarted it. A host that died meanwhile is not waited for."""
+    step = case.step(f"{case.incident.id}/{case.incident.round}/{Verb.LIFT_FENCE.value}")
+    has_failed = step is not None and step.state is StepState.FAILED
+    is_dead = case.verdict.judgement is Judgement.FAILED
+    return has_failed and not is_dead and now < case.incident.turns[-1].at + RETRY_MAX_S
 
 
 def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step], now: float) -> Move:

@@ -68,12 +68,12 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
             continue
         if step.state in (StepState.STARTED, StepState.DONE) and step.args.get("target"):
             placed[server_id] = step.args["target"]
-            if step.state is StepState.STARTED:
+            if _is_under_way(step, case):
                 in_flight[step.args["target"]] = in_flight.get(step.args["target"], 0) + 1
         elif server_id in steps and (target := _may_arrive_on(step, case, inventory)):
             placed[server_id] = target
-    moving = frozenset(server_id for server_id, step in known if step.state is StepState.STARTED)
-    unsent = sum(_is_unsent(step) for _, step in known)
+    moving = frozenset(server_id for server_id, step in known if _is_under_way(step, case))
+    unsent = sum(_is_unsent(step) for _, step in known if _is_under_way(step, case))
     coming = frozenset(server_id for server_id, step in steps.items() if step.state is not StepState.FAILED)
     arriving: dict[str, list[Server]] = {}
     for server in inventory.servers:
@@ -83,10 +83,16 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
     return Board(case, inventory, placed, in_flight, moving, unsent, coming, rooms, arriving)
 
 
+def _is_under_way(step: Step, case: Case) -> bool:
+    """What an incident left STARTED when its host was taken back may have arrived or may arrive yet, but nobody goes on
+    with it: it uses up no part of what may be under way."""
+    return step.state is StepState.STARTED and step.incident not in case.idle
+
+
 def _is_unsent(step: Step) -> bool:
     """Also where Nova does not answer the look before the request: it is not asked for more meanwhile."""
     answered = step.observed and step.observed[-1].answer is not Answer.UNKNOWN
-    return step.state is StepState.STARTED and not step.acts and not answered
+    return not step.acts and not answered
 
 
 def _may_arrive_on(step: Step, case: Case, inventory: Inventory) -> str:

@@ -142,7 +142,7 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
         )
     if now > step.started_at + case.policy.evacuate_deadline_s:
         args = dict(step.args)
-        if is_lost:
+        if step.acts and newest.answer is Answer.NOT_SO:
             args["unclean_on"] = _joined(step, "unclean_on", target)
         because = f"not finished in time: {newest.text}"
         return replace(step, state=StepState.FAILED, args=args, ended_at=now, because=because)

@@ -57,10 +57,13 @@ def _failed_on(server: Server, inventory: Inventory) -> set[str]:
 
 
 def _plan(case: Case, server: Server, inventory: Inventory) -> Step:
-    """What Nova switched off when its host was back for a moment is off by nobody's wish."""
+    """What Nova switched off when its host was back for a moment is off by nobody's wish. An evacuation that failed
+    hides in ERROR what its user wanted: then an earlier incident's word counts."""
     has_fallen = server.id in inventory.fallen or server.id in {one.id for one in case.fallen}
     is_off = server.state is ServerState.STOPPED and server.task_state != POWERING_ON and not has_fallen
-    wanted = ServerState.STOPPED if is_off or server.task_state == POWERING_OFF else ServerState.ACTIVE
+    was_off = server.state is ServerState.ERROR and case.former.get(server.id) == ServerState.STOPPED.value
+    is_to_stop = is_off or was_off or server.task_state == POWERING_OFF
+    wanted = ServerState.STOPPED if is_to_stop else ServerState.ACTIVE
     args = {"name": server.name, "state": wanted.value}
     step_id = f"{case.incident.id}/{Verb.EVACUATE.value}/{server.id}"
     why_not = refusal(case, server)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent is told; what cannot be right ends its start with one sentence that says where."""
+
+# One mistake, one line: a table that is wrapped is not read.
+# ruff: noqa: E501
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vmhad.conf.agent_settings import AgentSettings, StorageAccess, WatchdogAccess, Witness, agent_settings
+from vmhad.conf.load import parse
+from vmhad.conf.settings import ConfigError
+from vmhad.kernel.beat import Plane
+from vmhad.kernel.self_fence import SelfFence
+from vmhad.kernel.topology import Host, Segment
+
+SEGMENTS: dict[str, Any] = {
+    "segments": [
+        {"name": "s1", "hosts": [{"name": "h1", "domains": {"rack": "r1"}, "planes": {"tenant": "2001:DB8::1", "management": "192.0.2.1"}}, {"name": "h2"}]},
+        {"name": "s2", "policy": {"silent_means": "fence"}, "hosts": [{"name": "h3", "bmc": {"address": "192.0.2.9"}, "inventory": {"vcpus": 4}}]},
+    ]
+}
+
+
+def load(where: Path, lines: str, segments: dict[str, Any] | None = None) -> AgentSettings:
+    (where / "segments.yaml").write_text(yaml.safe_dump(segments or SEGMENTS))
+    path = where / "vmhad.conf"
+    path.write_text(f"[agent]\nsegments_file = {where / 'segments.yaml'}\n{lines}\n")
+    return agent_settings(parse(["--config-file", str(path)]))
+
+
+def test_good(tmp_path: Path) -> None:
+    told = load(tmp_path, "host = h1\nwitnesses = management:192.0.2.254,tenant:2001:db8::f\nstorages = a dir:/mnt/a m-1\nstorages = b dir:/mnt/b m-2")
+    assert told.segment == Segment("s1", (Host("h1", {"rack": "r1"}, {"management": "192.0.2.1", "tenant": "2001:db8::1"}), Host("h2")))
+    assert told.storages == (StorageAccess("a", "dir", ("/mnt/a",), "m-1"), StorageAccess("b", "dir", ("/mnt/b",), "m-2"))
+    assert told.witnesses == (Witness(Plane.MANAGEMENT, "192.0.2.254"), Witness(Plane.TENANT, "2001:db8::f"))
+    assert (told.beat_interval_s, told.peers_watched, told.probe_port) == (1.0, 4, 22)
+
+
+def test_a_pool_of_ceph(tmp_path: Path) -> None:
+    told = load(tmp_path, "host = h1\nstorages = vms rados:vms:/etc/ceph/ceph.conf:vmhad m-1")
+    assert told.storages == (StorageAccess("vms", "rados", ("vms", "/etc/ceph/ceph.conf", "vmhad"), "m-1"),)
+
+
+def test_a_watchdog_with_one_storage(tmp_path: Path) -> None:
+    told = load(tmp_path, "host = h1\nstorages = a dir:/mnt/a m-1\nwatchdog_device = /dev/watchdog0")
+    assert told.watchdog == WatchdogAccess("/dev/watchdog0", "a", SelfFence(1.0, 5.0, 20.0, 4.0, 20.0))
+    assert load(tmp_path, "host = h1\nlinks = eno1,eno2").watchdog is None
+
+
+def test_it_needs_no_bmcs_and_reads_none(tmp_path: Path) -> None:
+    assert load(tmp_path, "host = h3").segment == Segment("s2", (Host("h3"),))
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("host = h9", "[agent] host: 'h9' is in no segment of "),
+        ("host = h1\nstorages = a /mnt/a m", "[agent] storages: 'a /mnt/a m' must be NAME dir:PATH MARKER, with an absolute path, or NAME rados:"),
+        ("host = h1\nstorages = a dir:mnt m", "[agent] storages: 'a dir:mnt m' must be NAME dir:"),
+        ("host = h1\nstorages = a dir:/mnt", "[agent] storages: 'a dir:/mnt' must be NAME dir:"),
+        ("host = h1\nstorages = a rados:vms:/etc/ceph/ceph.conf m", "[agent] storages: 'a rados:vms:/etc/ceph/ceph.conf m' must be NAME dir:"),
+        ("host = h1\nstorages = a dir:/a m\nstorages = a dir:/b m", "[agent] storages: the name 'a' stands twice."),
+        ("host = h1\nstorages = a dir:/a m\nstorages = b dir:/a m", "[agent] storages: the place 'dir:/a' stands twice."),
+        ("host = h1\nwitnesses = 192.0.2.1", "[agent] witnesses: '192.0.2.1' must be PLANE:ADDRESS; the planes are management, storage, tenant."),
+        ("host = h1\nwitnesses = management:gateway", "[agent] witnesses: 'management:gateway' must be PLANE:ADDRESS"),
+        ("host = h1\nwatchdog_device = /dev/watchdog", "[agent] watchdog_storage must name one of the storages: there is not exactly one."),
+        ("host = h1\nstorages = a dir:/a m\nwatchdog_device = /dev/w\nwatchdog_storage = b", "[agent] watchdog_storage: 'b' is not among the storages."),
+        ("host = h1\nstorages = a dir:/a m\nwatchdog_device = /dev/w\nwatchdog_lease_s = 8", "[agent] watchdog_lease_s, watchdog_timeout_s: a lease of 8 s does not outlive one failed write, for which it needs 12 s."),
+        ("host = h1\nbeat_interval_s = 60", "[agent] beat_interval_s: "),
+        ("host = h1\nprobe_port = 99999", "[agent] probe_port: "),
+        ("host = h1\nstorage = a", "has an unknown option 'storage'."),
+    ],
+)  # fmt: skip
+def test_bad_options(tmp_path: Path, lines: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        load(tmp_path, lines)
+    assert sentence in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("planes", "sentence"),
+    [
+        ({"managment": "192.0.2.2"}, "segments[0].hosts[1].planes has an unknown field 'managment'; known are management, storage, tenant."),
+        ({"storage": "h2.example"}, "segments[0].hosts[1].planes.storage must be an IP address: a look waits for no name service."),
+        ({"tenant": "2001:db8::1"}, "segments[0].hosts[1] has the tenant address 2001:db8::1, which is that of 'h1'."),
+        ("192.0.2.2", "segments[0].hosts[1].planes must be a mapping."),
+    ],
+)  # fmt: skip
+def test_bad_planes(tmp_path: Path, planes: Any, sentence: str) -> None:
+    first = {"name": "h1", "planes": {"tenant": "2001:DB8::1"}}
+    with pytest.raises(ConfigError) as told:
+        load(tmp_path, "host = h1", {"segments": [{"name": "s", "hosts": [first, {"name": "h2", "planes": planes}]}]})
+    assert sentence in str(told.value)
+
+
+def test_a_host_stands_once(tmp_path: Path) -> None:
+    twice = [{"name": name, "hosts": [{"name": "h1"}]} for name in ("s1", "s2")]
+    with pytest.raises(ConfigError, match=r"segments\[1\]\.hosts\[0\] repeats the host 'h1', which is in segment 's1'"):
+        load(tmp_path, "host = h1", {"segments": twice})

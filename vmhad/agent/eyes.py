@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens the eyes that the configuration asks for, and makes an agent of them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from vmhad.agent.bootclock import boot_id
+from vmhad.agent.directory import Directory
+from vmhad.agent.guests import Guests
+from vmhad.agent.hardware import Hardware
+from vmhad.agent.loop import Agent, Identity
+from vmhad.agent.peers import PeerLooks, Target
+from vmhad.agent.rados_pool import RadosPool
+from vmhad.agent.services import Services, Systemd
+from vmhad.agent.storage import SharedStorage, Store
+from vmhad.agent.told import Eye
+from vmhad.agent.watchdog import LinuxWatchdog, Watchdog
+from vmhad.conf.agent_settings import WRITE_S, AgentSettings, StorageAccess
+from vmhad.kernel.beat import Beat, Plane
+from vmhad.kernel.ring import watched_by
+
+
+def agent_of(told: AgentSettings, say: Callable[[Beat], None], acts: bool = True) -> Agent:
+    """acts: False for one that only looks, beside the agent that beats for this host. Raises guests.LibvirtMissing."""
+    who = Identity(told.host, boot_id(), uuid.uuid4().hex)
+    peers = watched_by(told.host, told.segment.hosts, told.peers_watched, told.watched_from_other)
+    eyes: list[Eye] = []
+    units = {"nova-compute": told.nova_compute_unit, "libvirtd": told.libvirt_unit}
+    eyes.append(Services({service: unit for service, unit in units.items() if unit}, Systemd()))
+    eyes.append(PeerLooks(targets(told, peers), told.probe_port))
+    storages = {
+        one.name: SharedStorage(
+            one.name,
+            one.marker,
+            store_of(one, told.storage_buffered),
+            who,
+            peers,
+            interval_s=WRITE_S,
+            down_after_s=told.storage_down_after_s,
+            writes=acts,
+        )
+        for one in told.storages
+    }
+    eyes += [*storages.values(), Hardware(told.links)]
+    farewell: Callable[[Beat], None] = no_farewell
+    if told.watchdog is not None and acts:
+        numbers, lease = told.watchdog.numbers, storages[told.watchdog.storage]
+        watchdog = Watchdog(LinuxWatchdog(told.watchdog.device), numbers, lease)
+        eyes.append(watchdog)
+        farewell = watchdog.leave
+    agent = Agent(who, eyes, say, told.beat_interval_s, farewell)
+    if told.libvirt_uri:
+        eyes.append(Guests(told.libvirt_uri, agent.news))
+    return agent
+
+
+def store_of(one: StorageAccess, buffered: bool) -> Store:
+    if one.kind == "dir":
+        (path,) = one.place
+        return Directory(path, buffered)
+    pool, conf_file, user = one.place
+    return RadosPool(pool, conf_file, user)
+
+
+def no_farewell(last: Beat) -> None:
+    """Nothing is bound to this agent's life."""
+
+
+def targets(told: AgentSettings, peers: tuple[str, ...]) -> list[Target]:
+    """The peers on every plane that they have an address on, and the witnesses of these planes."""
+    found = [
+        Target(peer, Plane(plane), address)
+        for peer in peers
+        for plane, address in sorted(told.segment.host(peer).planes.items())
+    ]
+    planes = {target.plane for target in found}
+    return found + [Target("", one.plane, one.address) for one in told.witnesses if one.plane in planes]

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vmhad-agent: says once a second what a compute host sees, until SIGTERM or SIGINT.
+
+`--show N` prints N beats as JSON lines instead of sending them: what does this host say? It only looks, and may run
+beside the agent that beats for the host. An unusable configuration ends it with one sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from oslo_config import cfg
+from oslo_log import log
+
+from vmhad.agent.eyes import agent_of
+from vmhad.agent.guests import LibvirtMissing
+from vmhad.agent.voice import Voice
+from vmhad.bus.transport_url import read_urls
+from vmhad.conf.agent_settings import AgentSettings, agent_settings
+from vmhad.conf.load import agent_bus, parse
+from vmhad.conf.settings import ConfigError
+from vmhad.kernel.beat import Beat
+
+LOG = logging.getLogger(__name__)
+
+
+def main() -> int:
+    shown, rest = _arguments(sys.argv[1:])
+    if shown < 0:
+        return _refuse("--show wants a number of beats.")
+    try:
+        conf = parse(rest)
+        told = agent_settings(conf)
+        # Without a word about it oslo.log writes to stdout, which belongs to the beats.
+        conf.set_override("use_stderr", True)
+        log.setup(conf, "vmhad")
+        speaker = Printer(shown) if shown else voice_of(conf, told)
+        agent = agent_of(told, speaker.say, acts=not shown)
+    except ConfigError as error:
+        return _refuse(str(error))
+    except LibvirtMissing:
+        return _refuse("[agent] libvirt_uri needs libvirt's Python binding: pip install vmhad[libvirt].")
+
+    def end(signum: int, frame: object) -> None:
+        agent.end()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    LOG.info("vmhad-agent beats for %s of segment %s", told.host, told.segment.name)
+    if isinstance(speaker, Printer):
+        speaker.done = agent.end
+        agent.run()
+        return 0
+    speaker.start()
+    try:
+        agent.run()
+    finally:
+        speaker.stop()
+    return 0
+
+
+def voice_of(conf: cfg.ConfigOpts, told: AgentSettings) -> Voice:
+    """What its beats leave by; it is not started yet. Raises ConfigError."""
+    bus = agent_bus(conf, told.host)
+    try:
+        brokers = read_urls(bus.transport_urls, bus.ca_file)
+    except ValueError as error:
+        raise ConfigError(f"[agent] transport_urls: {error}.") from None
+    return Voice(brokers, told.segment.name, bus.key)
+
+
+def _arguments(words: Sequence[str]) -> tuple[int, list[str]]:
+    """How many beats to show, and what is left for the configuration."""
+    reader = argparse.ArgumentParser(prog="vmhad-agent", add_help=False, allow_abbrev=False)
+    reader.add_argument("--show", type=int, default=0, metavar="N")
+    known, rest = reader.parse_known_args(words)
+    return known.show, rest
+
+
+def _refuse(sentence: str) -> int:
+    print(f"vmhad-agent: {sentence}", file=sys.stderr)
+    return 2
+
+
+class Printer:
+    """Prints so many beats as JSON, a line each, and ends the agent."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self.done = threading.Event().set
+
+    def say(self, beat: Beat) -> None:
+        if self._left > 0:
+            print(json.dumps(asdict(beat)), flush=True)
+            self._left -= 1
+        if self._left == 0:
+            self.done()
+
+
+def run() -> None:
+    """The process ends without waiting for threads: one may hang in a storage or in libvirt for ever."""
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    run()

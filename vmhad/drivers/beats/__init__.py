@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adapters of ports.Beats: what the agents of the compute hosts say."""
