@@ -47,6 +47,7 @@ def parser():
         if name == "reboot":
             one.add_argument("--boot-s", type=float, default=20.0, metavar="S",
                              help="how long it is away (default: 20)")
+    verb("lose-guest", "one guest's process is gone, the host runs on", "host", "server")
     one = verb("restore", "the host and its BMC run again, whatever was done to them", "host")
     one.add_argument("--enable", action="store_true", help="also lift forced_down and disabled in nova")
     verb("guests", "what each host really runs").add_argument("--json", action="store_true")
@@ -91,6 +92,10 @@ def run(args, say):
             bringup.down(lab.reload(), say, args.wipe)
     elif args.verb in HURTS:
         hurt(lab, args, say)
+    elif args.verb == "lose-guest":
+        report.must_be_up(lab)
+        lab.host(args.host)
+        say("%s %s" % (args.host, hosts.lose_guest(lab, args.host, args.server)))
     elif args.verb == "restore":
         report.must_be_up(lab)
         lab.host(args.host)

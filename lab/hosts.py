@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The misfortunes a host can meet, and the way back; each is one verb of `lab/cloud`, and none of them asks Nova."""
+import json
 import os
 import signal
 import time
 
 from lab import bmc, bringup, hostpower, processes, rest, services
-from lab.layout import LabError
-from lab.qemu import network
+from lab.layout import LabError, write_private
+from lab.qemu import hypervisor, network
 
 
 def cut(lab, host):
@@ -41,6 +42,23 @@ def stop_compute(lab, host):
 def reboot(lab, host, boot_s):
     hostpower.order(powered(lab, host), "reboot %g" % boot_s)
     return "reboots: guests gone, nova-compute back in %g s, power stays on" % boot_s
+
+
+def lose_guest(lab, host, server):
+    """As a kill -9 of its emulator does."""
+    folder = powered(lab, host)
+    if lab.virt == "qemu":
+        pids = [pid for pid, words in hypervisor.emulators(folder) if server in words]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        lost = bool(pids)
+    else:
+        rows = json.loads((folder / "guests.json").read_text())
+        lost = any((row["uuid"], row["state"]) == (server, "running") for row in rows)
+        write_private(folder / "lose_guest", server, 0o644)
+    if not lost:
+        raise LabError("%s runs no guest of server %s." % (host, server))
+    return "has lost the guest of server %s; nova finds out after a while" % server
 
 
 def isolate(lab, host):

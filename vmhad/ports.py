@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vmhad.kernel.beat import HeardBeat
-from vmhad.kernel.cloud import ComputeService, Inventory, Migration, Server
+from vmhad.kernel.cloud import Action, ComputeService, Inventory, Migration, Server
 from vmhad.kernel.signal import Reading, Signal
 
 
@@ -116,6 +116,10 @@ class Compute(Protocol):
     def server(self, server_id: str) -> Server | None:
         """None if it does not exist (any more)."""
 
+    def actions(self, server_id: str) -> tuple[Action, ...]:
+        """What was done to it, newest first; () for one that does not exist. An accepted request stands there before it
+        is answered."""
+
     def set_forced_down(self, host: str, forced: bool) -> None: ...
 
     def set_enabled(self, host: str, enabled: bool, reason: str) -> None: ...
@@ -126,6 +130,9 @@ class Compute(Protocol):
     def start(self, server_id: str) -> None: ...
 
     def stop(self, server_id: str) -> None: ...
+
+    def reboot(self, server_id: str) -> None:
+        """HARD: whatever is left of its guest is ended, and it is started anew, also where Nova calls it stopped."""
 
 
 class Power(Protocol):

@@ -3,7 +3,8 @@
 
 `guests.json` in the host's state folder plays the part of the qemu processes: it survives a kill -9 of nova-compute
 and is emptied by whoever takes the host's power away. Files beside it change the host's ways: `spawn_delay` (seconds),
-`fail_spawn`, `hang_spawn` (spawn waits while the file exists), `shared_storage` (disks are seen by every host).
+`fail_spawn`, `hang_spawn` (spawn waits while the file exists), `shared_storage` (disks are seen by every host). The
+guests that `lose_guest` names have lost their process; as with libvirt, nova is told so 15 s later.
 """
 import json
 import os
@@ -13,12 +14,15 @@ import time
 import nova.conf
 from nova import exception
 from nova.compute import power_state
+from nova.virt import event as virtevent
 from nova.virt import fake
 
 CONF = nova.conf.CONF
 WORDS = {power_state.RUNNING: "running", power_state.PAUSED: "paused", power_state.SHUTDOWN: "shutdown",
          power_state.SUSPENDED: "suspended"}
 CODES = {word: code for code, word in WORDS.items()}
+# What libvirt's driver waits before it passes on that a guest stopped: it may be a reboot.
+STOPPED_LATE_S = 15.0
 
 
 def _beside(name):
@@ -43,6 +47,22 @@ class LabDriver(fake.FakeDriverWithoutFakeNodes):
                         guest["name"], CODES.get(guest["state"], power_state.SHUTDOWN), guest["uuid"])
         except FileNotFoundError:
             pass
+        threading.Thread(target=self._lose_guests, daemon=True).start()
+
+    def _lose_guests(self):
+        while True:
+            time.sleep(0.1)
+            try:
+                with open(_beside("lose_guest")) as source:
+                    lost = source.read().split()
+            except FileNotFoundError:
+                continue
+            os.unlink(_beside("lose_guest"))
+            for uuid in lost:
+                if uuid in self.instances:
+                    self._set(self.instances[uuid], power_state.SHUTDOWN)
+                    event = virtevent.LifecycleEvent(uuid, virtevent.EVENT_LIFECYCLE_STOPPED)
+                    threading.Timer(STOPPED_LATE_S, self.emit_event, [event]).start()
 
     def _save(self):
         with self._writing:

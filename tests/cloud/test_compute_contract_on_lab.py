@@ -69,6 +69,9 @@ class LabBench:
     def reboot(self, host: str) -> None:
         self._lab.command("reboot", host, "--boot-s", "8")
 
+    def lose_guest(self, server_id: str, host: str) -> None:
+        self._lab.command("lose-guest", host, server_id)
+
     def restart_compute(self, host: str) -> None:
         self._lab.command("stop-compute", host)
         self._lab.command("restore", host)

@@ -42,6 +42,9 @@ class Bench(Protocol):
     def reboot(self, host: str) -> None:
         """Its guests are gone and it is back before Nova misses it; its power never went."""
 
+    def lose_guest(self, server_id: str, host: str) -> None:
+        """Its process is gone, the host and its nova-compute are well."""
+
     def restart_compute(self, host: str) -> None:
         """nova-compute dies and starts anew. Returns once it has started."""
 

@@ -30,6 +30,10 @@ real one. What is pinned, and by which case (all on both sides; [rare] only unde
 | a start that a dead host had not read is done when it is back, wherever the    | start_is_read_late                 |
 |   server is by then                                                            |                                    |
 | after a fast reboot: what Nova found gone it stops itself, told from a user's  | fallen [rare]                      |
+| what was done to a server and by whom is there when the answer comes, newest   | actions                            |
+|   first; a hard reboot starts what is stopped, too                             |                                    |
+| a guest that is gone alone: Nova stops it itself, late; one that was rebooted  | lost_guest                         |
+|   meanwhile it leaves alone                                                    |                                    |
 | forced_down stays while done records remain; done -> completed on return;      | return_of_the_source               |
 |   room counts on both hosts until then                                         |                                    |
 | hard affinity: no plain evacuation; by force past the scheduler, never while   | hard_affinity                      |

@@ -144,3 +144,35 @@ def fallen(bench: Bench) -> None:
     bench.wait("it is on", lambda: bench.running_on(on) == [host])
     bench.wait("Nova knows it", lambda: place(bench, on) == (host, ServerState.ACTIVE))
     assert nova.fallen(host) == () and bench.running_on(off) == []
+
+
+@case
+def actions(bench: Bench) -> None:
+    nova, host = bench.compute, bench.hosts[0]
+    vm = bench.boot("vm", host)
+    before = nova.actions(vm)
+    nova.stop(vm)
+    (stopped,) = nova.actions(vm)[: len(nova.actions(vm)) - len(before)]
+    assert (stopped.kind, stopped.by_user) == ("stop", True)
+    bench.wait("it is stopped", lambda: place(bench, vm) == (host, ServerState.STOPPED))
+    nova.reboot(vm)
+    assert [one.kind for one in nova.actions(vm)[:2]] == ["reboot", "stop"]
+    assert "task_state" in refusal(lambda: nova.start(vm))
+    bench.wait("it runs", lambda: place(bench, vm) == (host, ServerState.ACTIVE) and bench.running_on(vm) == [host])
+
+
+@case
+def lost_guest(bench: Bench) -> None:
+    nova, host = bench.compute, bench.hosts[0]
+    left, rebooted = bench.boot("left", host), bench.boot("rebooted", host)
+    for one in (rebooted, left):
+        bench.lose_guest(one, host)
+    bench.wait("both are gone", lambda: bench.running_on(left) == bench.running_on(rebooted) == [])
+    assert place(bench, left) == place(bench, rebooted) == (host, ServerState.ACTIVE)
+    nova.reboot(rebooted)
+    bench.wait("it runs", lambda: bench.running_on(rebooted) == [host])
+    bench.wait("Nova has found the other", lambda: [one.id for one in nova.fallen(host)] == [left])
+    newest = nova.actions(left)[0]
+    assert (newest.kind, newest.by_user) == ("stop", False)
+    bench.rest(2.0)
+    assert place(bench, rebooted) == (host, ServerState.ACTIVE) and bench.running_on(rebooted) == [host]

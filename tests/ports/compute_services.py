@@ -115,7 +115,8 @@ def stop_and_start(bench: Bench) -> None:
 def absent(bench: Bench) -> None:
     assert bench.compute.server(NOBODY) is None
     assert bench.compute.departures("nosuchhost") == ((), ()) and not bench.compute.server_ids("nosuchhost")
-    for call in (bench.compute.start, bench.compute.stop):
+    assert bench.compute.actions(NOBODY) == ()
+    for call in (bench.compute.start, bench.compute.stop, bench.compute.reboot):
         assert refusal(lambda call=call: call(NOBODY))  # type: ignore[misc]
 
 
@@ -127,6 +128,7 @@ def away(bench: Bench) -> None:
     calls: list[Callable[[], object]] = [
         bench.compute.services,
         lambda: bench.compute.server(vm),
+        lambda: bench.compute.actions(vm),
         lambda: bench.compute.departures(source),
         lambda: bench.compute.server_ids(source),
         lambda: bench.compute.evacuate(vm, target, False),

@@ -65,6 +65,10 @@ class SimBench:
     def reboot(self, host: str) -> None:
         self.datacentre.reboot(host)
 
+    def lose_guest(self, server_id: str, host: str) -> None:
+        assert host in self.datacentre.vms[server_id].guests
+        self.nova.guest_dies(server_id)
+
     def restart_compute(self, host: str) -> None:
         self.datacentre.stop_compute(host)
         self.datacentre.restore(host)

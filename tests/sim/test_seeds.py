@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,9 @@ def test_seeds_with_agents_break_no_rule(seed: int) -> None:
     shape = Shape(hosts=10, hours=0.3, agents=True)
     assert draw(seed, shape).declarations[0].startswith("agents")
     assert play(seed, shape).failed == ()
+@pytest.mark.parametrize("seed", range(8))
+def test_guests_that_fail_alone_break_no_rule(seed: int) -> None:
+    assert play(seed, replace(SMALL, lonely=True)).failed == ()
 
 
 @pytest.mark.parametrize(("seed", "shape", "showed"), pinned(), ids=lambda one: str(one)[:40])

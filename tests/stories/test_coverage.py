@@ -23,6 +23,7 @@ from tests.stories.witness import (
     unsaid,
 )
 from vmhad.guards.hosts.judge import TABLE
+from vmhad.guards.instances.judge import TABLE as VMS
 from vmhad.kernel.order import OrderKind
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.step import Verb
@@ -39,6 +40,8 @@ TOLD = (
     "guards/hosts/recover.py",
     "guards/hosts/settle.py",
     "guards/hosts/treat.py",
+    "guards/instances/fence.py",
+    "guards/instances/recover.py",
 )
 GROUPS = {
     "affinity",
@@ -61,6 +64,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Witness:
 def test_every_row_of_the_verdict_table(seen: Witness) -> None:
     missing = {str(number): row.because for number, row in enumerate(TABLE, start=1) if str(number) not in seen.rows}
     assert missing == {}
+
+
+def test_every_row_of_the_table_of_vms(seen: Witness) -> None:
+    assert sorted({row.because for row in VMS} - seen.rows_of_vms) == []
 
 
 def test_every_edge_of_the_incident_machine(seen: Witness) -> None:

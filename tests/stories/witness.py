@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from vmhad.engine import evidence_store, loop
+from vmhad.guards.instances.judge import judge as judge_vm
 from vmhad.kernel import incident as machine
-from vmhad.kernel.case import Case, Decision
+from vmhad.kernel.case import Case, Decision, VmCase
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.verdict import Verdict
 from vmhad.sim.directives import Stage
@@ -32,10 +33,11 @@ STORIES = sorted(Path(__file__).parent.glob("*.txt"))
 
 @dataclass
 class Witness:
-    """rows, edges, texts, verbs, groups: what the core did. policies (fields set to another value than the default),
-    orders, directives, bmcs: what the story asked for."""
+    """rows, rows_of_vms (by what they say), edges, texts, verbs, groups: what the core did. policies (fields set to
+    another value than the default), orders, directives, bmcs: what the story asked for."""
 
     rows: set[str] = field(default_factory=set)
+    rows_of_vms: set[str] = field(default_factory=set)
     edges: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
     verbs: set[str] = field(default_factory=set)
@@ -49,13 +51,17 @@ class Witness:
         for one in fields(self):
             getattr(self, one.name).update(getattr(other, one.name))
 
-    def take_decision(self, case: Case, decision: Decision) -> None:
+    def take_decision(self, case: Case | VmCase, decision: Decision) -> None:
         self.texts.update((decision.because, decision.incident.because, decision.incident.held))
         for step in decision.steps:
             self.verbs.add(step.verb.value)
             self.texts.update((step.because, *step.args.values()))
         for step in case.steps:
             self.texts.update(text for seen in step.observed for text in (seen.reading, seen.text))
+        if isinstance(case, VmCase):
+            self.rows_of_vms.add(judge_vm(case).because)
+            return
+        self.rows.update(str(verdict.row) for verdict in case.verdicts.values())
         for group in case.inventory.groups if case.inventory else ():
             self.groups.add(group.policy + (" of several a host" if group.max_per_host > 1 else ""))
 
@@ -126,7 +132,7 @@ def _watching(witness: Witness) -> Iterator[None]:
         witness.rows.add(str(verdict.row))
         return verdict
 
-    def watched_reconcile(case: Case, *rest: Any) -> Decision:
+    def watched_reconcile(case: Case | VmCase, *rest: Any) -> Decision:
         decision = reconcile(case, *rest)
         witness.take_decision(case, decision)
         return decision

@@ -68,6 +68,8 @@ def show_incident(journal: Journal, settings: Settings, told: argparse.Namespace
 
 def give_order(journal: Journal, settings: Settings, told: argparse.Namespace) -> int:
     """Leaves the order; a resume takes the pauses back instead."""
+    if told.vm:
+        return _give_order_of_vm(journal, settings, told)
     segment = _segment_of(settings, told)
     if told.kind is OrderKind.RESUME:
         pauses = [one for one in journal.orders(segment) if one.kind is OrderKind.PAUSE and one.host == told.host]
@@ -85,6 +87,19 @@ def give_order(journal: Journal, settings: Settings, told: argparse.Namespace) -
     return 0
 
 
+def _give_order_of_vm(journal: Journal, settings: Settings, told: argparse.Namespace) -> int:
+    """The VM by its id, or by its name where only one of that name has an open incident of its own."""
+    known = [one for segment in settings.segments for one in journal.load(segment.name).incidents if one.is_open]
+    meant = [one for one in known if one.vm and told.vm in (one.vm, one.vm_name)]
+    if len(meant) != 1:
+        raise ConfigError(f"{len(meant)} VMs {told.vm!r} have an open incident of their own; name one by its id.")
+    (one,) = meant
+    order = Order(uuid.uuid4().hex, told.kind, one.segment, one.host, by=getpass.getuser(), why=told.why, vm=one.vm)
+    journal.put_order(order)
+    print(f"{told.kind.value} is ordered for VM {one.vm_name or one.vm}")
+    return 0
+
+
 def _segment_of(settings: Settings, told: argparse.Namespace) -> str:
     known = {host: segment.name for segment in settings.segments for host in segment.names}
     if told.host:
@@ -97,7 +112,8 @@ def _segment_of(settings: Settings, told: argparse.Namespace) -> str:
 
 
 def _print_incident(incident: Incident, steps: Sequence[Step]) -> None:
-    print(f"incident {incident.id} of host {incident.host}, {incident.state.value.upper()}")
+    subject = f"VM {incident.vm_name} on host {incident.host}" if incident.vm else f"host {incident.host}"
+    print(f"incident {incident.id} of {subject}, {incident.state.value.upper()}")
     if incident.held:
         print(f"  held: {incident.held}")
     for turn in incident.turns:
@@ -130,11 +146,16 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     for kind, text in (
         (OrderKind.PAUSE, "begin no fence, for some minutes"),
         (OrderKind.RESUME, "take a pause back"),
-        (OrderKind.RETRY, "try a STUCK incident of a host again"),
-        (OrderKind.CLOSE, "close an incident of a host as it is"),
+        (OrderKind.RETRY, "try a STUCK incident of a host or a VM again"),
+        (OrderKind.CLOSE, "close an incident of a host or a VM as it is"),
     ):
         one = orders.add_parser(kind.value, help=text)
-        one.add_argument("--host", default="", required=kind in (OrderKind.RETRY, OrderKind.CLOSE))
+        of_incident = kind in (OrderKind.RETRY, OrderKind.CLOSE)
+        subject = one.add_mutually_exclusive_group(required=of_incident)
+        subject.add_argument("--host", default="")
+        if of_incident:
+            subject.add_argument("--vm", default="", help="id or name, for an incident of its own")
+        one.set_defaults(vm="")
         one.add_argument("--segment", default="")
         one.add_argument("--why", default="no reason given")
         if kind is OrderKind.PAUSE:

@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds.add_argument("--hosts", type=int, default=STANDARD.hosts, metavar="H", help="hosts of each datacentre")
     seeds.add_argument("--hours", type=float, default=STANDARD.hours, metavar="X", help="hours that each is watched")
     seeds.add_argument("--agents", action="store_true", help="with an agent on every host")
+    seeds.add_argument("--lonely", action="store_true", help="guests fail alone in it, too")
     seeds.add_argument("--jobs", type=int, default=1, metavar="J", help="processes at a time")
     seeds.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     seeds.add_argument("--replay", type=int, metavar="SEED", help="print the timeline of one seed")
@@ -96,7 +97,7 @@ def _stories(files: Sequence[Path], rewrite: bool) -> int:
 
 def _seeds(options: argparse.Namespace) -> int:
     """1 if a rule was broken, or something is left that nobody is told of."""
-    shape = Shape(options.hosts, options.hours, options.agents)
+    shape = Shape(options.hosts, options.hours, options.agents, options.lonely)
     told: list[Played] = []
     for played in sow(range(options.start, options.start + options.count), shape, options.jobs):
         told.append(played)
@@ -143,7 +144,7 @@ def _explore(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    played = play(options.replay, Shape(options.hosts, options.hours, options.agents))
+    played = play(options.replay, Shape(options.hosts, options.hours, options.agents, options.lonely))
     for line in timeline(played.story):
         print(line)
     for why in played.failed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhad.kernel.policy import AfterFence, CutOff, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, Policy, SilentMeans
 
 GROUP = cfg.OptGroup("policy", title="What is done when; per segment in the segments file")
 
@@ -277,4 +277,61 @@ RECOVERY = [
     ),
 ]
 
-OPTS = [*EVIDENCE, *AGENTS, *FENCING, *BRAKE, *RECOVERY]
+INSTANCES = [
+    *(
+        cfg.StrOpt(
+            name,
+            default=getattr(_D, name).value,
+            choices=[
+                (OnFailure.RESTART.value, "it is restarted on its host"),
+                (OnFailure.LEAVE.value, "it is left as it is"),
+            ],
+            help=text,
+        )
+        for name, text in (
+            ("on_crash", "What to do with a VM whose guest is gone while its host is well."),
+            ("on_panic", "What to do with a VM whose guest panicked. Needs an agent on its host."),
+            (
+                "on_io_error",
+                "What to do with a VM whose disk fails it; a restart waits until its host reaches its storage. Needs "
+                "an agent on its host.",
+            ),
+            (
+                "on_silent_agent",
+                "What to do with a VM whose guest agent answered once and does not any more. Needs an agent on its "
+                "host.",
+            ),
+        )
+    ),
+    cfg.FloatOpt(
+        "silent_agent_s",
+        default=_D.silent_agent_s,
+        min=1.0,
+        max=86400.0,
+        help="A guest agent must not have answered for this many seconds before on_silent_agent counts. An orderly "
+        "shutdown is such a silence, too.",
+    ),
+    cfg.IntOpt(
+        "instance_starts_max",
+        default=_D.instance_starts_max,
+        min=1,
+        max=100,
+        help="Restarts of one VM in instance_window_s; then it is left, and told as STUCK.",
+    ),
+    cfg.FloatOpt(
+        "instance_window_s",
+        default=_D.instance_window_s,
+        min=1.0,
+        max=86400.0,
+        help="The seconds in which restarts of one VM are counted.",
+    ),
+    cfg.IntOpt(
+        "instance_restarts_max",
+        default=_D.instance_restarts_max,
+        min=1,
+        max=1000,
+        help="Restarts of single VMs of a segment at a time.",
+    ),
+]
+
+OPTS = [*EVIDENCE, *AGENTS, *FENCING, *BRAKE, *RECOVERY, *INSTANCES]

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 
-from vmhad.journal import keys
 from vmhad.journal.journal import SegmentRecord
 from vmhad.kernel.brake import Scene
-from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState
-from vmhad.kernel.incident import Incident, State
+from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState, Standing
+from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
@@ -21,6 +20,7 @@ from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 WAIT_MAX_S = 600.0
 # A VM that falls whenever it is started is left alone after this many times in this long.
 STARTS_MAX = 3
+STARTS = (Verb.RESTORE_STATE, Verb.RESTART)
 _NEWS = attrgetter(*(one.name for one in fields(Incident) if one.name != "wake_at"))
 YEAR_9999 = 253402300799.0
 STARTS_WINDOW_S = 1800.0
@@ -41,7 +41,8 @@ class Survey:
 @dataclass
 class Book:
     """incidents, steps: as committed, by id, plus soft observations; changed only through put. epoch: the one it was
-    loaded under. fallen: host -> those of its VMs that Nova switched off. survey: the last one. answers:
+    loaded under. fallen: host -> those of its VMs that Nova switched off. standings, left: server -> how it stands, and
+    the newest action on it when it was found to be none of ours. survey: the last one. answers:
     incident -> what its last decision rested on, and until when it stands while that is so."""
 
     epoch: int
@@ -50,16 +51,19 @@ class Book:
     inventories: dict[str, Inventory] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()
     fallen: dict[str, Fallen] = field(default_factory=dict)
+    standings: dict[str, Standing] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
     survey: Survey | None = None
     answers: dict[str, tuple[tuple[object, ...], float]] = field(default_factory=dict)
     _open: tuple[Incident, ...] = ()
+    _open_of_vms: tuple[Incident, ...] = ()
     _of: dict[str, dict[str, Step]] = field(default_factory=dict)
     _in_order: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     _started: dict[str, tuple[Step, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.put(steps=tuple(self.steps.values()))
-        self._open = tuple(self.incidents[key] for key in sorted(self.incidents) if self.incidents[key].is_open)
+        self._sort(one for one in self.incidents.values() if one.is_open)
 
     def put(self, incidents: Iterable[Incident] = (), steps: Iterable[Step] = ()) -> None:
         """Takes these in place of what is here of them."""
@@ -71,19 +75,45 @@ class Book:
         changed = {one.id: one for one in incidents if self.incidents.get(one.id) is not one}
         if changed:
             self.incidents.update(changed)
-            open_now = {one.id: one for one in (*self._open, *changed.values()) if self.incidents[one.id].is_open}
-            self._open = tuple(self.incidents[key] for key in sorted(open_now))
+            maybe = {one.id: self.incidents[one.id] for one in (*self._open, *self._open_of_vms, *changed.values())}
+            self._sort(one for one in maybe.values() if one.is_open)
+
+    def _sort(self, open_now: Iterable[Incident]) -> None:
+        by_id = sorted(open_now, key=lambda one: one.id)
+        self._open = tuple(one for one in by_id if not one.vm)
+        self._open_of_vms = tuple(one for one in by_id if one.vm)
 
     def worth_starting(self, host: str, now: float) -> tuple[Server, ...]:
-        """The fallen VMs of a host, without those that were started again and again and fell each time."""
-        fallen = self.fallen.get(host)
-        return tuple(one for one in fallen.servers if self._starts(one.id, now) < STARTS_MAX) if fallen else ()
+        """The fallen VMs of a host, without those that have an incident of their own, or had one that left them alone,
+        and those that were started again and again and fell each time."""
+        if (fallen := self.fallen.get(host)) is None:
+            return ()
+        alone = {one.vm for one in self._open_of_vms} | self.left.keys()
+        return tuple(one for one in fallen.servers if one.id not in alone and self._starts(one.id, now) < STARTS_MAX)
+
+    def fallen_alone(self, host: str, was_back: bool, now: float) -> tuple[Server, ...]:
+        """Those of them that are no failure of their host. was_back: it may have rebooted just now; so it has where
+        Nova found several gone at once. What was started too often, or left alone, is for an incident of its own."""
+        if (fallen := self.fallen.get(host)) is None:
+            return ()
+        alone = {one.vm for one in self._open_of_vms}
+        worth = self.worth_starting(host, now)
+        own = tuple(one for one in fallen.servers if one.id not in alone and one not in worth)
+        return own if was_back or len(worth) != 1 else (*own, *worth)
 
     def _starts(self, server_id: str, now: float) -> int:
+        return self.starts(server_id, now, STARTS_WINDOW_S)
+
+    def starts(self, server_id: str, now: float, window_s: float) -> int:
         """On the host that it fell on. What it got back where it was evacuated to is no such start."""
-        of_it = (one for one in self.steps.values() if one.subject == server_id and one.verb is Verb.RESTORE_STATE)
-        mine = [one for one in of_it if not one.args.get("source")]
-        return sum(one.state is StepState.DONE and one.ended_at > now - STARTS_WINDOW_S for one in mine)
+        of_it = [one for one in self.steps.values() if one.subject == server_id and one.verb in STARTS]
+        mine = [one for one in of_it if not one.args.get("source") and one.args.get("state") != "stopped"]
+        since = now - window_s
+        return sum(one.state is StepState.DONE and one.ended_at > since for one in mine) + sum(
+            one.state is StepState.FAILED and one.acts > 0 and one.acted_at > since
+            for one in mine
+            if one.verb is Verb.RESTART
+        )
 
     def former(self, host: str, inventory: Inventory | None) -> Mapping[str, str]:
         """Of its VMs that Nova has in ERROR: what an ended incident of the host wanted and did not reach."""
@@ -96,8 +126,12 @@ class Book:
         return {one.subject: one.args["state"] for one in sorted(left, key=lambda one: one.incident)}
 
     def open_incidents(self) -> tuple[Incident, ...]:
-        """By id."""
+        """Those of hosts, by id."""
         return self._open
+
+    def open_of_vms(self) -> tuple[Incident, ...]:
+        """Those of VMs that failed alone, by id."""
+        return self._open_of_vms
 
     def steps_of(self, incident: Incident) -> tuple[Step, ...]:
         """By id."""
@@ -124,6 +158,18 @@ class Book:
         for fallen in tuple(self.fallen.values()):
             left = tuple(one for one in fallen.servers if one.id != step.subject)
             self.take_fallen(replace(fallen, servers=left))
+
+    def take_standing(self, standing: Standing) -> None:
+        self.standings[standing.id] = standing
+
+    def forget_fallen(self, host: str, server_id: str) -> None:
+        if (fallen := self.fallen.get(host)) is not None:
+            self.take_fallen(replace(fallen, servers=tuple(one for one in fallen.servers if one.id != server_id)))
+
+    def failed_alone(self, incident: Incident) -> tuple[str, ...]:
+        """The VMs that had failed alone on a host when its incident took them over."""
+        mine = (one for one in self.incidents.values() if one.vm and one.host == incident.host and one.round)
+        return tuple(sorted({one.vm for one in mine if one.is_open or one.turns[-1].at >= incident.opened_at}))
 
     def take_fallen(self, fallen: Fallen) -> None:
         self.fallen.pop(fallen.host, None)
@@ -171,19 +217,22 @@ class Book:
         self, before: Mapping[str, Incident], current: Mapping[str, Incident], now: float
     ) -> list[Order]:
         """Orders that are over: pauses past their end; others whose incident took a turn, or that fit no incident."""
-        waiting = {one.host for key, one in current.items() if key in before and one.state is before[key].state}
+        same = (one for key, one in current.items() if key in before and one.state is before[key].state)
+        waiting = {one.vm or one.host for one in same}
         return [
             one
             for one in self.orders
             if (one.kind is OrderKind.PAUSE and now >= one.until)
-            or (one.kind in (OrderKind.RETRY, OrderKind.CLOSE) and one.host not in waiting)
+            or (one.kind in (OrderKind.RETRY, OrderKind.CLOSE) and (one.vm or one.host) not in waiting)
         ]
 
     def orders_for(self, incident: Incident) -> frozenset[str]:
         if not self.orders:
             return frozenset()
         return frozenset(
-            one.kind for one in self.orders if one.host == incident.host and one.kind in ("retry", "close")
+            one.kind
+            for one in self.orders
+            if (one.vm or one.host) == (incident.vm or incident.host) and one.kind in ("retry", "close")
         )
 
 
@@ -246,25 +295,3 @@ def steps_worth_writing(old: Mapping[str, Step], new: Iterable[Step]) -> tuple[S
     return tuple(
         step for step in new if step.id not in old or replace(step, observed=old[step.id].observed) != old[step.id]
     )
-
-
-def fences_after(current: Mapping[str, Incident], fences: frozenset[str]) -> frozenset[str]:
-    """The cloud's, with those of the segment's own incidents as they are now."""
-    fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING)
-    return fences if not fencing and fences.isdisjoint(current) else fences.difference(current) | fencing
-
-
-def claims_of(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) -> dict[str, str | None]:
-    """One VM, one incident; one host, one incident: taken with the first step, let go on arrival or at the end."""
-    claims: dict[str, str | None] = {}
-    for incident in incidents:
-        claims[keys.open_host(incident.host)] = incident.id if incident.is_open else None
-    for step in steps:
-        if step.verb is Verb.EVACUATE and step.state is not StepState.PLANNED:
-            claims[keys.open_vm(step.subject)] = step.incident if step.is_open else None
-    for incident in incidents:
-        if not incident.is_open:
-            for step in book.steps_of(incident):
-                if step.verb is Verb.EVACUATE:
-                    claims[keys.open_vm(step.subject)] = None
-    return claims

@@ -13,7 +13,8 @@ from typing import Any
 
 from vmhad.engine.world import Departures, World
 from vmhad.guards.hosts.settle import IDLE
-from vmhad.kernel.cloud import ARRIVED, BROKEN, OUR_REASON, ComputeService, Migration, Server, ServerState
+from vmhad.guards.instances.recover import CROSSED, USERS
+from vmhad.kernel.cloud import ARRIVED, BROKEN, OUR_REASON, ComputeService, Migration, Server, ServerState, Standing
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Answer, Step, Verb
 
@@ -142,9 +143,11 @@ def _act_evacuate(world: World, step: Step) -> None:
     world.compute.evacuate(step.subject, step.args["target"], step.args.get("force") == "yes")
 
 
-def _look_state(world: World, step: Step) -> Server | str | None:
+def _look_state(world: World, step: Step) -> Standing | Server | str | None:
     """Most VMs come back ACTIVE where they were sent, which is asked for all of a target at once: then its name. The
-    others are looked at one by one."""
+    others are looked at one by one; of what Nova had switched off also whether its user has stopped it since."""
+    if step.args.get("fell"):
+        return world.standing(step.subject)
     target = step.args.get("target", "")
     is_wanted = target and step.args["state"] == ServerState.ACTIVE.value
     if is_wanted and step.subject in world.active_on(target, step.started_at):
@@ -152,9 +155,15 @@ def _look_state(world: World, step: Step) -> Server | str | None:
     return world.compute.server(step.subject)
 
 
-def _probe_state(step: Step, level: Server | str | None) -> Probed:
+def _probe_state(step: Step, level: Standing | Server | str | None) -> Probed:
     if isinstance(level, str):
         return Answer.SO, step.args["state"], f"{step.args['state']} on {level}"
+    if isinstance(level, Standing):
+        newest = level.actions[0] if level.actions else None
+        level = level.server
+        is_off = level is not None and level.state is ServerState.STOPPED and not level.task_state
+        if is_off and newest is not None and newest.kind == "stop" and newest.by_user:
+            return Answer.SO, ServerState.STOPPED.value, "stopped by its user meanwhile"
     if level is None:
         return Answer.SO, "absent", "gone: deleted"
     if level.task_state or level.host == step.args.get("source"):
@@ -173,6 +182,43 @@ def _act_state(world: World, step: Step) -> None:
         world.compute.start(step.subject)
 
 
+def _look_standing(world: World, step: Step) -> Standing:
+    return world.standing(step.subject)
+
+
+def _probe_restarted(step: Step, level: Standing) -> Probed:
+    """An action of the same kind that came after the proof is ours, or as good; any other one is its user's, who comes
+    first. What came before ours and after the proof crossed it on its way."""
+    server = level.server
+    if server is None:
+        return Answer.SO, "absent", "gone: deleted"
+    if server.host != step.args["host"]:
+        return Answer.FAILED, USERS, f"it has left {step.args['host']}"
+    ids = [one.id for one in level.actions]
+    newer = level.actions[: ids.index(step.args["known"])] if step.args["known"] in ids else level.actions
+    ours = [one for one in newer if one.kind == step.args["how"]]
+    theirs = [one for one in newer if one.by_user and one not in ours]
+    if theirs:
+        crossed = ours and newer[0] in ours and theirs[0].kind == "stop"
+        return Answer.FAILED, CROSSED if crossed else USERS, f"its user was first: {theirs[0].kind}"
+    if server.task_state:
+        if ours or newer:
+            return Answer.NOT_YET, server.state.value, f"busy: {server.task_state}"
+        return Answer.FAILED, USERS, f"somebody works on it: {server.task_state}"
+    if server.state is ServerState.ACTIVE and (ours or step.args["how"] == "start"):
+        return Answer.SO, server.state.value, f"active on {server.host}"
+    if server.state in (ServerState.ACTIVE, ServerState.STOPPED):
+        return Answer.NOT_SO, server.state.value, f"{server.state.value}, not restarted"
+    return Answer.FAILED, server.state.value, f"it is {server.state.value}: {server.fault or 'no fault given'}"
+
+
+def _act_restart(world: World, step: Step) -> None:
+    if step.args["how"] == "start":
+        world.compute.start(step.subject)
+    else:
+        world.compute.reboot(step.subject)
+
+
 EFFECTS: dict[Verb, Effect] = {
     Verb.POWER_OFF: Effect(_look_power, _probe_power, lambda world, step: world.power.off(step.subject), 0.9, True),
     Verb.POWER_ON: Effect(_look_power, _probe_power, lambda world, step: world.power.on(step.subject), 5.0),
@@ -188,6 +234,7 @@ EFFECTS: dict[Verb, Effect] = {
         _look_departures, _probe_evacuated, _act_evacuate, 1.0, read_at=lambda departures: departures.at
     ),
     Verb.RESTORE_STATE: Effect(_look_state, _probe_state, _act_state, 1.0),
+    Verb.RESTART: Effect(_look_standing, _probe_restarted, _act_restart, 1.0),
     Verb.LIFT_FENCE: Effect(
         _look_lift, _probe_lifted, lambda world, step: world.compute.set_forced_down(step.subject, False), 2.0
     ),

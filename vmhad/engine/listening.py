@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, inf
 
+from vmhad.engine.guests import Guests
 from vmhad.kernel.beat import Beat, HeardBeat, Plane
 from vmhad.kernel.evidence import Evidence, weigh
 from vmhad.kernel.policy import Policy
@@ -68,6 +69,7 @@ class Listening:
     sources: Sequence[Beats]
     segments: Sequence[Segment]
     policies: Mapping[str, Policy]
+    guests: Guests = field(default_factory=Guests)
     latest: dict[str, HeardBeat] = field(default_factory=dict)
     _segment_of: dict[str, Segment] = field(default_factory=dict)
     _site_of: dict[str, str] = field(default_factory=dict)
@@ -106,6 +108,7 @@ class Listening:
         old = self.latest.get(host)
         if old is not None and heard.at < old.at:
             return
+        self.guests.take(heard)
         self.latest[host] = heard
         if old is None or _paused(old, heard):
             self._steady_from[host] = heard.at

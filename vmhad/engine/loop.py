@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from math import inf
 
-from vmhad.engine.book import Book, claims_of, fences_after, loaded, steps_worth_writing, worth_writing
+from vmhad.engine.book import Book, loaded
 from vmhad.engine.cases import Cases
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.executor import Executor, nothing_before_send
+from vmhad.engine.guests import Guests
 from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import RENEW_SHARE, Ownership
-from vmhad.engine.stopped import Stopped, StoppedLook
-from vmhad.engine.timeline import Timeline, of_incident, of_step
+from vmhad.engine.reads import Reads
+from vmhad.engine.timeline import Timeline
+from vmhad.engine.vm_cases import VmCases
 from vmhad.engine.world import World
+from vmhad.engine.writing import Writing
 from vmhad.guards import hosts as hosts_guard
+from vmhad.guards import instances as instances_guard
 from vmhad.journal import keys
 from vmhad.journal.codec import JournalUnreadable
-from vmhad.journal.journal import Change, EpochLost, Journal
-from vmhad.kernel.case import Decision
-from vmhad.kernel.cloud import Fallen, Inventory, ServerState
+from vmhad.journal.journal import EpochLost, Journal
+from vmhad.kernel.cloud import Server
 from vmhad.kernel.incident import Incident, State, opened
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.reconcile import reconcile
-from vmhad.kernel.step import Outcome, Step, StepState, Verb
+from vmhad.kernel.step import Step, Verb
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement
 from vmhad.ports import (
@@ -53,12 +55,11 @@ LOG = logging.getLogger(__name__)
 TICK_MAX_S = 1.0
 TICK_MIN_S = 0.02
 ORDERS_EVERY_S = 2.0
-FENCES_EVERY_S = 1.0
 # What may be acted on in which state: during a fence only the fence itself, after a return nothing of a recovery.
 PURSUED: dict[State, tuple[Verb, ...]] = {
     State.SUSPECTED: (),
     State.FENCING: (Verb.POWER_OFF,),
-    State.RECOVERING: (Verb.FORCE_DOWN, Verb.DISABLE, Verb.EVACUATE, Verb.RESTORE_STATE),
+    State.RECOVERING: (Verb.FORCE_DOWN, Verb.DISABLE, Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART),
     State.STUCK: (),
     State.RECOVERED: (Verb.POWER_ON,),
     State.LIFTING: (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE),
@@ -66,7 +67,6 @@ PURSUED: dict[State, tuple[Verb, ...]] = {
 KEEP_ENDED_S = 30 * 86400.0
 KEEP_ENDED_COUNT = 1000
 PRUNE_EVERY_S = 3600.0
-FALLEN_OF = "fallen of "
 
 
 class Engine:
@@ -95,26 +95,25 @@ class Engine:
         self.segments = {segment.name: segment for segment in segments}
         self.policies = policies
         self.clock = clock
-        self.workers = workers
         self.compute = compute
+        self.workers = workers
         self.membership = membership
-        self.timeline = timeline
         self.journal = Journal(store)
-        listening = Listening(tuple(beats), tuple(segments), policies)
+        self.guests = Guests()
+        listening = Listening(tuple(beats), tuple(segments), policies, self.guests)
         self.evidence = EvidenceStore(watches, nudges, listening)
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
         world = World(compute, power, clock)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
+        self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world)
+        self.writing = Writing(self.journal, timeline, self.executor, self.evidence)
         self.books: dict[str, Book] = {}
-        self.stopped = StoppedLook(compute)
         self._orders_at: dict[str, float] = {}
         self._pruned_at: dict[str, float] = {}
         self._frozen = ""
         self._contested: set[str] = set()
         self._warned: set[str] = set()
         self._dropped: dict[str, Book] = {}
-        self._fences: frozenset[str] = frozenset()
-        self._fences_at = -inf
         self._renew_at = 0.0
         self._renew_every_s = lease_s * RENEW_SHARE
 
@@ -122,13 +121,13 @@ class Engine:
         """One round over every held segment; returns in how many seconds to come again at the latest."""
         self._renew()
         nudges = self.evidence.gather(self.clock.now())
-        self._collect()
+        self.reads.collect(self.books, self._dropped)
         held = dict(self.ownership.held())
         self._pass_on(nudges, held)
         for name in set(self.books) - set(held):
             del self.books[name]
-        if held and (look := self.stopped.due(self.clock.now())):
-            self.workers.submit("servers stopped lately", look)
+        if held:
+            self.reads.begin_recurring()
         # Who holds nothing has nothing to decide: it comes again to renew, or when it is woken.
         wake_at = self.clock.now() + TICK_MAX_S if held else self._renew_at
         for name in sorted(held):
@@ -179,42 +178,10 @@ class Engine:
 
     def _drop(self, name: str) -> None:
         """The segment is read from the journal again; what was seen of steps meanwhile is not lost with it."""
-        self._fences_at = -inf
+        self.writing.forget_fences()
         book = self.books.pop(name, None)
         if book is not None:
             self._dropped[name] = book
-
-    def _collect(self) -> None:
-        for name, result in self.workers.finished():
-            if isinstance(result, Inventory):
-                self.executor.world.remember(result)
-                for book in self.books.values():
-                    if any(one.host == result.host for one in book.open_incidents()):
-                        book.inventories[result.host] = result
-            elif isinstance(result, Fallen):
-                for segment, book in self.books.items():
-                    if result.host in self.segments[segment].names:
-                        book.take_fallen(result)
-            elif isinstance(result, Stopped):
-                self.evidence.suspect_fallen(self.stopped.take(result))
-            elif isinstance(result, tuple):
-                self._take(result)
-            elif isinstance(result, Exception):
-                self._failed(name, result)
-
-    def _failed(self, name: str, failure: Exception) -> None:
-        if not isinstance(failure, Unanswered):
-            LOG.error("%s failed", name, exc_info=failure)
-            return
-        LOG.warning("%s: %s", name, failure)
-        if name.startswith(FALLEN_OF):
-            self.evidence.ask_again(name.removeprefix(FALLEN_OF), self.clock.now())
-
-    def _take(self, outcomes: tuple[object, ...]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, Outcome):
-                for book in (*self.books.values(), *self._dropped.values()):
-                    book.take(outcome)
 
     def _segment(self, name: str, epoch: int) -> float:
         """Reconciles every incident of a segment, one commit for all; returns when to look again."""
@@ -223,15 +190,17 @@ class Engine:
         policy = self.policies[name]
         judged = self.evidence.judged(self.segments[name], policy, now)
         for host in self.evidence.take_fallen_hints(self.segments[name], now):
-            self._look_for_fallen(host)
+            self.reads.look_for_fallen(host)
+        vms = VmCases(self.segments[name], policy, book, judged, self.guests, self._contested, now)
         before = {one.id: one for one in book.open_incidents()}
         come_at = min(now + TICK_MAX_S, judged.look_at)
-        if not (before or judged.suspects or book.fallen or book.orders):
+        if not (before or judged.suspects or book.fallen or book.orders or book.open_of_vms() or vms.ill):
             return come_at
         current = dict(before)
-        for incident in self._new_incidents(name, judged, before, now):
+        alone: list[Server] = []
+        for incident in self._new_incidents(name, judged, before, alone, now):
             current[incident.id] = incident
-        fences = self._open_fences(now) if current else frozenset()
+        fences = self.writing.open_fences(now) if current else frozenset()
         cases = Cases(self.segments[name], policy, book, self.evidence, judged, current, fences, self._contested, now)
         changed: dict[str, Step] = {}
         wake_at = come_at
@@ -245,16 +214,37 @@ class Engine:
             cases.take(decision)
             changed.update((step.id, step) for step in decision.steps)
             wake_at = min(wake_at, decision.wake_at)
-            self._read_inventory(book, decision, name)
-        self._commit(name, book, before, current, changed, fences, now)
+            self.reads.read_inventory(book, decision, name)
+        wake_at = min(wake_at, self._decide_vms(vms, alone, before, current, changed))
+        self.writing.commit(name, book, before, current, changed, fences, now)
         return min(wake_at, self._pursue(name, book, now))
 
-    def _open_fences(self, now: float) -> frozenset[str]:
-        """The cloud's, as read a moment ago. What opens or ends one compares them in its very transaction, so an old
-        reading costs a Conflict, never a fence too many."""
-        if now >= self._fences_at + FENCES_EVERY_S:
-            self._fences, self._fences_at = self.journal.fences(), now
-        return self._fences
+    def _decide_vms(
+        self,
+        vms: VmCases,
+        alone: Sequence[Server],
+        before: dict[str, Incident],
+        current: dict[str, Incident],
+        changed: dict[str, Step],
+    ) -> float:
+        """The incidents of VMs, when those of their hosts are decided: a host's has its VMs from SUSPECTED on."""
+        vms.hosts, book, wake_at = dict(current), vms.book, inf
+        for server_id in vms.unasked(alone):
+            self.reads.read_standing(server_id)
+        fresh = tuple(vms.fresh(alone))
+        before.update((one.id, one) for one in book.open_of_vms())
+        for incident in (*book.open_of_vms(), *fresh):
+            current[incident.id] = incident
+            if incident.host not in vms.judged.verdicts:
+                self._warn_once(f"incident {incident.id} rests: its host is no longer in its segment")
+                continue
+            decision = reconcile(vms.of(incident), instances_guard, vms.now)
+            current[incident.id] = decision.incident
+            changed.update((step.id, step) for step in decision.steps)
+            wake_at = min(wake_at, decision.wake_at)
+            self.reads.read_standing_for(book, decision)
+            vms.take(decision.incident)
+        return wake_at
 
     def _book(self, name: str, epoch: int, now: float) -> Book:
         book = self.books.get(name)
@@ -278,8 +268,9 @@ class Engine:
         return book
 
     def _new_incidents(
-        self, name: str, judged: Judged, before: Mapping[str, Incident], now: float
+        self, name: str, judged: Judged, before: Mapping[str, Incident], alone: list[Server], now: float
     ) -> list[Incident]:
+        """Of hosts. alone takes the VMs that fell without their host."""
         book = self.books[name]
         fresh = []
         suspects = judged.suspects | (book.fallen.keys() & judged.verdicts.keys())
@@ -287,6 +278,10 @@ class Engine:
             verdict = judged.verdicts[host]
             because = verdict.because if verdict.judgement in (Judgement.SUSPECT, Judgement.FAILED) else ""
             fallen = book.worth_starting(host, now)
+            if verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED):
+                by_themselves = book.fallen_alone(host, self.evidence.was_back_since(host, now), now)
+                fallen = tuple(one for one in fallen if one not in by_themselves)
+                alone += by_themselves
             if fallen and not because:
                 names = ", ".join(server.name for server in fallen[:3])
                 because = f"Nova found the guests of {len(fallen)} VMs gone and switched them off: {names}"
@@ -296,74 +291,11 @@ class Engine:
                 fresh.append(opened(f"{host}.{int(now * 1000)}", name, host, now, because))
         return fresh
 
-    def _look_for_fallen(self, host: str) -> None:
-        if not self.workers.submit(f"{FALLEN_OF}{host}", lambda: Fallen(host, self.compute.fallen(host))):
-            self.evidence.ask_again(host, self.clock.now())
-
-    def _read_inventory(self, book: Book, decision: Decision, segment: str) -> None:
-        host = decision.incident.host
-        have = book.inventories.get(host)
-        if not decision.needs_inventory or (have is not None and have.at >= decision.needs_inventory):
-            return
-        receivers = tuple(name for name in self.segments[segment].names if name != host)
-        was_back = self.evidence.was_back_since(host, decision.incident.opened_at)
-        self.workers.submit(f"inventory of {host}", lambda: self._inventory(host, receivers, was_back))
-
-    def _inventory(self, host: str, receivers: Sequence[str], was_back: bool) -> Inventory:
-        """A host that was back for a moment has VMs that no user stopped. Of one that was not they are not asked: a
-        guest that its user shut down from inside looks the same to Nova."""
-        inventory = self.compute.inventory(host, receivers, self.clock.now())
-        if not was_back or all(one.state is not ServerState.STOPPED for one in inventory.servers):
-            return inventory
-        return replace(inventory, fallen=frozenset(one.id for one in self.compute.fallen(host)))
-
-    def _commit(
-        self,
-        name: str,
-        book: Book,
-        before: Mapping[str, Incident],
-        current: Mapping[str, Incident],
-        changed: Mapping[str, Step],
-        fences: frozenset[str],
-        now: float,
-    ) -> None:
-        moved = {key: one for key, one in current.items() if before.get(key) is not one}
-        after = fences_after(current, fences)
-        if not moved and not changed and not book.orders and after == fences:
-            return
-        incidents = tuple(one for key, one in sorted(moved.items()) if worth_writing(before.get(key), one))
-        steps = steps_worth_writing(book.steps, changed.values())
-        over = book.handled_orders(before, current, now) if book.orders else []
-        if incidents or steps or over or after != fences:
-            claims = claims_of(incidents, steps, book)
-            deletes = tuple(keys.order(name, one.id) for one in over)
-            budget = (fences, after) if after != fences else None
-            self.journal.commit(name, book.epoch, Change(incidents, steps, claims, budget, deletes))
-            if budget:
-                self._fences = after
-            book.orders = tuple(one for one in book.orders if one not in over)
-        for incident in incidents:
-            if not incident.is_open:
-                # More of its VMs may be missing by now, or another engine knew of some before our time.
-                book.fallen.pop(incident.host, None)
-                self.evidence.returned(incident.host, now)
-            for line in of_incident(before.get(incident.id), incident, now):
-                self.timeline(line)
-        for step in steps:
-            for line in of_step(book.steps.get(step.id), step, now):
-                self.timeline(line)
-        for step in changed.values():
-            if not step.is_open:
-                self.executor.forget(step)
-            if step.verb is Verb.RESTORE_STATE and step.state is StepState.DONE:
-                book.started(step)
-        book.put(moved.values(), changed.values())
-
     def _pursue(self, name: str, book: Book, now: float) -> float:
         """Hands STARTED steps to the executor: only those that belong to the state the incident is in."""
         steps: list[Step] = []
-        for incident in book.open_incidents():
-            if incident.state is State.FENCING:
+        for incident in (*book.open_incidents(), *book.open_of_vms()):
+            if incident.state is State.FENCING and not incident.vm:
                 self.evidence.look_at_all(self.segments[name], now)
             if verbs := PURSUED[incident.state]:
                 steps += [step for step in book.started_of(incident) if step.verb in verbs]

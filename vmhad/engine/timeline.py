@@ -25,11 +25,12 @@ Timeline = Callable[[Line], None]
 
 def of_incident(old: Incident | None, new: Incident, now: float) -> Iterator[Line]:
     """One line for each turn it took, one when a hold begins or changes."""
+    subject = f"vm {new.vm_name}" if new.vm else f"host {new.host}"
     told = old.turns if old else ()
     for turn in (one for one in new.turns if one not in told):
-        yield Line(turn.at, f"host {new.host}", turn.state.value.upper(), turn.because)
+        yield Line(turn.at, subject, turn.state.value.upper(), turn.because)
     if new.held not in ("", old.held if old else "", new.turns[-1].because):
-        yield Line(now, f"host {new.host}", "HELD", new.held)
+        yield Line(now, subject, "HELD", new.held)
 
 
 def of_step(old: Step | None, new: Step, now: float) -> Iterator[Line]:
@@ -38,11 +39,12 @@ def of_step(old: Step | None, new: Step, now: float) -> Iterator[Line]:
         return
     if new.state is StepState.PLANNED and not new.because:
         return
-    of_vm = new.verb in (Verb.EVACUATE, Verb.RESTORE_STATE)
+    of_vm = new.verb in (Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART)
     subject = f"vm {new.args.get('name', new.subject)}" if of_vm else f"host {new.subject}"
     word = f"{new.verb.value} {new.state.value}".upper()
     text = new.because
     if new.state is StepState.STARTED:
         text = f"to {new.args['target']}" if new.verb is Verb.EVACUATE else ""
+        text = f"on {new.args['host']}, by {new.args['how']}" if new.verb is Verb.RESTART else text
         text += f" (attempt {new.attempt})" if new.attempt > 1 else ""
     yield Line(now, subject, word, text.strip())

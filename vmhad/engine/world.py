@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Generic, TypeVar
 
-from vmhad.kernel.cloud import BROKEN, OVER, Inventory, Migration, Server
+from vmhad.kernel.cloud import BROKEN, OVER, Inventory, Migration, Server, Standing
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Clock, Compute, Power
 
@@ -149,6 +149,12 @@ class World:
 
     def departures(self, host: str, not_before: float) -> Departures:
         return self._departures_of(host).get(not_before)
+
+    def standing(self, server_id: str) -> Standing:
+        """As it is now: what a restart rests on is never shared."""
+        at = self.clock.now()
+        server = self.compute.server(server_id)
+        return Standing(server_id, at, server, self.compute.actions(server_id) if server is not None else ())
 
     def remember(self, inventory: Inventory) -> None:
         """The plan was made from it, so the first acts of that plan need not read the same again."""

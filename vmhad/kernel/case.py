@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from vmhad.kernel.cloud import Inventory, Server
+from vmhad.kernel.beat import Domain, DomainState
+from vmhad.kernel.cloud import Inventory, Server, Standing
 from vmhad.kernel.evidence import Evidence, Seen
 from vmhad.kernel.incident import Event, Incident
 from vmhad.kernel.policy import Policy
@@ -50,18 +51,78 @@ class Case:
     hold: str = ""
     orders: frozenset[str] = frozenset()
 
+    @property
+    def life_at(self) -> float:
+        return self.evidence.life_at
+
     def step(self, step_id: str) -> Step | None:
-        for step in self.steps:
-            if step.id == step_id:
-                return step
-        return None
+        return _step_of(self.steps, step_id)
+
+    def after(self, incident: Incident, moved: tuple[Step, ...], proof: Proof | None) -> Case:
+        proofs = dict(self.proofs)
+        if proof is not None:
+            proofs[proof.host] = proof
+        return replace(self, incident=incident, steps=_with_steps(self.steps, moved), proofs=proofs)
+
+
+@dataclass(frozen=True, slots=True)
+class VmCase:
+    """One incident of a VM with what is known about it.
+
+    verdict: of its host. owner: '' or the open incident of its host, which has it then. standing: how Nova says that it
+    stands, None if that was not read yet. domain: what its hypervisor says of the guest, None if nobody tells;
+    domain_at: when that was so, ill_s: for how long it had been. storage_down: '' or the shared storage that its host
+    does not reach. starts: how often it was restarted within policy.instance_window_s. under_way: how many others
+    of its segment are being restarted. hold, orders: as Case has them.
+    """
+
+    incident: Incident
+    steps: tuple[Step, ...]
+    policy: Policy
+    verdict: Verdict
+    owner: str
+    standing: Standing | None
+    domain: Domain | None
+    domain_at: float = 0.0
+    ill_s: float = 0.0
+    storage_down: str = ""
+    starts: int = 0
+    under_way: int = 0
+    hold: str = ""
+    orders: frozenset[str] = frozenset()
+
+    @property
+    def life_at(self) -> float:
+        """When its guest was last said to run. What runs after an act of ours runs by it."""
+        runs = self.domain is not None and self.domain.state is DomainState.RUNNING
+        return self.domain_at if runs and not any(step.acts for step in self.steps) else 0.0
+
+    def step(self, step_id: str) -> Step | None:
+        return _step_of(self.steps, step_id)
+
+    def after(self, incident: Incident, moved: tuple[Step, ...], proof: Proof | None) -> VmCase:
+        return replace(self, incident=incident, steps=_with_steps(self.steps, moved))
+
+
+def _step_of(steps: tuple[Step, ...], step_id: str) -> Step | None:
+    for step in steps:
+        if step.id == step_id:
+            return step
+    return None
+
+
+def _with_steps(steps: tuple[Step, ...], moved: tuple[Step, ...]) -> tuple[Step, ...]:
+    latest = {step.id: step for step in steps}
+    latest.update((step.id, step) for step in moved)
+    return tuple(latest.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
     """What a guard wants next. event: the edge to take, if any. steps: new or changed ones.
 
-    needs_inventory: plan nothing more before the cloud was read after this time; 0.0 when nothing is missing.
+    needs_inventory: plan nothing more before the cloud (of a VM: its standing) was read after this time; 0.0 when
+    nothing is missing.
     wake_at: look again no later than this. stands_until: while nothing of the case changes but the time, the same is
     answered until then (0.0: it has to be asked every time).
     """

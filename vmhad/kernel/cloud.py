@@ -64,6 +64,27 @@ class Server:
     fault: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A row of a server's instance actions. kind: Nova's own word (stop, start, reboot, ...). by_user: somebody asked
+    for it, whoever that was; else Nova did it by itself."""
+
+    id: str
+    kind: str
+    by_user: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one server stands, read at one time. server: None if it does not exist any more. actions: what was done to
+    it, newest first, read after the server: who acts in between has left a task or an action."""
+
+    id: str
+    at: float
+    server: Server | None
+    actions: tuple[Action, ...] = ()
+
+
 # Nova's words for the end of a migration. ARRIVED: carried out, and then cleaned up at the source; BROKEN: «failed» was
 # on its target, «error» never got there.
 ARRIVED = frozenset({"done", "completed"})
@@ -124,7 +145,7 @@ class Inventory:
     servers: those Nova has on the host. migrations: unfinished or evacuation ones that name the host as source or
     target, newest first. member_hosts: server id -> host for every member of the groups that a server of this host
     is in. services, rooms: of the hosts that could receive. fallen: those of servers that Nova itself switched off,
-    asked only where the host was back for a while.
+    asked only where the host was back for a while, and of those that had failed alone.
     """
 
     host: str

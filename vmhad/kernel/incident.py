@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from vmhad.kernel.cloud import Server
 from vmhad.kernel.proof import Proof
 
 
@@ -101,7 +102,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One failure of one host. id: '<host>.<n>', n is when it was opened (ms). held: '' or why nothing is done.
+    """One failure of one host, or of one VM alone. id: '<host or server>.<n>', n is when it was opened (ms). held: ''
+    or why nothing is done. vm, vm_name: '' for a host's; else the server, while host is where it failed.
 
     round: counts the passages into FENCING; steps of an older round prove nothing. wake_at: look again no later.
     """
@@ -117,6 +119,8 @@ class Incident:
     proof: Proof | None = None
     round: int = 0
     wake_at: float = 0.0
+    vm: str = ""
+    vm_name: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -126,6 +130,11 @@ class Incident:
 def opened(incident_id: str, segment: str, host: str, now: float, because: str) -> Incident:
     turn = Turn(now, State.SUSPECTED, because)
     return Incident(incident_id, segment, host, State.SUSPECTED, now, because, (turn,))
+
+
+def opened_of_vm(server: Server, segment: str, now: float, because: str) -> Incident:
+    incident = opened(f"{server.id}.{int(now * 1000)}", segment, server.host, now, because)
+    return replace(incident, vm=server.id, vm_name=server.name)
 
 
 def turn(incident: Incident, event: Event, now: float, because: str) -> Incident:

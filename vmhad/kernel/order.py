@@ -16,7 +16,9 @@ class OrderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order. host '': the whole segment. until: Unix seconds, when a pause ends by itself; 0 for the other kinds.
+    """One order. host '': the whole segment. vm: the server whose own incident is meant, '' for that of the host.
+
+    until: Unix seconds, when a pause ends by itself; 0 for the other kinds.
 
     by: who asked; why: their words. Both are shown wherever the order holds something back.
     """
@@ -28,3 +30,4 @@ class Order:
     until: float = 0.0
     by: str = ""
     why: str = ""
+    vm: str = ""

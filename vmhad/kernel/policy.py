@@ -28,6 +28,13 @@ class AfterFence(StrEnum):
     POWER_ON = "power_on"
 
 
+class OnFailure(StrEnum):
+    """What happens to a VM that failed alone, while its host is well."""
+
+    RESTART = "restart"
+    LEAVE = "leave"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One segment's policy. All times in seconds of the deciding engine's own clock."""
@@ -87,5 +94,16 @@ class Policy:
     # The target computes run with [workarounds] disable_group_policy_check_upcall: a hard-affinity group of
     # several members can be moved as one (Nova 34's late check refuses it otherwise).
     affinity_groups_movable: bool = False
+    # VMs that fail alone. A guest whose disk fails is restarted once its storage is back; one whose agent fell silent
+    # may only be shutting down, or busy.
+    on_crash: OnFailure = OnFailure.RESTART
+    on_panic: OnFailure = OnFailure.RESTART
+    on_io_error: OnFailure = OnFailure.RESTART
+    on_silent_agent: OnFailure = OnFailure.LEAVE
+    silent_agent_s: float = 120.0
+    instance_starts_max: int = 3
+    instance_window_s: float = 1800.0
+    # What failed by one cause, such as a storage that was away, does not start all at once.
+    instance_restarts_max: int = 16
     # A VM is protected unless it says otherwise: server metadata key vmhad=false.
     opt_out_key: str = "vmhad"

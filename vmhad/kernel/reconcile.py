@@ -8,12 +8,12 @@ the rule that nothing is recovered without a held proof is kept here, once, for 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from vmhad.kernel import incident as life
-from vmhad.kernel.case import Case, Decision, Move
-from vmhad.kernel.incident import Event, State
-from vmhad.kernel.proof import holds
+from vmhad.kernel.case import Decision, Move
+from vmhad.kernel.incident import Event, Incident, State
+from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Step
 
 # The longest way through the table in one go is SUSPECTED, FENCING, RECOVERING, RECOVERED.
@@ -21,22 +21,38 @@ MOVES_MAX = 4
 LOOK_AGAIN_S = 60.0
 
 
-class Guard(Protocol):
-    """judge lives beside it; these four answer for one state each. All pure."""
+class Subject(Protocol):
+    """A case of any kind: what the kernel itself asks of it. life_at: the newest sign that what failed lives."""
 
-    def suspect(self, case: Case, now: float) -> Move: ...
+    @property
+    def incident(self) -> Incident: ...
 
-    def fence(self, case: Case, now: float) -> Move: ...
+    @property
+    def life_at(self) -> float: ...
 
-    def recover(self, case: Case, now: float) -> Move: ...
+    def after(self: C, incident: Incident, moved: tuple[Step, ...], proof: Proof | None) -> C: ...
 
-    def rest(self, case: Case, now: float) -> Move:
+
+C = TypeVar("C", bound=Subject)
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Guard(Protocol[T_contra]):
+    """judge lives beside it; these answer for one state each. All pure."""
+
+    def suspect(self, case: T_contra, now: float) -> Move: ...
+
+    def fence(self, case: T_contra, now: float) -> Move: ...
+
+    def recover(self, case: T_contra, now: float) -> Move: ...
+
+    def rest(self, case: T_contra, now: float) -> Move:
         """STUCK and RECOVERED: is there a reason to go on?"""
 
-    def lift(self, case: Case, now: float) -> Move: ...
+    def lift(self, case: T_contra, now: float) -> Move: ...
 
 
-def reconcile(case: Case, guard: Guard, now: float) -> Decision:
+def reconcile(case: C, guard: Guard[C], now: float) -> Decision:
     """Runs the incident as far as it goes without new knowledge."""
     changed: dict[str, Step] = {}
     before = case.incident
@@ -58,14 +74,14 @@ def reconcile(case: Case, guard: Guard, now: float) -> Decision:
     return Decision(incident, tuple(changed.values()), move.because, wake_at, move.needs_inventory, stands_until)
 
 
-def _ask(case: Case, guard: Guard, now: float) -> Move:
+def _ask(case: C, guard: Guard[C], now: float) -> Move:
     state = case.incident.state
     if state is State.SUSPECTED:
         return guard.suspect(case, now)
     if state is State.FENCING:
         return guard.fence(case, now)
     if state is State.RECOVERING:
-        if not holds(case.incident.proof, case.incident.round, case.evidence.life_at):
+        if not holds(case.incident.proof, case.incident.round, case.life_at):
             return Move("a sign of life came after its proof: it is proven again first", Event.PROOF_LOST)
         return guard.recover(case, now)
     if state is State.LIFTING:
@@ -73,7 +89,7 @@ def _ask(case: Case, guard: Guard, now: float) -> Move:
     return guard.rest(case, now)
 
 
-def _after(case: Case, move: Move, now: float) -> Case:
+def _after(case: C, move: Move, now: float) -> C:
     incident = case.incident
     if move.event is None and not move.steps and move.proof is None and move.held == incident.held:
         return case
@@ -83,9 +99,4 @@ def _after(case: Case, move: Move, now: float) -> Case:
         incident = life.turn(incident, move.event, now, move.because)
     if move.held != incident.held:
         incident = replace(incident, held=move.held)
-    steps = {step.id: step for step in case.steps}
-    steps.update((step.id, step) for step in move.steps)
-    proofs = dict(case.proofs)
-    if move.proof is not None:
-        proofs[move.proof.host] = move.proof
-    return replace(case, incident=incident, steps=tuple(steps.values()), proofs=proofs)
+    return case.after(incident, move.steps, move.proof)

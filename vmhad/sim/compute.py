@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from vmhad.kernel.cloud import ComputeService, Inventory, Migration, Server, ServerState
+from vmhad.kernel.cloud import Action, ComputeService, Inventory, Migration, Server, ServerState
 from vmhad.ports import Unanswered
 from vmhad.sim.clock import SimClock
 from vmhad.sim.life import Life
@@ -50,7 +50,8 @@ class NovaFaults:
 
 @dataclass
 class Post:
-    """One evacuate request as it reached nova-api; kept for the checkers. late: its sender slept before it left."""
+    """One request to evacuate or start a VM as it reached nova-api; kept for the checkers. late: its sender slept
+    before it left."""
 
     at: float
     engine: str
@@ -61,7 +62,7 @@ class Post:
 
 
 class SimCompute:
-    """One engine's way to Nova. on_evacuate is told of every request before Nova sees it."""
+    """One engine's way to Nova. on_evacuate, on_start are told of every request before Nova sees it."""
 
     def __init__(
         self,
@@ -72,10 +73,11 @@ class SimCompute:
         clock: SimClock,
         timeout_s: float,
         on_evacuate: Callable[[Post], None],
+        on_start: Callable[[Post], None] = lambda post: None,
     ) -> None:
         self._nova, self._rebuilds, self._faults = nova, rebuilds, faults
         self._life, self._clock, self._timeout_s = life, clock, timeout_s
-        self._on_evacuate = on_evacuate
+        self._on_evacuate, self._on_start = on_evacuate, on_start
 
     def services(self) -> tuple[ComputeService, ...]:
         self._read()
@@ -118,6 +120,10 @@ class SimCompute:
         self._read()
         return self._nova.server(server_id)
 
+    def actions(self, server_id: str) -> tuple[Action, ...]:
+        self._read()
+        return tuple(self._nova.actions.get(server_id, ()))
+
     def set_forced_down(self, host: str, forced: bool) -> None:
         self._write("force_down", lambda: self._nova.set_forced_down(host, forced))
 
@@ -141,10 +147,18 @@ class SimCompute:
         self._write("evacuate", act)
 
     def start(self, server_id: str) -> None:
-        self._write("start", lambda: self._nova.start(server_id))
+        self._write("start", lambda: self._start(server_id, self._nova.start))
 
     def stop(self, server_id: str) -> None:
         self._write("stop", lambda: self._nova.stop(server_id))
+
+    def reboot(self, server_id: str) -> None:
+        self._write("reboot", lambda: self._start(server_id, self._nova.reboot))
+
+    def _start(self, server_id: str, act: Callable[[str], None]) -> None:
+        life = self._life
+        self._on_start(Post(self._nova.agenda.now, life.name, server_id, "", False, life.is_late))
+        act(server_id)
 
     def _read(self, calls: int = 1) -> None:
         self._life.count_call()

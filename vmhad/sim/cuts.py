@@ -16,6 +16,7 @@ from vmhad.engine.executor import Executor
 from vmhad.guards.hosts import columns, settle
 from vmhad.journal import keys
 from vmhad.journal.journal import Journal
+from vmhad.kernel.cloud import Standing
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Answer, Observation, Step, Verb, start
@@ -23,6 +24,7 @@ from vmhad.kernel.verdict import Judgement
 
 # The package has functions of these names, so that they hide the modules.
 fence, lift, recover = (import_module(f"vmhad.guards.hosts.{name}") for name in ("fence", "lift", "recover"))
+fence_of_vms = import_module("vmhad.guards.instances.fence")
 Wrap = Callable[[Any], Any]
 
 
@@ -37,6 +39,22 @@ class Cut:
 
 def always(value: Any) -> Wrap:
     return lambda was: lambda *args, **kwargs: value
+
+
+def by_nobody(was: Any) -> Any:
+    """Of a VM's standing, among the arguments: whatever was done to it, no user did it."""
+    return _standing_as(was, lambda one: replace(one, actions=tuple(replace(a, by_user=False) for a in one.actions)))
+
+
+def without_task(was: Any) -> Any:
+    return _standing_as(was, lambda one: replace(one, server=one.server and replace(one.server, task_state="")))
+
+
+def _standing_as(was: Any, change: Callable[[Standing], Standing]) -> Any:
+    def call(*args: Any) -> Any:
+        return was(*(change(one) if isinstance(one, Standing) else one for one in args))
+
+    return call
 
 
 def without_policy(**numbers: Any) -> Wrap:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from vmhad.kernel.beat import DomainState
 from vmhad.sim.clock import Agenda
 
 BOOT_S = 40.0
@@ -137,12 +138,18 @@ class Guests(set[str]):
 
 @dataclass
 class SimVm:
-    """A VM's guests, whatever Nova believes of them."""
+    """A VM's guests, whatever Nova believes of them. said: what its hypervisor says of it, since when."""
 
     id: str
     name: str
     guests: Guests = field(default_factory=Guests)
     disk: Disk = field(default_factory=Disk)
+    said: tuple[DomainState, str, float] = (DomainState.RUNNING, "", 0.0)
+
+    def started_anew(self, host: str) -> None:
+        """Whatever was left of it there is ended first."""
+        self.guests.add(host)
+        self.said = (DomainState.RUNNING, "", 0.0)
 
 
 class Datacentre:

@@ -10,9 +10,11 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from vmhad.ports import Nudge
+from vmhad.sim import users
 from vmhad.sim.agent_words import AgentWords
 from vmhad.sim.datacentre import Bmc
 from vmhad.sim.draft import Draft, StoryError, seconds, with_pace
+from vmhad.sim.guests import befall
 from vmhad.sim.inbox import order
 from vmhad.sim.nova import GroupRow
 from vmhad.sim.show import SHOWS, spoken
@@ -47,6 +49,8 @@ class Stage:
             "freeze": self._freeze,
             "forbid": self._forbid,
             "user": self._user,
+            "domains": self._domains,
+            "guest": self._guest,
             "nudge": self._nudge,
             "order": self._order,
             "expect": self._expect,
@@ -176,6 +180,15 @@ class Stage:
     def _hang(self, words: list[str]) -> None:
         """hang h1 | hang h1 30s"""
         self.world.datacentre.hang(words[0], seconds(words[1]) if len(words) > 1 else None)
+
+    def _domains(self, words: list[str]) -> None:
+        """domains -- from now on every engine is told once a second what each hypervisor says of its guests"""
+        self.world.add_guest_words()
+
+    def _guest(self, words: list[str]) -> None:
+        """guest web-1 dies | shuts-down | panics | freezes | falls-silent | pauses | recovers -- of the first two Nova
+        hears from its nova-compute after a while, whoever else does"""
+        befall(self.world.nova, words[0], words[1])
 
     def _bmc(self, words: list[str]) -> None:
         """bmc h1 lies | dead | ok | stuck | wrong-password | other h2 | garbage | refuses | loses-answers | slow |
@@ -326,8 +339,9 @@ class Stage:
         self.world.heal()
 
     def _user(self, words: list[str]) -> None:
-        """user stops web-1 | user starts web-1 | user deletes web-1 -- as far as Nova and the host let them"""
-        self.world.nova.by_user(words[0], words[1])
+        """user stops web-1 | starts | reboots | pauses | resizes | migrates | deletes -- as far as Nova and its host
+        let them"""
+        users.act(self.world.nova, words[0], words[1])
 
     def _nudge(self, words: list[str]) -> None:
         """nudge h1 service.update"""

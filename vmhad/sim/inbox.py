@@ -23,9 +23,15 @@ def order(world: World, words: list[str]) -> None:
     kind = OrderKind(words[0])
     if words[1] == "stuck":
         # An operator leaves a host alone that is just coming back.
-        hosts = {one.host for one in incidents(world) if one.state is State.STUCK}
+        hosts = {one.host for one in incidents(world) if one.state is State.STUCK and not one.vm}
         for host in sorted(host for host in hosts if not world.datacentre.hosts[host].powered):
             order(world, [words[0], host])
+        return
+    if words[1] in world.nova.servers:
+        vm, host = words[1], world.nova.servers[words[1]].host
+        number = f"{world.agenda.elapsed_s:012.3f}-{kind.value}-{vm}"
+        segment = _place(world, host)[0]
+        Journal(world.store).put_order(Order(number, kind, segment, host, 0.0, "operator", " ".join(words[2:]), vm))
         return
     segment, host = _place(world, words[1])
     if kind is OrderKind.RESUME:

@@ -18,7 +18,7 @@ from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.policy import Policy, SilentMeans
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.sim import agent_rules, rules
+from vmhad.sim import agent_rules, rules, rules_of_vms
 from vmhad.sim.agents import Agents
 from vmhad.sim.compute import Post
 from vmhad.sim.nova import HEARTBEAT_S, SERVICE_DOWN_S, SimNova
@@ -83,6 +83,7 @@ class Ledger:
     sees_since: Callable[[str], float] = lambda engine: 0.0
     due: list[Callable[[], None]] = field(default_factory=list)
     agents: Agents | None = None
+    restarted: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._segment_of = {name: one for one in self.segments for name in one.names}
@@ -112,6 +113,11 @@ class Ledger:
 
     def _incident(self, engine: str, old: Incident | None, new: Incident) -> None:
         self.incidents[new.id] = new
+        if new.vm:
+            self._written_by_owner(engine, new.segment, f"vm {new.vm_name}")
+            if not new.is_open:
+                self.open_steps = {name: one for name, one in self.open_steps.items() if one.incident != new.id}
+            return
         if new.proof is not None and new.proof.at and (old is None or new.proof != old.proof):
             self.proven[new.id] = (engine, new.proof.at - self.offset_s(engine))
         self._written_by_owner(engine, new.segment, f"host {new.host}")
@@ -225,6 +231,12 @@ class Ledger:
             self.report(subject, f"an evacuation was sent while its incident is {incident.state.value}")
         self.acted(post.engine, incident.host, subject)
 
+    def on_start(self, post: Post) -> None:
+        """A request to start a VM, or to start it anew, reached nova-api."""
+        step = self._open_step(Verb.RESTART, post.server)
+        if step is not None and post.server in self.nova.servers:
+            self._tell(f"vm {self.nova.servers[post.server].name}", rules_of_vms.of_restart(self, post, step))
+
     def on_power(self, order: PowerOrder) -> None:
         subject = f"host {order.host}"
         self.shot_at[order.host] = self.now if order.verb == "power_off" else self.shot_at.get(order.host, 0.0)
@@ -303,7 +315,7 @@ class Ledger:
             fits = order.segment == new.segment and order.host in ("", new.host)
             if order.kind is OrderKind.PAUSE and fits and self.now < until and self.now - since > ORDER_READ_S:
                 yield f"{order.host or order.segment} is paused"
-        others = [one for one in self.incidents.values() if one.is_open and one.id != new.id]
+        others = [one for one in self.incidents.values() if one.is_open and one.id != new.id and not one.vm]
         others = [one for one in others if self.again_at.get(one.id) != self.now]
         fencing = [one for one in others if one.state is State.FENCING and self._begun_before(one, new)]
         if len(fencing) >= policy.fences_in_flight_max:

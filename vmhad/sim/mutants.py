@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from types import FunctionType, ModuleType
 from typing import Any
@@ -103,6 +103,7 @@ def broken_by(mutant: Mutant, seed: int, shape: Shape = NASTY) -> str:
 def hunt(mutant: Mutant, seeds: Sequence[int], shape: Shape = NASTY) -> Verdict:
     """Tries the seed that is on record, then these."""
     began = time.process_time()
+    shape = replace(shape, lonely=mutant.lonely)
     order = [*([mutant.seed] if mutant.seed is not None else []), *(one for one in seeds if one != mutant.seed)]
     tried = 0
     for seed in order:

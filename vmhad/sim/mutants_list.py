@@ -6,10 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from vmhad.engine import book, effects, loop
+from vmhad.engine import book, effects, loop, writing
 from vmhad.engine.executor import Executor
 from vmhad.engine.ownership import Ownership
+from vmhad.engine.vm_cases import VmCases
 from vmhad.guards.hosts import columns, judge, place, settle, treat
+from vmhad.guards.instances import judge as judge_of_vms
 from vmhad.journal.journal import Journal
 from vmhad.kernel import brake, evidence, proof
 from vmhad.kernel.evidence import Evidence
@@ -23,11 +25,13 @@ from vmhad.sim.cuts import (
     any_off,
     any_receiver,
     any_target,
+    by_nobody,
     clean,
     deaf_to_life,
     down_first,
     elsewhere,
     fence,
+    fence_of_vms,
     groupless,
     in_scene,
     judged_off,
@@ -51,6 +55,7 @@ from vmhad.sim.cuts import (
     with_effect,
     with_wide_groups,
     without_policy,
+    without_task,
 )
 
 
@@ -58,7 +63,7 @@ from vmhad.sim.cuts import (
 class Mutant:
     """guard: what is off. needs: what a script must have for the guard to be asked at all; others are not played.
 
-    seed: the one that found it.
+    seed: the one that found it. lonely: its seeds have guests that fail alone.
     """
 
     name: str
@@ -66,10 +71,11 @@ class Mutant:
     cuts: tuple[Cut, ...]
     needs: tuple[str, ...] = ()
     seed: int | None = None
+    lonely: bool = False
 
 
 def _m(name: str, guard: str, *cuts: Cut) -> Mutant:
-    return Mutant(name, guard, cuts, NEEDS.get(name, ()), SEEDS.get(name))
+    return Mutant(name, guard, cuts, NEEDS.get(name, ()), SEEDS.get(name), name in LONELY)
 
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -94,6 +100,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "sent_again_at_once": (" in evacuate",),
     "two_incidents": (" refuses",),
 }
+
+LONELY = ("users_unheard", "tasks_unheard", "restarts_unbounded", "hosts_own_nothing")
 
 # Found with hosts and hours of mutants.NASTY.
 SEEDS: dict[str, int] = {
@@ -151,6 +159,10 @@ SEEDS: dict[str, int] = {
     "lifted_unheard": 6,
     "failures_forgotten": 1792,
     "future_times": 2070,
+    "users_unheard": 10,
+    "tasks_unheard": 1,
+    "restarts_unbounded": 2,
+    "hosts_own_nothing": 10,
 }
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -244,8 +256,10 @@ MUTANTS: tuple[Mutant, ...] = (
     _m("failures_forgotten", "where it failed it may run", Cut(treat, "may_run_on", clean)),
     _m("retargeted", "what may run on one host goes nowhere else", Cut(place, "place", any_target)),
     _m(
-        "two_incidents", "one VM, one incident",
-        Cut(book, "claims_of", no_vm_claims), Cut(treat, "taken_by", always("")),
+        "two_incidents",
+        "one VM, one incident",
+        Cut(writing, "_claims", no_vm_claims),
+        Cut(treat, "taken_by", always("")),
     ),
     _m(
         "done_when_taken",
@@ -264,6 +278,21 @@ MUTANTS: tuple[Mutant, ...] = (
     _m("opt_out_unheard", "an owner may opt out", Cut(treat, "is_protected", always(True))),
     _m("disks_lost", "a local disk is not rebuilt", Cut(treat, "refusal", always(""))),
     _m("stopped_are_started", "a VM gets its former power state", Cut(treat, "_plan", started_as_active)),
+    # VMs that fail alone.
+    _m(
+        "users_unheard",
+        "what its user stopped is not restarted",
+        Cut(judge_of_vms, "nova_of", by_nobody),
+        Cut(effects.EFFECTS, Verb.RESTART, with_effect(probe=by_nobody(effects._probe_restarted))),
+    ),
+    _m(
+        "tasks_unheard",
+        "what its user works on is not restarted",
+        Cut(judge_of_vms, "nova_of", without_task),
+        Cut(effects.EFFECTS, Verb.RESTART, with_effect(probe=without_task(effects._probe_restarted))),
+    ),
+    _m("restarts_unbounded", "instance_starts_max", Cut(fence_of_vms, "_spent", always(""))),
+    _m("hosts_own_nothing", "a host's incident has its VMs", Cut(VmCases, "_owner", always(""))),
     # The end.
     _m("lifted_unheard", "a host is taken back when it is heard", Cut(lift, "_is_back", always(True))),
     _m(

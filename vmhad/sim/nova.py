@@ -8,89 +8,31 @@ stands in rebuild.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from math import inf
 
-from vmhad.kernel.cloud import ComputeService, Group, Inventory, Migration, Room, Server, ServerState
+from vmhad.kernel.cloud import Action, ComputeService, Group, Inventory, Migration, Room, Server, ServerState
 from vmhad.ports import Nudge, Refused
 from vmhad.sim.datacentre import Datacentre, Disk, SimHost, SimVm
 from vmhad.sim.queues import HostQueues
+from vmhad.sim.records import GroupRow, MigrationRow, ServerRow, ServiceRow
 
 HEARTBEAT_S = 10.0
 SERVICE_DOWN_S = 60.0
 CLEAN_EVACUATED_S = 3.2
 START_STOP_S = 1.0
 RESYNC_S = 60.0
+MISSED_AFTER_S = 15.5
+REBOOTING = "rebooting_hard"
 UNFINISHED = ("accepted", "pre-migrating")
 EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
-
-
-@dataclass
-class ServiceRow:
-    """A row of the services table. last_seen: when its last heartbeat landed. heard_from: when the unbroken run of
-    heartbeats began that it was the last of, and silent_s how long it was not heard before. barred_until: Placement
-    keeps the host from the scheduler till then."""
-
-    host: str
-    last_seen: float
-    updated_at: str
-    heard_from: float = 0.0
-    forced_down: bool = False
-    enabled: bool = True
-    disabled_reason: str = ""
-    barred_until: float = 0.0
-    silent_s: float = 0.0
-
-
-@dataclass
-class ServerRow:
-    """A row of the instances table. refused: what the API answers to its evacuation. needs: a trait of its host."""
-
-    id: str
-    name: str
-    host: str
-    state: ServerState = ServerState.ACTIVE
-    task_state: str = ""
-    locked: bool = False
-    local_disk: bool = False
-    vcpus: int = 1
-    ram_mib: int = 1024
-    zone_pinned: bool = False
-    metadata: dict[str, str] = field(default_factory=dict)
-    fault: str = ""
-    refused: str = ""
-    needs: str = ""
-    backend: str = "ceph"
-    stopped_at: float = -inf
-
-
-@dataclass
-class MigrationRow:
-    """A row of the migrations table. taken_at: when its target read the request last, 0.0 if none did."""
-
-    number: int
-    server: str
-    source: str
-    target: str
-    created_at: str
-    kind: str = "evacuation"
-    status: str = "accepted"
-    updated_at: str = ""
-    taken_at: float = 0.0
-
-
-@dataclass
-class GroupRow:
-    id: str
-    policy: str
-    members: list[str] = field(default_factory=list)
-    max_per_host: int = 1
+REBOOTABLE = (*EVACUABLE, ServerState.PAUSED, ServerState.SUSPENDED)
 
 
 class SimNova:
     """The records, and the API's synchronous half. affinity_check_off: targets run with the group-check workaround.
 
     wished: server id -> the state its user wants it in, whatever befalls it.
+    taken: servers that their users paused or are resizing: whatever they are, it is theirs.
     spoilt: servers that had arrived elsewhere when a request of their evacuation was read: ERROR, in a task for good.
     copies: (server, host) where a hypervisor holds the server, running or not; it outlives the host's power.
     """
@@ -114,6 +56,10 @@ class SimNova:
         self.spoilt: set[str] = set()
         self.wished: dict[str, ServerState] = {}
         self.wished_at: dict[str, float] = {}
+        self.actions: dict[str, list[Action]] = {}
+        self.acted_at: dict[str, float] = {}
+        self.died_alone: set[str] = set()
+        self.taken: set[str] = set()
         datacentre.compute_started.append(self._compute_started)
 
     # Building the cloud.
@@ -263,38 +209,36 @@ class SimNova:
         row = self.server_row(server_id)
         if row.state is not ServerState.STOPPED or row.task_state:
             raise Refused(f"Cannot 'start' instance {server_id} while it is {_busy(row)}")
-        row.task_state = "powering-on"
-        self.stopped_by_nova.discard(server_id)
-        self._cast_power(row, row.host)
+        self._begin(row, "start", "powering-on")
 
     def stop(self, server_id: str) -> None:
         row = self.server_row(server_id)
         if row.state not in (ServerState.ACTIVE, ServerState.ERROR) or row.task_state:
             raise Refused(f"Cannot 'stop' instance {server_id} while it is {_busy(row)}")
-        row.task_state = "powering-off"
-        self.stopped_by_nova.discard(server_id)
+        self._begin(row, "stop", "powering-off")
+
+    def reboot(self, server_id: str) -> None:
+        """HARD: its guest is started anew, whatever became of it."""
+        row = self.server_row(server_id)
+        if row.state not in REBOOTABLE or row.task_state:
+            raise Refused(f"Cannot 'reboot' instance {server_id} while it is {_busy(row)}")
+        self._begin(row, "reboot", REBOOTING)
+
+    def _begin(self, row: ServerRow, action: str, task_state: str) -> None:
+        row.task_state = task_state
+        self.stopped_by_nova.discard(row.id)
+        self.acted(row.id, action)
         self._cast_power(row, row.host)
+
+    def acted(self, server_id: str, action: str, by_user: bool = True) -> None:
+        done = self.actions.setdefault(server_id, [])
+        done.insert(0, Action(f"req-{len(done) + 1}", action, by_user))
+        self.acted_at[server_id] = self.agenda.now
 
     def server_row(self, server_id: str) -> ServerRow:
         if server_id not in self.servers:
             raise Refused(f"Instance {server_id} could not be found.")
         return self.servers[server_id]
-
-    def by_user(self, wish: str, server_id: str) -> None:
-        """stops, starts or deletes, as far as the API lets them: a busy VM is refused, what is gone is not found."""
-        row = self.servers.get(server_id)
-        if row is None or (wish != "deletes" and (row.task_state or not self.datacentre.hosts[row.host].serves)):
-            return
-        if wish == "deletes":
-            self.delete(server_id)
-        elif row.state in (ServerState.STOPPED, ServerState.ACTIVE):
-            self.wished[server_id] = ServerState.STOPPED if wish == "stops" else ServerState.ACTIVE
-            self.wished_at[server_id] = self.agenda.now
-            if wish == "stops":
-                self.stopped_by_nova.discard(server_id)
-                self.stopped(row)
-            elif row.state is ServerState.STOPPED:
-                self.start(server_id)
 
     def stopped(self, row: ServerRow) -> None:
         self.datacentre.vms[row.id].guests.discard(row.host)
@@ -325,8 +269,11 @@ class SimNova:
         order = row.task_state
 
         def read() -> None:
+            if order == REBOOTING:
+                self._rebooted(row, host)
+                return
             if order == "powering-on":
-                self.datacentre.vms[row.id].guests.add(host)
+                self.datacentre.vms[row.id].started_anew(host)
                 self.copies.add((row.id, host))
             else:
                 self.datacentre.vms[row.id].guests.discard(host)
@@ -336,6 +283,12 @@ class SimNova:
                 self.stopped(row)
 
         self.queues.cast(host, START_STOP_S, read)
+
+    def _rebooted(self, row: ServerRow, host: str) -> None:
+        """A nova-compute that finds another task than it was sent for does nothing."""
+        if row.task_state == REBOOTING and row.id in self.servers:
+            self.datacentre.vms[row.id].started_anew(host)
+            row.state, row.task_state = ServerState.ACTIVE, ""
 
     def _heartbeat(self, host: str) -> None:
         self.agenda.after(HEARTBEAT_S, lambda: self._heartbeat(host), periodic=True)
@@ -380,12 +333,33 @@ class SimNova:
         """A rebuild that nobody will go on with is an ERROR; a start or a stop that was under way is done."""
         if row.task_state.startswith("rebuild") and row.state is not ServerState.ERROR:
             row.state, row.task_state = ServerState.ERROR, ""
-        elif row.task_state in ("powering-on", "powering-off"):
+        elif row.task_state in ("powering-on", "powering-off", REBOOTING):
             self._cast_power(row, row.host)
-        elif row.state is ServerState.ACTIVE and row.host not in self.datacentre.vms[row.id].guests:
+        else:
+            self.miss(row)
+
+    def miss(self, row: ServerRow) -> None:
+        """Its nova-compute looks for its guest, and switches off what has none."""
+        gone = row.host not in self.datacentre.vms[row.id].guests
+        if row.state is ServerState.ACTIVE and not row.task_state and gone:
+            self.acted(row.id, "stop", by_user=False)
             self.stopped(row)
             self.stopped_by_nova.add(row.id)
             self.nudge(Nudge(row.host, row.id, "instance.power_off.end"))
+
+    def guest_dies(self, server_id: str) -> None:
+        """Its process is gone, and its host lives: nova-compute hears of it, and waits whether it was a reboot."""
+        row, vm = self.servers[server_id], self.datacentre.vms[server_id]
+        host = row.host
+        if host in vm.guests:
+            vm.guests.discard(host)
+            self.died_alone.add(server_id)
+            self.queues.work(host, self.queues.life(host), MISSED_AFTER_S, lambda: self._missed(server_id, host))
+
+    def _missed(self, server_id: str, host: str) -> None:
+        row = self.servers.get(server_id)
+        if row is not None and row.host == host:
+            self.miss(row)
 
 
 def _busy(row: ServerRow) -> str:

@@ -171,7 +171,7 @@ class Rebuilds:
     def _spawned(self, attempt: Attempt) -> None:
         """The guest runs from here on, before Nova says so; a stopped server runs for a moment too."""
         server = attempt.server
-        self.datacentre.vms[server.id].guests.add(attempt.target)
+        self.datacentre.vms[server.id].started_anew(attempt.target)
         self.nova.copies.add((server.id, attempt.target))
         self._on_target(attempt, 0.0, self._saved)
 

@@ -136,7 +136,8 @@ def of_start(at: Ledger, engine: str, new: Step, incident: Incident) -> Iterator
     if _seen_alive(at, engine, truth, incident):
         yield f"its evacuation is started although {incident.host} was seen to live after its proof"
     for other in at.incidents.values():
-        if other.host == target and other.is_open and other.state in HANDLED and other.segment == incident.segment:
+        here = other.segment == incident.segment and not other.vm
+        if here and other.host == target and other.is_open and other.state in HANDLED:
             yield f"its evacuation is started to {target}, which is {other.state.value}"
     yield from _of_repeat(at, engine, new, target)
     held_by = {host for one, host in at.nova.copies if one == new.subject}

@@ -170,10 +170,11 @@ def unexplained(world: World, is_over: bool = False) -> Iterator[str]:
             yield f"incident {incident.id} rests without a time to look again"
         if incident.state is State.STUCK and not incident.because:
             yield f"incident {incident.id} is stuck and does not say why"
-    given_up = {one.host for one in world.ledger.incidents.values() if "order" in one.because and not one.is_open}
+    ended = [one for one in world.ledger.incidents.values() if "order" in one.because and not one.is_open]
+    given_up = {one.vm or one.host for one in ended}
     for server_id, wanted in sorted(world.nova.wished.items()):
         row = world.nova.servers.get(server_id)
-        if row is None or row.metadata.get(OPT_OUT) == "false":
+        if row is None or row.metadata.get(OPT_OUT) == "false" or server_id in world.nova.taken:
             continue
         guests = world.datacentre.vms[server_id].guests
         runs = len(guests)
@@ -183,7 +184,7 @@ def unexplained(world: World, is_over: bool = False) -> Iterator[str]:
             continue
         if is_over and _is_tried_again(world, row, open_now):
             continue
-        if not _is_stuck(world, row, open_now) and row.host not in given_up:
+        if not _is_stuck(world, row, open_now) and given_up.isdisjoint((row.id, row.host)):
             state = f"{row.state.value}{' ' + row.task_state if row.task_state else ''} on {row.host}"
             yield f"vm {row.name} should be {wanted.value} and is {state}, with {runs} guests, and no incident is stuck"
 
@@ -210,7 +211,8 @@ def _is_stuck(world: World, row: ServerRow, open_now: Sequence[Incident]) -> boo
     steps = [one for one in world.ledger.steps.values() if one.subject == row.id and one.because]
     of_it = {one.incident for one in steps if one.state is StepState.FAILED}
     stuck = [one for one in open_now if one.state is State.STUCK and one.because]
-    return any(one.id in of_it or one.host == row.host and not _was_taken_back(world, one) for one in stuck)
+    of_host = [one for one in stuck if one.host == row.host and not one.vm and not _was_taken_back(world, one)]
+    return bool(of_host) or any(one.id in of_it or one.vm == row.id for one in stuck)
 
 
 def _was_taken_back(world: World, incident: Incident) -> bool:
@@ -250,7 +252,8 @@ def digest(world: World) -> str:
 def replay_command(seed: int, shape: Shape) -> str:
     """What a reader types to see that seed again."""
     size = f" --hosts {shape.hosts}" * (shape.hosts != STANDARD.hosts)
-    size += f" --hours {shape.hours:g}" * (shape.hours != STANDARD.hours) + " --agents" * shape.agents
+    size += f" --hours {shape.hours:g}" * (shape.hours != STANDARD.hours)
+    size += " --agents" * shape.agents + " --lonely" * shape.lonely
     return f"vmhad-sim seeds --replay {seed}{size}"
 
 

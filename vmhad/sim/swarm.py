@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from vmhad.sim.agent_swarm import with_agents
 from vmhad.sim.ambush import ambush
 from vmhad.sim.lateness import lateness
+from vmhad.sim.lonely import lonely
 from vmhad.sim.mischief import Cloud, Timed, mischief
 from vmhad.sim.twins import twins
 
@@ -51,11 +52,12 @@ PACES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a seed is, and whether its hosts have agents."""
+    """How large a seed is, whether its hosts have agents, and whether guests fail alone in it, too."""
 
     hosts: int = 30
     hours: float = 1.0
     agents: bool = False
+    lonely: bool = False
 
 
 STANDARD = Shape()
@@ -114,6 +116,8 @@ def draw(seed: int, shape: Shape = STANDARD) -> Script:
     if shape.agents:
         declared, seen = with_agents(seed, declared, cloud.hosts, calm_from_s)
         late += seen
+    if shape.lonely:
+        late += lonely(seed, cloud, calm_from_s)
     faults = sorted((*faults, *late), key=lambda one: one[0])
     faults += [(calm_from_s, f"order resume {name}") for name in sheet.segments]
     faults += [(calm_from_s, "heal"), (calm_from_s + RETRY_AFTER_S, "order retry stuck")]

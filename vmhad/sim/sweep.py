@@ -51,13 +51,13 @@ CALLS = {
     "power": ("read", "off", "on"),
     "compute": (
         "services", "service", "inventory", "departures", "evacuations", "server_ids", "fallen", "stopped_lately",
-        "server", "set_forced_down", "set_enabled", "evacuate", "start", "stop",
+        "server", "actions", "set_forced_down", "set_enabled", "evacuate", "start", "stop", "reboot",
     ),
 }  # fmt: skip
 WRITES = {
     "store": ("commit",),
     "power": ("off", "on"),
-    "compute": ("set_forced_down", "set_enabled", "evacuate", "start", "stop"),
+    "compute": ("set_forced_down", "set_enabled", "evacuate", "start", "stop", "reboot"),
 }
 
 

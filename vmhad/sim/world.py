@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from vmhad.engine.loop import Engine
 from vmhad.engine.timeline import Line
+from vmhad.kernel.beat import Beat, HeardBeat
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.step import StepState
@@ -23,6 +24,7 @@ from vmhad.sim.checkers import Checkers
 from vmhad.sim.clock import Agenda, SimClock, Ticket
 from vmhad.sim.compute import NovaFaults, Post, SimCompute
 from vmhad.sim.datacentre import Datacentre
+from vmhad.sim.guests import GuestWords
 from vmhad.sim.ledger import Ledger
 from vmhad.sim.life import Killed, Life
 from vmhad.sim.membership import Ring, SimMembership
@@ -145,7 +147,14 @@ class World:
             beats=[SimBeats(life, clock, self.agents)] if self.agents is not None else (),
             nudges=[SimNudges(self.nudges, clock)],
             compute=SimCompute(
-                self.nova, self.rebuilds, self.nova_faults, life, clock, pace.call_timeout_s, self._on_evacuate
+                self.nova,
+                self.rebuilds,
+                self.nova_faults,
+                life,
+                clock,
+                pace.call_timeout_s,
+                self._on_evacuate,
+                self.ledger.on_start,
             ),
             power=SimPower(self.datacentre, life, clock, pace.bmc_timeout_s, self._on_power),
             membership=SimMembership(self.ring, life),
@@ -154,6 +163,15 @@ class World:
             timeline=lambda line: self._line(life, clock, line),
             call_timeout_s=pace.call_timeout_s,
         )
+
+    def add_guest_words(self) -> None:
+        """What each hypervisor says of its guests comes to every engine that runs."""
+        self.guest_words = GuestWords(self.nova, self._heard)
+
+    def _heard(self, beat: Beat) -> None:
+        for node in self.nodes.values():
+            if node.life.runs:
+                node.engine.guests.take(HeardBeat(beat, node.clock.now()))
 
     def kill_engine(self, name: str) -> None:
         self.nodes[name].life.kill()
@@ -260,6 +278,8 @@ class World:
         now = self.agenda.now
         last = max(self.touched_at, self.agenda.start_s + self.said[-1].at if self.said else 0.0)
         if self.agenda.restless or now - last < SETTLE_S:
+            return False
+        if any(now - self.nova.servers[one].stopped_at < RETURNS_LAST_S for one in self.fallen & self.nova.died_alone):
             return False
         lost_on = {self.nova.servers[one].host for one in self.fallen}
         if any(now - self.nova.services[host].heard_from < RETURNS_LAST_S for host in lost_on):

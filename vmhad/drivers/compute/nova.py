@@ -19,8 +19,8 @@ from keystoneauth1.plugin import BaseAuthPlugin
 from vmhad.drivers.compute.calls import Calls, Missing
 from vmhad.drivers.compute.census import Census, census_of
 from vmhad.drivers.compute.rooms import Rooms, Side
-from vmhad.drivers.compute.rows import age_of, group_of, is_unfinished, migration_of, server_of, service_of
-from vmhad.kernel.cloud import ComputeService, Group, Inventory, Migration, Server, ServerState
+from vmhad.drivers.compute.rows import action_of, age_of, group_of, is_unfinished, migration_of, server_of, service_of
+from vmhad.kernel.cloud import Action, ComputeService, Group, Inventory, Migration, Server, ServerState
 from vmhad.ports import Refused, Unanswered
 
 SERVICES_AT = "2.69"
@@ -123,13 +123,20 @@ class NovaCompute:
 
     def _nova_stopped(self, server_id: str) -> bool:
         """Its newest action is a stop that no user asked for: Nova's own, on finding the guest gone."""
+        newest = next(iter(self.actions(server_id)), None)
+        return newest is not None and newest.kind == "stop" and not newest.by_user
+
+    def actions(self, server_id: str) -> tuple[Action, ...]:
         path = f"/servers/{_quoted(server_id)}/os-instance-actions"
         try:
             rows = self._calls.ask("actions", "GET", path, ACTIONS_AT).get("instanceActions")
         except Missing:
-            return False
-        newest = max(rows, key=lambda row: str(row.get("start_time")), default=None) if isinstance(rows, list) else None
-        return newest is not None and newest.get("action") == "stop" and not newest.get("user_id")
+            return ()
+        if not isinstance(rows, list):
+            raise Unanswered("actions: the answer has no list of actions")
+        # Nova lists the newest first; of two in one second it knows which.
+        rows = sorted(rows, key=lambda row: str(row.get("start_time")), reverse=True)
+        return tuple(self._calls.parsed("actions", action_of, rows))
 
     def server(self, server_id: str) -> Server | None:
         try:
@@ -191,6 +198,9 @@ class NovaCompute:
 
     def stop(self, server_id: str) -> None:
         self._act("os-stop", server_id, None, POWER_AT)
+
+    def reboot(self, server_id: str) -> None:
+        self._act("reboot", server_id, {"type": "HARD"}, POWER_AT)
 
     def _act(self, action: str, server_id: str, body: Mapping[str, object] | None, microversion: str) -> None:
         path = f"/servers/{_quoted(server_id)}/action"

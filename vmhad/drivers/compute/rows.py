@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmhad.kernel.cloud import OVER, ComputeService, Group, Migration, Server, ServerState
+from vmhad.kernel.cloud import OVER, Action, ComputeService, Group, Migration, Server, ServerState
 
 STATES = frozenset(state.value for state in ServerState)
 
@@ -74,6 +74,11 @@ def migration_of(row: Mapping[str, Any]) -> Migration:
         created_at=_text(row["created_at"]),
         updated_at=str(row.get("updated_at") or ""),
     )
+
+
+def action_of(row: Mapping[str, Any]) -> Action:
+    """A row of GET /servers/{id}/os-instance-actions. What Nova does by itself has no user."""
+    return Action(id=_text(row["request_id"]), kind=_text(row["action"]), by_user=bool(row.get("user_id")))
 
 
 def age_of(row: Mapping[str, Any]) -> tuple[str, int]:

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cases of the VMs that fail alone, of one segment in one tick."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from vmhad.engine.book import Book
+from vmhad.engine.evidence_store import Judged
+from vmhad.engine.guests import Guests
+from vmhad.guards.instances.fence import JUST_BEFORE_S
+from vmhad.journal import keys
+from vmhad.kernel.case import VmCase
+from vmhad.kernel.cloud import Server, Standing
+from vmhad.kernel.incident import Incident, State, opened_of_vm
+from vmhad.kernel.policy import Policy
+from vmhad.kernel.topology import Segment
+from vmhad.kernel.verdict import Judgement
+
+WELL = (Judgement.HEALTHY, Judgement.DEGRADED)
+# What an incident is opened on, and decided from at once.
+ASKED_LATELY_S = JUST_BEFORE_S
+
+
+@dataclass
+class VmCases:
+    """hosts: the open incidents of hosts, as they are after this tick's decisions. contested: as Cases has it."""
+
+    segment: Segment
+    policy: Policy
+    book: Book
+    judged: Judged
+    guests: Guests
+    contested: Collection[str]
+    now: float
+    hosts: Mapping[str, Incident] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ill = tuple(self.guests.ill(self.segment, self.policy, self.now))
+        self.under_way = {one.id for one in self.book.open_of_vms() if one.state is State.RECOVERING}
+
+    def fresh(self, alone: Collection[Server]) -> Iterator[Incident]:
+        """New incidents. alone: those that Nova found gone one by one. What its hypervisor says failed is asked of Nova
+        before anything is thought of it."""
+        known = {one.vm for one in self.book.open_of_vms()}
+        seen = [(one.id, one.host, "Nova found its guest gone and switched it off") for one in alone]
+        seen += [(one.server, one.host, one.because) for one in self.ill]
+        for server_id, host, because in seen:
+            standing = self._lately(server_id)
+            if standing is None or not self._is_free(server_id, host, known):
+                continue
+            if standing.server is None or self._was_left(standing):
+                self._let(server_id, host)
+            else:
+                known.add(server_id)
+                yield opened_of_vm(replace(standing.server, host=host), self.segment.name, self.now, because)
+
+    def unasked(self, alone: Collection[Server]) -> tuple[str, ...]:
+        """Those that Nova has to be asked about first."""
+        known = {one.vm for one in self.book.open_of_vms()}
+        seen = [*((one.id, one.host) for one in alone), *((one.server, one.host) for one in self.ill)]
+        return tuple(one for one, host in seen if self._lately(one) is None and self._is_free(one, host, known))
+
+    def _lately(self, server_id: str) -> Standing | None:
+        standing = self.book.standings.get(server_id)
+        return standing if standing is not None and standing.at >= self.now - ASKED_LATELY_S else None
+
+    def _was_left(self, standing: Standing) -> bool:
+        """Nothing was done to it since it was found to be none of ours."""
+        found = self.book.left.get(standing.id)
+        return found is not None and found == _newest(standing)
+
+    def _let(self, server_id: str, host: str) -> None:
+        self.book.forget_fallen(host, server_id)
+        self.guests.let(server_id, host)
+
+    def _is_free(self, server_id: str, host: str, known: Collection[str]) -> bool:
+        if server_id in known or keys.open_vm(server_id) in self.contested or self._owner(host):
+            return False
+        verdict = self.judged.verdicts.get(host)
+        return verdict is not None and verdict.judgement in WELL
+
+    def _owner(self, host: str) -> str:
+        return next((one.id for one in self.hosts.values() if one.host == host and one.is_open), "")
+
+    def of(self, incident: Incident) -> VmCase:
+        now, stale_s = self.now, self.policy.channel_stale_s
+        is_new = incident.state in (State.SUSPECTED, State.FENCING)
+        domain, domain_at, ill_s = self.guests.of(incident.vm, incident.host, now, stale_s)
+        return VmCase(
+            incident=incident,
+            steps=self.book.steps_of(incident),
+            policy=self.policy,
+            verdict=self.judged.verdicts[incident.host],
+            owner=self._owner(incident.host),
+            standing=self.book.standings.get(incident.vm),
+            domain=domain,
+            domain_at=domain_at,
+            ill_s=ill_s,
+            storage_down=self.guests.storage_down(incident.host, now, stale_s),
+            starts=self.book.starts(incident.vm, now, self.policy.instance_window_s) if is_new else 0,
+            under_way=len(self.under_way - {incident.id}),
+            hold=self.book.pause(incident.host, now) if incident.state is State.SUSPECTED else "",
+            orders=self.book.orders_for(incident),
+        )
+
+    def take(self, incident: Incident) -> None:
+        """What was decided of one is seen by those decided after it in the same tick."""
+        (self.under_way.add if incident.state is State.RECOVERING else self.under_way.discard)(incident.id)
+        if not incident.is_open:
+            self._ended(incident)
+
+    def _ended(self, incident: Incident) -> None:
+        """What was found to be none of ours is not asked again while it stays so; what its host's incident has now is
+        for that to start."""
+        standing = self.book.standings.pop(incident.vm, None)
+        if self._owner(incident.host):
+            return
+        self.book.forget_fallen(incident.host, incident.vm)
+        if incident.state is State.DISMISSED and standing is not None:
+            self.book.left[incident.vm] = _newest(standing)
+            self.guests.let(incident.vm, incident.host)
+
+
+def _newest(standing: Standing) -> str:
+    return standing.actions[0].id if standing.actions else ""

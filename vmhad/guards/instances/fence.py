@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the suspicion that a VM failed alone to the proof that its guest may be restarted where it is.
+
+There is nothing to switch off: on one host a hypervisor runs a guest once, and Nova ends what is left of it before it
+starts it anew. So the proof is a look made after the incident began: Nova's at the server and at what was done to it,
+and its hypervisor's at the guest, where somebody tells.
+"""
+
+from __future__ import annotations
+
+from vmhad.guards.instances.judge import Guest, Remedy, Row, guest_of, is_left, judge
+from vmhad.kernel.beat import DomainState
+from vmhad.kernel.case import Move, VmCase
+from vmhad.kernel.incident import Event, State
+from vmhad.kernel.proof import Proof
+from vmhad.kernel.step import Answer, Observation
+from vmhad.kernel.verdict import Judgement
+
+LOOK_AGAIN_S = 2.0
+# What it was opened on may be what it is decided from.
+JUST_BEFORE_S = 1.0
+# While something is waited for it may be stopped, or deleted.
+OLD_S = 5.0
+# Whoever works on it, or cannot tell, has this long before it is left to them.
+UNTOLD_S = 120.0
+OWNED = "its host's incident has it"
+SERVING = (Judgement.HEALTHY, Judgement.DEGRADED)
+
+
+def suspect(case: VmCase, now: float) -> Move:
+    """SUSPECTED: did it fail, and is it ours to restart?"""
+    if "close" in case.orders:
+        return Move("closed by an operator's order", Event.CLOSED)
+    if case.owner:
+        return Move(f"{OWNED}: {case.owner}", Event.DISMISSED)
+    since = _since(case, now)
+    row = judge(case) if _is_read_since(case, since) else None
+    if row is None:
+        return Move(case.incident.because, held=case.incident.held, needs_inventory=since, wake_at=now + LOOK_AGAIN_S)
+    if row.judgement is Judgement.SUSPECT:
+        return _wait(case, row, now)
+    why_not = _why_not(case, row)
+    if why_not:
+        return Move(why_not, Event.DISMISSED)
+    if case.verdict.judgement not in SERVING:
+        held = f"its host is not well: {case.verdict.because}"
+        return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
+    if case.hold:
+        return Move(case.incident.because, held=case.hold, wake_at=now + LOOK_AGAIN_S)
+    return Move(row.because, Event.FAILED)
+
+
+def fence(case: VmCase, now: float) -> Move:
+    """FENCING: the proof, or what speaks against it."""
+    if case.owner:
+        return Move(f"{OWNED}: {case.owner}", Event.WITHDRAWN)
+    since = _since(case, now)
+    if not _is_read_since(case, since):
+        because = "looked at again before it is restarted"
+        return Move(because, held=case.incident.held, needs_inventory=since, wake_at=now + LOOK_AGAIN_S)
+    row = judge(case)
+    why_not = _why_not(case, row)
+    if row.judgement is Judgement.SUSPECT or why_not:
+        return Move(why_not or row.because, Event.WITHDRAWN)
+    spent = _spent(case)
+    if spent:
+        return Move(spent, Event.EXHAUSTED)
+    if guest_of(case.domain) is Guest.FROZEN and case.storage_down:
+        held = f"storage {case.storage_down} is not reached from its host: it is restarted when that is back"
+        return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
+    if row.remedy is Remedy.REBOOT and case.standing is not None and case.domain_at < case.standing.at:
+        # A reboot of its user may have been over when Nova was asked, and not begun when its hypervisor was.
+        return Move(case.incident.because, held=case.incident.held, wake_at=now + LOOK_AGAIN_S)
+    if case.under_way >= case.policy.instance_restarts_max:
+        held = f"{case.under_way} restarts are under way, as many as instance_restarts_max allows"
+        return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
+    return Move(f"proven: {row.because}", Event.PROVEN, proof=_proof(case, row))
+
+
+def _spent(case: VmCase) -> str:
+    """'' or why it is not tried again. An order to try again goes past what was tried before it."""
+    turns = case.incident.turns
+    stuck = [index for index, one in enumerate(turns) if one.state is State.STUCK]
+    most = case.policy.instance_starts_max
+    if case.starts >= most and not stuck:
+        minutes = case.policy.instance_window_s / 60
+        return f"it was restarted {case.starts} times in {minutes:g} minutes and failed each time"
+    tries = sum(one.state is State.RECOVERING for one in turns[stuck[-1] if stuck else 0 :])
+    return f"tried {tries} times: {case.incident.because}" if tries >= most else ""
+
+
+def _is_read_since(case: VmCase, since: float) -> bool:
+    return case.standing is not None and case.standing.at >= since
+
+
+def _since(case: VmCase, now: float) -> float:
+    """When how it stands must have been read: since it began, or was looked at again; and never long ago."""
+    begun = case.incident.turns[-1].at if case.incident.round > 1 else case.incident.opened_at - JUST_BEFORE_S
+    return max(begun, now - OLD_S)
+
+
+def _wait(case: VmCase, row: Row, now: float) -> Move:
+    """A task of its user ends, a beat comes: it is asked again. What nobody can tell for long is left alone."""
+    if now > case.incident.opened_at + UNTOLD_S:
+        return Move(f"left alone: {row.because}", Event.DISMISSED)
+    since = now - LOOK_AGAIN_S / 2
+    return Move(case.incident.because, held=row.because, needs_inventory=since, wake_at=now + LOOK_AGAIN_S)
+
+
+def _why_not(case: VmCase, row: Row) -> str:
+    """'' or why it is not touched."""
+    if row.judgement is Judgement.HEALTHY:
+        return row.because
+    server = case.standing.server if case.standing else None
+    if server is not None and server.metadata.get(case.policy.opt_out_key, "").lower() == "false":
+        return "its owner opted out"
+    if is_left(case.policy, row):
+        return f"left alone: {row.because}, and {row.policy} = leave"
+    return ""
+
+
+def _proof(case: VmCase, row: Row) -> Proof:
+    """Of the looks that it rests on the older one dates it: what lives after that voids it."""
+    assert case.standing is not None
+    seen = [Observation(case.standing.at, Answer.SO, row.remedy.value, row.because)]
+    if case.domain is not None and case.domain.state is not DomainState.RUNNING:
+        said = f"its hypervisor says {case.domain.state.value}"
+        said += f" ({case.domain.detail})" if case.domain.detail else ""
+        seen.append(Observation(case.domain_at, Answer.SO, case.domain.state.value, said))
+    at = min(one.at for one in seen)
+    return Proof(case.incident.host, "guest_gone", at, False, case.incident.round, tuple(seen))

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The restart of a VM on its own host, and what is thought of it afterwards.
+
+Its user comes first: who acted on it after the last look before the restart keeps what they wanted. A restart that
+crossed a user's stop on its way is taken back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vmhad.guards.instances.fence import LOOK_AGAIN_S, OWNED, SERVING
+from vmhad.guards.instances.judge import Nova, judge, nova_of
+from vmhad.kernel.case import Move, VmCase
+from vmhad.kernel.cloud import ServerState
+from vmhad.kernel.incident import Event, State
+from vmhad.kernel.step import Answer, Step, StepState, Verb, start
+from vmhad.kernel.verdict import Judgement
+
+# Nova has a task or an action before it answers; so long after a call without one it was lost on its way.
+CALL_LIMIT_S = 15.0
+RESTART_LIMIT_S = 180.0
+STUCK_LOOK_S = 30.0
+STOPS_MAX = 4
+USERS = "user's"
+# What a look says of a user who acted since the proof, and of one whose stop a restart of ours crossed on its way.
+USERS = "user's"
+CROSSED = "crossed"
+
+
+def recover(case: VmCase, now: float) -> Move:
+    """RECOVERING: one restart a round."""
+    if case.owner:
+        return Move(f"{OWNED}: {case.owner}", Event.PROOF_LOST)
+    back = case.step(_step_id(case, Verb.RESTORE_STATE))
+    if back is not None:
+        return _given_back(back, now)
+    step = case.step(_step_id(case, Verb.RESTART))
+    if step is None and not judge(case).remedy:
+        # Another engine proved it, and what it saw is not ours.
+        return Move("looked at again before it is restarted", Event.PROOF_LOST)
+    if step is None:
+        return Move(f"restarted on {case.incident.host}", steps=(_restart(case, now),), wake_at=now + LOOK_AGAIN_S)
+    if step.state is not StepState.STARTED:
+        return Move(step.because, Event.PROOF_LOST)
+    if not step.observed:
+        return Move("no answer yet", wake_at=now + LOOK_AGAIN_S)
+    return _concluded(case, step, now)
+
+
+def rest(case: VmCase, now: float) -> Move:
+    """RECOVERED: it is over. STUCK: until it runs, until somebody takes it in hand, or until an order."""
+    if "close" in case.orders:
+        return Move("closed by an operator's order", Event.CLOSED)
+    if case.incident.state is State.RECOVERED:
+        return Move(case.incident.because, Event.CLOSED)
+    if case.owner:
+        return Move(f"{OWNED}: {case.owner}", Event.WITHDRAWN)
+    if "retry" in case.orders:
+        return Move("ordered to try again", Event.RETRIED)
+    # A reading is asked for again only after a while.
+    since = max(case.incident.turns[-1].at, now - STUCK_LOOK_S)
+    if case.standing is None or case.standing.at < since:
+        return Move(case.incident.because, needs_inventory=since, wake_at=now + STUCK_LOOK_S)
+    row = judge(case)
+    back = case.step(_step_id(case, Verb.RESTORE_STATE))
+    if back is not None and nova_of(case.standing, case.incident.host) is Nova.ACTIVE:
+        return Move(case.incident.because, wake_at=now + STUCK_LOOK_S)
+    if row.judgement is Judgement.HEALTHY and case.verdict.judgement in SERVING:
+        return Move(f"over without us: {row.because}", Event.WITHDRAWN)
+    return Move(case.incident.because, wake_at=now + STUCK_LOOK_S)
+
+
+def lift(case: VmCase, now: float) -> Move:
+    """Nothing of a VM is lifted: what comes back is its host."""
+    raise AssertionError(f"incident {case.incident.id} of a VM is {case.incident.state.value}")
+
+
+def _step_id(case: VmCase, verb: Verb) -> str:
+    return f"{case.incident.id}/{case.incident.round}/{verb.value}"
+
+
+def _restart(case: VmCase, now: float) -> Step:
+    """known: the newest action when it was proven. What comes after it, and is not ours, is its user's."""
+    actions = case.standing.actions if case.standing else ()
+    args = {
+        "name": case.incident.vm_name,
+        "how": judge(case).remedy.value,
+        "host": case.incident.host,
+        "known": actions[0].id if actions else "",
+    }
+    return start(Step(_step_id(case, Verb.RESTART), case.incident.id, Verb.RESTART, case.incident.vm), now, args)
+
+
+def _concluded(case: VmCase, step: Step, now: float) -> Move:
+    newest = step.observed[-1]
+    if newest.answer is Answer.SO:
+        done = replace(step, state=StepState.DONE, ended_at=now, because=newest.text)
+        return Move(newest.text, Event.RECOVERED, (done,))
+    if newest.answer is Answer.FAILED:
+        failed = replace(step, state=StepState.FAILED, ended_at=now, because=newest.text)
+        if newest.reading == CROSSED:
+            return Move(newest.text, steps=(failed, _give_back(case, now)), wake_at=now + LOOK_AGAIN_S)
+        return Move(newest.text, Event.PROOF_LOST, (failed,))
+    was_lost = newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S
+    if was_lost or now > step.started_at + RESTART_LIMIT_S:
+        why = f"restarted in vain: {newest.text}" if was_lost else f"not finished in time: {newest.text}"
+        failed = replace(step, state=StepState.FAILED, ended_at=now, because=why)
+        return Move(why, Event.PROOF_LOST, (failed,))
+    return Move(newest.text, wake_at=now + LOOK_AGAIN_S)
+
+
+def _give_back(case: VmCase, now: float) -> Step:
+    args = {"name": case.incident.vm_name, "state": ServerState.STOPPED.value, "source": "", "target": ""}
+    step_id = _step_id(case, Verb.RESTORE_STATE)
+    return start(Step(step_id, case.incident.id, Verb.RESTORE_STATE, case.incident.vm), now, args)
+
+
+def _given_back(step: Step, now: float) -> Move:
+    newest = step.observed[-1] if step.observed else None
+    if newest is not None and newest.answer is Answer.SO:
+        done = replace(step, state=StepState.DONE, ended_at=now, because=newest.text)
+        return Move(f"stopped again, as its user wanted: {newest.text}", Event.RECOVERED, (done,))
+    because = "its user stopped it meanwhile: it is stopped again"
+    if newest is None or now <= max(step.started_at, step.acted_at) + CALL_LIMIT_S:
+        return Move(because, wake_at=now + LOOK_AGAIN_S)
+    if step.attempt < STOPS_MAX:
+        return Move(because, steps=(start(step, now),), wake_at=now + LOOK_AGAIN_S)
+    failed = replace(step, state=StepState.FAILED, ended_at=now, because=newest.text)
+    return Move(f"its user's stop could not be restored: {newest.text}", Event.EXHAUSTED, (failed,))

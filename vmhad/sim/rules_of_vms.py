@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of the guard of single VMs, each worked out from the truth when a request to restart one reaches Nova."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vmhad.kernel.incident import State
+from vmhad.kernel.step import Step
+from vmhad.sim.compute import Post
+
+if TYPE_CHECKING:
+    from vmhad.sim.ledger import Ledger
+
+# Between the look just before an act and its arrival; a user who acts in it is answered afterwards.
+LOOK_S = 0.5
+# An engine may just be deciding what it has not written yet.
+DECIDED_S = 2.0
+
+
+def of_restart(at: Ledger, post: Post, step: Step) -> Iterator[str]:
+    row, policy = at.nova.servers[post.server], at.policies[at.segment_of(step.args["host"]).name]
+    done = at.restarted.setdefault(post.server, [])
+    done.append(at.now)
+    if post.late:
+        return
+    ordered = any(one.state is State.STUCK for one in at.incidents[step.incident].turns)
+    lately = [one for one in done if one > at.now - policy.instance_window_s + DECIDED_S]
+    if not ordered and len(lately) > policy.instance_starts_max:
+        yield f"it is restarted for the {len(done)}th time, more often than instance_starts_max allows"
+    newest = next(iter(at.nova.actions.get(post.server, ())), None)
+    acted_at = at.nova.acted_at.get(post.server, 0.0)
+    if newest is not None and newest.by_user and acted_at < at.now - LOOK_S:
+        if newest.kind == "stop":
+            yield f"it is restarted although its user stopped it {at.now - acted_at:.1f} s ago"
+        elif row.task_state:
+            yield f"it is restarted while its user's {newest.kind} is under way"
+    for one in at.incidents.values():
+        if one.host == row.host and one.is_open and not one.vm and one.opened_at < post.at - DECIDED_S:
+            yield f"it is restarted although incident {one.id} of its host has it"

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the users of VMs do to them, through the same API as everybody."""
+
+from __future__ import annotations
+
+from vmhad.kernel.cloud import ServerState
+from vmhad.sim.nova import SimNova
+from vmhad.sim.records import ServerRow
+
+
+def act(nova: SimNova, wish: str, server_id: str) -> None:
+    """stops, starts, reboots, pauses, resizes, migrates or deletes, as far as the API lets them: a busy VM is
+    refused, what is gone is not found. A resize is long under way."""
+    row = nova.servers.get(server_id)
+    if row is None or (wish != "deletes" and (row.task_state or not nova.datacentre.hosts[row.host].serves)):
+        return
+    if wish == "deletes":
+        nova.delete(server_id)
+    elif row.state in (ServerState.STOPPED, ServerState.ACTIVE):
+        nova.wished[server_id] = ServerState.STOPPED if wish == "stops" else ServerState.ACTIVE
+        nova.wished_at[server_id] = nova.agenda.now
+        if wish == "stops":
+            nova.stopped_by_nova.discard(server_id)
+            nova.acted(server_id, "stop")
+            nova.stopped(row)
+        elif wish == "pauses":
+            nova.taken.add(server_id)
+            nova.acted(server_id, "pause")
+            row.state = ServerState.PAUSED
+        elif wish == "migrates":
+            nova.acted(server_id, "live-migration")
+            _migrated(nova, row)
+        elif wish == "resizes":
+            nova.taken.add(server_id)
+            nova.acted(server_id, "resize")
+            row.task_state = "resize_prep"
+        elif wish == "reboots":
+            nova.reboot(server_id)
+        elif row.state is ServerState.STOPPED:
+            nova.start(server_id)
+
+
+def _migrated(nova: SimNova, row: ServerRow) -> None:
+    """At once, to the first other host that serves."""
+    guests, was_on = nova.datacentre.vms[row.id].guests, row.host
+    row.host = next(one for one in sorted(nova.services) if one != was_on and nova.datacentre.hosts[one].serves)
+    runs = was_on in guests
+    guests.discard(was_on)
+    if runs:
+        guests.add(row.host)
+    for held in (nova.allocations, nova.copies):
+        held.discard((row.id, was_on))
+        held.add((row.id, row.host))
