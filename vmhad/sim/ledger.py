@@ -268,7 +268,8 @@ class Ledger:
         for other in moving:
             if other.subject == new.subject and other.incident != new.incident:
                 yield f"it is evacuated by two incidents at once, {other.incident} and {new.incident}"
-        here = [one for one in moving if self._goes_on(self.incidents[one.incident], incident.segment)]
+        here = [one for one in moving if self.incidents[one.incident].segment == incident.segment]
+        here = [one for one in here if self.goes_on(self.incidents[one.incident])]
         if len(here) > policy.evacuations_max:
             yield f"{len(here)} evacuations are under way, more than evacuations_max allows ({policy.evacuations_max})"
         cap, coming = policy.evacuations_per_target_max, sum(one.args.get("target") == target for one in here)
@@ -277,9 +278,9 @@ class Ledger:
         yield from self._groups(new, target, moving)
 
     @staticmethod
-    def _goes_on(incident: Incident, segment: str) -> bool:
+    def goes_on(incident: Incident) -> bool:
         """What an incident left STARTED when its host was taken back is under way no more."""
-        return incident.segment == segment and incident.state in (State.FENCING, State.RECOVERING)
+        return incident.state in (State.FENCING, State.RECOVERING)
 
     def _groups(self, new: Step, target: str, moving: Sequence[Step]) -> Iterator[str]:
         """Whom the group's rule forbids to meet on the target, as Nova and the journal have them now."""

@@ -220,11 +220,12 @@ def _of_groups(at: Ledger, new: Step, incident: Incident, target: str) -> Iterat
         for one in at.open_steps.values()
         if one.verb is Verb.EVACUATE and at.incidents[one.incident].segment == incident.segment
     }
+    gone_on_with = {one.subject for one in at.open_steps.values() if at.goes_on(at.incidents[one.incident])}
     for group in at.nova.groups.values():
         if new.subject not in group.members:
             continue
         others = [one for one in group.members if one != new.subject and one in at.nova.servers]
-        moving = sorted(one for one in others if one in going)
+        moving = sorted(one for one in others if one in going and one in gone_on_with)
         if group.policy == "anti-affinity" and moving:
             yield f"its evacuation is started while {moving[0]} of its anti-affinity group is on its way"
         if group.policy == "affinity":
