@@ -17,18 +17,25 @@ import yaml
 from lab import hostpower
 from lab.layout import HERE, SHARED, VENV, write_private
 from lab.qemu import network
+from vmhad.bus.signature import derive
+from vmhad.conf.keys_file import agent_key_text
+from vmhad.conf.settings import AgentKey
 
 BINDINGS = SHARED / "bindings"
 MARKER = "the-labs-instances"
 STORAGE = "instances"
 START_LIMIT_S = 30.0
+KEY_ID = "lab"
 
 
 class AgentProcess:
     """One agent with files of its own in lab/run/<lab>/vmhad/agent-<host>/. command: what runs as the agent; it
-    must say its beats to stdout, a JSON line each."""
+    must say its beats to stdout, a JSON line each. None: vmhad-agent itself, which says them to the lab's broker, by
+    the host's key of the master key."""
 
-    def __init__(self, facts: Mapping[str, Any], host: str, command: tuple[str, ...], **options: Any) -> None:
+    def __init__(
+        self, facts: Mapping[str, Any], host: str, command: tuple[str, ...] | None, master: bytes = b"", **options: Any
+    ) -> None:
         self.host = host
         self.state_dir = next(Path(row["state_dir"]) for row in facts["hosts"] if row["name"] == host)
         root = self.state_dir.parents[2]
@@ -36,7 +43,13 @@ class AgentProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.beats_file, self.log_file = self.folder / "beats.json", self.folder / "agent.log"
         self.process: subprocess.Popen[bytes] | None = None
-        self._command = command
+        self._command = command or ("-m", "vmhad.cmd.agent")
+        self._tells = command is not None
+        if not self._tells:
+            key = derive(KEY_ID, master, host)
+            write_private(self.folder / "agent-key.yaml", agent_key_text(AgentKey(key.host, key.id, key.key)))
+            broker = facts["transport_url"].replace("127.0.0.1", network.GATEWAY)
+            options |= {"transport_urls": broker, "key_file": self.folder / "agent-key.yaml"}
         instances = root / "var" / "instances"
         instances.mkdir(exist_ok=True)
         (instances / ".vmhad-storage").write_text(MARKER)
@@ -49,7 +62,7 @@ class AgentProcess:
         write_private(self.folder / "vmhad.conf", "[DEFAULT]\nuse_stderr = true\n[agent]\n" + "\n".join(lines) + "\n")
 
     def start(self) -> AgentProcess:
-        """Returns with its first beat. It runs in every namespace of its host, and ends with it."""
+        """Returns with its first beat, if it tells of it. It runs in every namespace of its host, and ends with it."""
         link_bindings()
         leader = hostpower.chassis(self.state_dir)
         assert leader, f"{self.host} has no power"
@@ -59,7 +72,8 @@ class AgentProcess:
         argv = [*inside, sys.executable, *self._command, "--config-file", str(self.folder / "vmhad.conf")]
         with self.beats_file.open("wb") as said, self.log_file.open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=said, stderr=log, stdin=subprocess.DEVNULL, env=environ)
-        self.wait("its first beat", lambda beats: bool(beats), START_LIMIT_S)
+        if self._tells:
+            self.wait("its first beat", lambda beats: bool(beats), START_LIMIT_S)
         return self
 
     def beats(self) -> list[dict[str, Any]]:

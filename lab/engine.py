@@ -16,7 +16,10 @@ from typing import Any
 
 import yaml
 
+from lab.agent import KEY_ID
 from lab.layout import write_private
+from lab.qemu import network
+from vmhad.conf.keys_file import master_keys_text
 from vmhad.drivers.store.etcd import EtcdStore
 
 # What the lab is: shared storage under every host, and computes that let a hard-affinity group move.
@@ -27,7 +30,7 @@ STOP_LIMIT_S = 30.0
 
 class EngineProcess:
     """One engine with files of its own in lab/run/<lab>/vmhad/<name>/. listens: whether it hears Nova's notifications.
-    command: what runs instead of vmhad-engine."""
+    command: what runs instead of vmhad-engine. agents: the master key of the agents that it hears, b"" for none."""
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class EngineProcess:
         racks: Mapping[str, str] | None = None,
         journal: str = "etcd",
         command: tuple[str, ...] = (),
+        agents: bytes = b"",
     ) -> None:
         self.folder = root / "vmhad" / name
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +56,11 @@ class EngineProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self._log_from = 0
         bus = {"transport_urls": facts["transport_url"]} if listens else {}
-        more = {"engine": dict(engine or {}), "nova": dict(nova or {}), "nova_notifications": bus}
+        more = {"engine": dict(engine or {}), "nova": dict(nova or {}), "nova_notifications": bus, "agents": {}}
+        if agents:
+            write_private(self.folder / "agent-keys.yaml", master_keys_text({KEY_ID: agents}))
+            keys_file = self.folder / "agent-keys.yaml"
+            more["agents"] = {"enabled": True, "transport_urls": facts["transport_url"], "keys_file": keys_file}
         self._write(facts, name, dict(POLICY) | dict(policy or {}), more, dict(racks or {}), journal)
 
     def start(self) -> EngineProcess:
@@ -118,7 +126,8 @@ class EngineProcess:
             bmc = host["bmc"]
             access = {"address": bmc["host"], "port": bmc["port"], "user": bmc["user"], "guid": bmc["guid"]}
             domains = {"rack": racks.get(host["name"], "rack-of-" + host["name"])}
-            hosts.append({"name": host["name"], "domains": domains, "bmc": access})
+            planes = {"planes": {"management": network.address(host["name"])}} if more["agents"] else {}
+            hosts.append({"name": host["name"], "domains": domains, "bmc": access} | planes)
             passwords[host["name"]] = Path(bmc["password_file"]).read_text().strip()
         segments = {"segments": [{"name": "lab", "policy": policy, "hosts": hosts}]}
         (self.folder / "segments.yaml").write_text(yaml.safe_dump(segments))
@@ -144,6 +153,7 @@ class EngineProcess:
             }
             | more["nova"],
             "nova_notifications": more["nova_notifications"],
+            "agents": more["agents"],
             "power": {"credentials_file": self.folder / "bmc-credentials.yaml"},
         }
         text = "".join(
