@@ -110,10 +110,14 @@ class Book:
         mine = [one for one in of_it if not one.args.get("source") and one.args.get("state") != "stopped"]
         since = now - window_s
         return sum(one.state is StepState.DONE and one.ended_at > since for one in mine) + sum(
-            one.state is StepState.FAILED and one.acts > 0 and one.acted_at > since
-            for one in mine
-            if one.verb is Verb.RESTART
+            self._was_vain(one) and one.acts > 0 and one.acted_at > since for one in mine if one.verb is Verb.RESTART
         )
+
+    def _was_vain(self, step: Step) -> bool:
+        """It failed, or its incident ended before anybody knew, because its host's took over."""
+        incident = self.incidents.get(step.incident)
+        is_over = incident is not None and not incident.is_open
+        return step.state is StepState.FAILED or (step.state is StepState.STARTED and is_over)
 
     def former(self, host: str, inventory: Inventory | None) -> Mapping[str, str]:
         """Of its VMs that Nova has in ERROR: what an ended incident of the host wanted and did not reach."""

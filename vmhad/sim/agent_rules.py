@@ -39,7 +39,7 @@ def of_fence(at: Ledger, agents: Agents, new: Incident, was: State) -> Iterator[
     if storage_s < policy.storage_still_s - 0.1 and seeing:
         yield f"it beat on the storage {storage_s:.1f} s ago"
     seen = [name for name in seeing if any(agents.answers(name, new.host, plane) for plane in PLANES)]
-    if seen:
+    if seen and at.now - at.nova.datacentre.hosts[new.host].booted_at > LATE_S:
         yield f"{seen[0]} sees it"
 
 

@@ -78,6 +78,7 @@ class SimHost(_Watched):
     traits: frozenset[str] = frozenset()
     powered: bool = True
     alive: bool = True
+    booted_at: float = 0.0
     hung: bool = False
     compute: bool = True
     network: bool = True
@@ -346,7 +347,7 @@ class Datacentre:
     def _booted(self, name: str, life: int) -> None:
         host = self.hosts[name]
         if host.life == life:
-            host.alive = True
+            host.alive, host.booted_at = True, self.agenda.now
             self.agenda.after(COMPUTE_START_S, lambda: self._start_compute(name, life))
 
     def _start_compute(self, name: str, life: int) -> None:
