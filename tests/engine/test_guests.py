@@ -27,8 +27,8 @@ def test_the_newest_word_of_a_host_counts_while_it_is_fresh() -> None:
     guests.take(heard(100.0, vm=CRASHED))
     guests.take(heard(99.0))
     guests.take(heard(101.0, refused="its clock is wrong"))
-    assert guests.of("vm", "h1", 101.0, 15.0) == (CRASHED, 100.0, 50.0)
-    assert guests.of("vm", "h2", 101.0, 15.0) == guests.of("vm", "h1", 116.0, 15.0) == (None, 0.0, 0.0)
+    assert guests.of("vm", "h1", 101.0, 15.0) == (CRASHED, 100.0)
+    assert guests.of("vm", "h2", 101.0, 15.0) == guests.of("vm", "h1", 116.0, 15.0) == (None, 0.0)
     assert guests.storage_down("h1", 101.0, 15.0) == "nfs" and not guests.storage_down("h1", 116.0, 15.0)
     assert ill(guests, 101.0) == ["vm"] and ill(guests, 116.0) == []
 

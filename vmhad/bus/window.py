@@ -124,7 +124,7 @@ class Window:
         host = self._hosts.setdefault(beat.host, _Host())
         off_s = abs(wall - beat.sent_at)
         is_right = off_s <= self._replay_window_s
-        dropped = _against(host, beat, is_right)
+        dropped = _against(host, beat)
         if dropped is not None:
             return dropped
         newest, right = _Newest(beat.boot, beat.run, beat.count, beat.uptime_s, beat.sent_at), host.right
@@ -141,7 +141,7 @@ class Window:
         return HeardBeat(beat, at, "" if is_right else f"its clock is {off_s:.0f} s off ours")
 
 
-def _against(host: _Host, beat: Beat, is_right: bool) -> Dropped | None:
+def _against(host: _Host, beat: Beat) -> Dropped | None:
     """Why the beat does not count, None if it does."""
     if host.is_retired(beat):
         return Dropped.REPLAYED

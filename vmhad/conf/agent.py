@@ -22,7 +22,13 @@ OPTS = [
         help="Which hosts are this one's peers and where they are found. The engines' file, or a copy of it without "
         "its bmc entries.",
     ),
-    cfg.FloatOpt("beat_interval_s", default=1.0, min=0.2, max=10.0, help="Seconds between two beats."),
+    cfg.FloatOpt(
+        "beat_interval_s",
+        default=1.0,
+        min=0.2,
+        max=1.0,
+        help="Seconds between two beats. Engines take a host that was not heard for longer for one that paused.",
+    ),
     cfg.IntOpt("peers_watched", default=4, min=0, max=32, help="How many peers of its segment a host looks at."),
     cfg.StrOpt(
         "watched_from_other",

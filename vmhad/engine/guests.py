@@ -56,13 +56,13 @@ class Guests:
         for server in self.let_be.keys() & beat.domains.keys() - ill:
             del self.let_be[server]
 
-    def of(self, server: str, host: str, now: float, stale_s: float) -> tuple[Domain | None, float, float]:
-        """What the host says of it, when it was so, and for how long it had been; (None, 0, 0) where nobody tells."""
+    def of(self, server: str, host: str, now: float, stale_s: float) -> tuple[Domain | None, float]:
+        """What the host says of it, and when it was so; (None, 0.0) where nobody tells."""
         told = self._fresh(host, now, stale_s)
         domain = told.domains.get(server) if told is not None else None
         if told is None or domain is None:
-            return None, 0.0, 0.0
-        return domain, told.at, told.uptime_s - domain.since_s
+            return None, 0.0
+        return domain, told.at
 
     def storage_down(self, host: str, now: float, stale_s: float) -> str:
         told = self._fresh(host, now, stale_s)

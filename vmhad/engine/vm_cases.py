@@ -87,7 +87,7 @@ class VmCases:
     def of(self, incident: Incident) -> VmCase:
         now, stale_s = self.now, self.policy.channel_stale_s
         is_new = incident.state in (State.SUSPECTED, State.FENCING)
-        domain, domain_at, ill_s = self.guests.of(incident.vm, incident.host, now, stale_s)
+        domain, domain_at = self.guests.of(incident.vm, incident.host, now, stale_s)
         return VmCase(
             incident=incident,
             steps=self.book.steps_of(incident),
@@ -97,7 +97,6 @@ class VmCases:
             standing=self.book.standings.get(incident.vm),
             domain=domain,
             domain_at=domain_at,
-            ill_s=ill_s,
             storage_down=self.guests.storage_down(incident.host, now, stale_s),
             starts=self.book.starts(incident.vm, now, self.policy.instance_window_s) if is_new else 0,
             under_way=len(self.under_way - {incident.id}),

@@ -71,7 +71,7 @@ class VmCase:
 
     verdict: of its host. owner: '' or the open incident of its host, which has it then. standing: how Nova says that it
     stands, None if that was not read yet. domain: what its hypervisor says of the guest, None if nobody tells;
-    domain_at: when that was so, ill_s: for how long it had been. storage_down: '' or the shared storage that its host
+    domain_at: when that was so. storage_down: '' or the shared storage that its host
     does not reach. starts: how often it was restarted within policy.instance_window_s. under_way: how many others
     of its segment are being restarted. hold, orders: as Case has them.
     """
@@ -84,7 +84,6 @@ class VmCase:
     standing: Standing | None
     domain: Domain | None
     domain_at: float = 0.0
-    ill_s: float = 0.0
     storage_down: str = ""
     starts: int = 0
     under_way: int = 0

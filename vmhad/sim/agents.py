@@ -21,7 +21,6 @@ from vmhad.sim.datacentre import Datacentre
 # Looked up once: a member of an enumeration costs ten times what another name does.
 UP, DOWN = Reading.UP, Reading.DOWN
 BEAT_S = 1.0
-WATCHERS = 4
 # A peer that has not answered for so long is called down, a storage that was not read for so long is called lost.
 ANSWER_OLD_S = 2.0
 STORAGE_LOST_S = 3.0

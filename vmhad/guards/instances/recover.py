@@ -22,7 +22,6 @@ CALL_LIMIT_S = 15.0
 RESTART_LIMIT_S = 180.0
 STUCK_LOOK_S = 30.0
 STOPS_MAX = 4
-USERS = "user's"
 # What a look says of a user who acted since the proof, and of one whose stop a restart of ours crossed on its way.
 USERS = "user's"
 CROSSED = "crossed"
