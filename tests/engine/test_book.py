@@ -6,6 +6,7 @@ from dataclasses import replace
 from vmhad.engine.book import Book, inherited, not_from_the_future, perhaps_sent, worth_writing
 from vmhad.kernel.cloud import Fallen, Server, ServerState
 from vmhad.kernel.incident import Event, Incident, opened, turn
+from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb
 
@@ -95,14 +96,14 @@ def test_a_vm_that_falls_again_and_again_is_left_alone_but_not_for_having_been_e
     for source, worth in (("", ()), ("other", fallen.servers)):
         book = Book(7, {}, {one.id: one for one in (restored(number, source) for number in range(3))})
         book.take_fallen(fallen)
-        assert book.worth_starting("h", now=100.0) == worth
+        assert book.worth_starting("h", Policy(), now=100.0) == worth
 
 
 def test_what_was_started_has_to_fall_anew() -> None:
     book = Book(7, {}, {})
     book.take_fallen(Fallen("h", tuple(Server(one, one, "h", ServerState.STOPPED) for one in ("vm", "other"))))
     book.started(restored(1, ""))
-    assert [one.id for one in book.worth_starting("h", now=100.0)] == ["other"]
+    assert [one.id for one in book.worth_starting("h", Policy(), now=100.0)] == ["other"]
 
 
 def test_only_a_new_time_to_look_again_is_not_worth_writing() -> None:

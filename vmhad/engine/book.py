@@ -13,17 +13,15 @@ from vmhad.kernel.brake import Scene
 from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState, Standing
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
+from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 
 # No step that is planned for later waits longer than this: retry_backoff_max_s may be no more.
 WAIT_MAX_S = 600.0
-# A VM that falls whenever it is started is left alone after this many times in this long.
-STARTS_MAX = 3
 STARTS = (Verb.RESTORE_STATE, Verb.RESTART)
 _NEWS = attrgetter(*(one.name for one in fields(Incident) if one.name != "wake_at"))
 YEAR_9999 = 253402300799.0
-STARTS_WINDOW_S = 1800.0
 
 
 @dataclass
@@ -83,26 +81,25 @@ class Book:
         self._open = tuple(one for one in by_id if not one.vm)
         self._open_of_vms = tuple(one for one in by_id if one.vm)
 
-    def worth_starting(self, host: str, now: float) -> tuple[Server, ...]:
+    def worth_starting(self, host: str, policy: Policy, now: float) -> tuple[Server, ...]:
         """The fallen VMs of a host, without those that have an incident of their own, or had one that left them alone,
         and those that were started again and again and fell each time."""
         if (fallen := self.fallen.get(host)) is None:
             return ()
         alone = {one.vm for one in self._open_of_vms} | self.left.keys()
-        return tuple(one for one in fallen.servers if one.id not in alone and self._starts(one.id, now) < STARTS_MAX)
+        window_s, most = policy.instance_window_s, policy.instance_starts_max
+        mine = (one for one in fallen.servers if one.id not in alone)
+        return tuple(one for one in mine if self.starts(one.id, now, window_s) < most)
 
-    def fallen_alone(self, host: str, was_back: bool, now: float) -> tuple[Server, ...]:
+    def fallen_alone(self, host: str, policy: Policy, was_back: bool, now: float) -> tuple[Server, ...]:
         """Those of them that are no failure of their host. was_back: it may have rebooted just now; so it has where
         Nova found several gone at once. What was started too often, or left alone, is for an incident of its own."""
         if (fallen := self.fallen.get(host)) is None:
             return ()
         alone = {one.vm for one in self._open_of_vms}
-        worth = self.worth_starting(host, now)
+        worth = self.worth_starting(host, policy, now)
         own = tuple(one for one in fallen.servers if one.id not in alone and one not in worth)
         return own if was_back or len(worth) != 1 else (*own, *worth)
-
-    def _starts(self, server_id: str, now: float) -> int:
-        return self.starts(server_id, now, STARTS_WINDOW_S)
 
     def starts(self, server_id: str, now: float, window_s: float) -> int:
         """On the host that it fell on. What it got back where it was evacuated to is no such start."""

@@ -88,7 +88,7 @@ class Cases:
             evidence and evidence.heard_at,
             evidence and evidence.reading(POWER, self.now, self.policy.channel_stale_s),
             "" if incident.state is State.RECOVERED else self._hold(incident),
-            book.worth_starting(host, self.now),
+            book.worth_starting(host, self.policy, self.now),
             book.orders_for(incident),
         )
 
@@ -113,7 +113,7 @@ class Cases:
             busy_hosts=self._seen.busy_hosts,
             claimed=self._contested(inventory) | claimed,
             inventory=inventory,
-            fallen=book.worth_starting(host, self.now),
+            fallen=book.worth_starting(host, self.policy, self.now),
             idle=self.current.keys() - self._seen.scene.recovering if evacuations else frozenset(),
             former=book.former(host, inventory) if incident.state is State.RECOVERING else {},
             hold=self._hold(incident),

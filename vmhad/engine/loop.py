@@ -271,15 +271,15 @@ class Engine:
         self, name: str, judged: Judged, before: Mapping[str, Incident], alone: list[Server], now: float
     ) -> list[Incident]:
         """Of hosts. alone takes the VMs that fell without their host."""
-        book = self.books[name]
+        book, policy = self.books[name], self.policies[name]
         fresh = []
         suspects = judged.suspects | (book.fallen.keys() & judged.verdicts.keys())
         for host in sorted(suspects - {one.host for one in before.values()}):
             verdict = judged.verdicts[host]
             because = verdict.because if verdict.judgement in (Judgement.SUSPECT, Judgement.FAILED) else ""
-            fallen = book.worth_starting(host, now)
+            fallen = book.worth_starting(host, policy, now)
             if verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED):
-                by_themselves = book.fallen_alone(host, self.evidence.was_back_since(host, now), now)
+                by_themselves = book.fallen_alone(host, policy, self.evidence.was_back_since(host, now), now)
                 fallen = tuple(one for one in fallen if one not in by_themselves)
                 alone += by_themselves
             if fallen and not because:

@@ -26,8 +26,6 @@ from vmhad.kernel.verdict import Judgement
 
 LOOK_AGAIN_S = 5.0
 RETRY_MAX_S = 600.0
-# What falls whenever it is started is left alone, and named.
-FALLS_MAX = 3
 OF_RETURN = (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE)
 
 
@@ -123,7 +121,7 @@ def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step],
         args = {"name": name, "state": state, "source": "", "falls": str(falls)}
         # What a user stopped since Nova was asked for the fallen is theirs: that is looked at again.
         args |= {"fell": "yes"} if server_id in fallen and server_id not in left else {}
-        why_not = f"it fell again after each of {falls} starts" if falls >= FALLS_MAX else ""
+        why_not = f"it fell again after each of {falls} starts" if falls >= case.policy.instance_starts_max else ""
         if state == ServerState.ACTIVE.value and server_id not in fallen:
             why_not = why_not or emptied.get(server_id, "")
         steps[step_id] = start(step, now, args)
