@@ -199,7 +199,8 @@ def _probe_restarted(step: Step, level: Standing) -> Probed:
     ours = [one for one in newer if one.kind == step.args["how"]]
     theirs = [one for one in newer if one.by_user and one not in ours]
     if theirs:
-        crossed = ours and newer[0] in ours and theirs[0].kind == "stop"
+        # Two starts of which one is ours: the user's own came after the stop.
+        crossed = len(ours) == 1 and newer[0] in ours and theirs[0].kind == "stop"
         return Answer.FAILED, CROSSED if crossed else USERS, f"its user was first: {theirs[0].kind}"
     if server.task_state:
         if ours or newer:

@@ -113,7 +113,7 @@ class Listening:
         if old is None or _paused(old, heard):
             self._steady_from[host] = heard.at
             news.hosts.add(host)
-        if old is not None and self._is_back(old, heard):
+        if self._is_back(old, heard):
             news.back[host] = heard.at
         if host in doubted or old is None or _says_new(old, heard):
             news.hosts.add(host)
@@ -156,7 +156,13 @@ class Listening:
         for peer in beat.peers:
             self._watchers.setdefault(peer, set()).add(host)
 
-    def _is_back(self, old: HeardBeat, heard: HeardBeat) -> bool:
+    def _is_back(self, old: HeardBeat | None, heard: HeardBeat) -> bool:
+        """Or is heard for the first time, long after others were: then it was silent before we listened."""
+        if old is None:
+            segment = self._segment_of[heard.beat.host]
+            ear = self._ears.get((segment.name, ""))
+            listened_s = heard.at - ear.born_at if ear is not None else 0.0
+            return heard.beat.host in self._expected and listened_s >= self.policies[segment.name].agent_failed_s
         if old.beat.boot != heard.beat.boot:
             return True
         segment = self._segment_of[heard.beat.host]
@@ -190,7 +196,8 @@ class Listening:
     def _listen_to_site(self, segment: Segment, site: str, hosts: Sequence[str], now: float) -> bool:
         ear = self._ears.setdefault((segment.name, site), Ear(now))
         changed = ear.hears(self._is_heard(hosts, now), now)
-        silent = ear.since == inf and any(host in self.latest for host in hosts)
+        # An heir may never have heard of it: where agents are to be expected that is no better than silence.
+        silent = ear.since == inf and any(host in self.latest or host in self._expected for host in hosts)
         # Whoever saw one of them a moment ago needs a moment to see it no more.
         away = silent and (now < ear.lost_at + FRESH_S or not self._is_seen(hosts, now))
         changed |= away != ear.away

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from vmhad.engine.book import Book
 from vmhad.engine.evidence_store import Judged
 from vmhad.engine.guests import Guests
-from vmhad.guards.instances.fence import JUST_BEFORE_S
 from vmhad.journal import keys
 from vmhad.kernel.case import VmCase
 from vmhad.kernel.cloud import Server, Standing
@@ -20,7 +19,7 @@ from vmhad.kernel.verdict import Judgement
 
 WELL = (Judgement.HEALTHY, Judgement.DEGRADED)
 # What an incident is opened on, and decided from at once.
-ASKED_LATELY_S = JUST_BEFORE_S
+ASKED_LATELY_S = 15.0
 
 
 @dataclass

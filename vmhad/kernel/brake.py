@@ -97,9 +97,16 @@ def _storm(incident: Incident, scene: Scene) -> str:
     failing = dead | {incident.host} if positive else dead | scene.silent | {incident.host}
     if len(failing) > allowed and not (positive and len(failing) < size and _are_one_domain(failing, scene)):
         return f"{len(failing)} of {size} hosts failed at once, more than failed_share_max allows ({allowed:g})"
-    if positive:
-        return "" if scene.verdicts[incident.host].is_off else _scattered(scene, incident.host)
+    if scene.verdicts[incident.host].is_off:
+        return ""
     back = sorted(scene.back - {incident.host})
+    if positive:
+        # Of its own domain one may be back while it is dead; of another one it says that something wide is over.
+        mine = _domain(scene, incident.host)
+        back = [name for name in back if not mine or _domain(scene, name) != mine]
+        held = _scattered(scene, incident.host)
+        if held or not back:
+            return held
     if back:
         return f"{back[0]} was silent too and is heard again: what silenced them may be over"
     return _silent_domains(scene, incident.host)

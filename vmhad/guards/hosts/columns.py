@@ -116,7 +116,10 @@ def columns(evidence: Evidence, policy: Policy, now: float) -> Columns:
     if nova is Nova.UP and agent in (Agent.LATE, Agent.SILENT) and _is_heard_since(evidence, now):
         nova = Nova.HEARD
     storage, own = _storage(evidence), _own(evidence) if is_up else Own.FINE
-    return power, nova, agent, storage, _peers(evidence), own, _lasts(evidence, policy, now, is_up)
+    peers = _peers(evidence)
+    if peers is Peers.UNSEEN and nova is not Nova.DOWN and not _fell_silent_together(evidence):
+        peers = Peers.UNSURE
+    return power, nova, agent, storage, peers, own, _lasts(evidence, policy, now, is_up)
 
 
 AGENTLESS = (Agent.NONE, Storage.NONE, Peers.NONE, Own.FINE, Lasts.SHORT)
@@ -199,6 +202,14 @@ def _storage(evidence: Evidence) -> Storage:
     if seen.reading is UNKNOWN:
         return Storage.UNKNOWN
     return Storage.MOVES if seen.reading is UP else Storage.STILL
+
+
+def _fell_silent_together(evidence: Evidence) -> bool:
+    """Peers that saw nothing of it while its agent was heard cannot tell its death from that."""
+    heard = evidence.seen.get(AGENT)
+    if heard is None:
+        return _storage(evidence) is Storage.STILL
+    return max(evidence.seen[one].first_at for one in PLANES if one in evidence.seen) >= heard.at - HEARD_UNTIL_S
 
 
 def _peers(evidence: Evidence) -> Peers:

@@ -120,7 +120,7 @@ HEARD: tuple[Row, ...] = (
     _row(
         "degraded",
         "nova-compute alone is silent, its agent is heard: the service is to be repaired, no VM is touched",
-        agent="UP", nova="DOWN_ONCE DOWN",
+        "unfit", agent="UP", nova="DOWN_ONCE DOWN",
     ),
     _row(
         "degraded",

@@ -42,7 +42,7 @@ def suspect(case: VmCase, now: float) -> Move:
     why_not = _why_not(case, row)
     if why_not:
         return Move(why_not, Event.DISMISSED)
-    if case.verdict.judgement not in SERVING:
+    if case.verdict.judgement not in SERVING or case.verdict.unfit:
         held = f"its host is not well: {case.verdict.because}"
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
     if case.hold:
