@@ -40,7 +40,8 @@ class Survey:
 class Book:
     """incidents, steps: as committed, by id, plus soft observations; changed only through put. epoch: the one it was
     loaded under. fallen: host -> those of its VMs that Nova switched off. standings, left: server -> how it stands, and
-    the newest action on it when it was found to be none of ours. survey: the last one. answers:
+    the newest action on it when it was found to be none of ours. spared: fallen VMs that are off by
+    their users' wish, or opted out: no return of a host starts them. survey: the last one. answers:
     incident -> what its last decision rested on, and until when it stands while that is so."""
 
     epoch: int
@@ -51,6 +52,7 @@ class Book:
     fallen: dict[str, Fallen] = field(default_factory=dict)
     standings: dict[str, Standing] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    spared: frozenset[str] = frozenset()
     survey: Survey | None = None
     answers: dict[str, tuple[tuple[object, ...], float]] = field(default_factory=dict)
     _open: tuple[Incident, ...] = ()
@@ -86,7 +88,7 @@ class Book:
         and those that were started again and again and fell each time."""
         if (fallen := self.fallen.get(host)) is None:
             return ()
-        alone = {one.vm for one in self._open_of_vms} | self.left.keys()
+        alone = {one.vm for one in self._open_of_vms} | self.left.keys() | self.spared
         window_s, most = policy.instance_window_s, policy.instance_starts_max
         mine = (one for one in fallen.servers if one.id not in alone)
         return tuple(one for one in mine if self.starts(one.id, now, window_s) < most)

@@ -192,6 +192,7 @@ class Engine:
         for host in self.evidence.take_fallen_hints(self.segments[name], now):
             self.reads.look_for_fallen(host)
         vms = VmCases(self.segments[name], policy, book, judged, self.guests, self._contested, now)
+        book.spared = vms.spared() if book.fallen else frozenset()
         before = {one.id: one for one in book.open_incidents()}
         come_at = min(now + TICK_MAX_S, judged.look_at)
         if not (before or judged.suspects or book.fallen or book.orders or book.open_of_vms() or vms.ill):

@@ -5,7 +5,7 @@ for. Nothing is decided here."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vmhad.engine.book import Book
@@ -88,7 +88,8 @@ class Reads:
         receivers = tuple(name for name in self.segments[segment].names if name != host)
         was_back = self.evidence.was_back_since(host, decision.incident.opened_at)
         failed = book.failed_alone(decision.incident)
-        self.workers.submit(f"inventory of {host}", lambda: self._inventory(host, receivers, was_back, failed))
+        off = book.left.keys() | book.spared
+        self.workers.submit(f"inventory of {host}", lambda: self._inventory(host, receivers, was_back, failed, off))
 
     def read_standing_for(self, book: Book, decision: Decision) -> None:
         have = book.standings.get(decision.incident.vm)
@@ -98,13 +99,16 @@ class Reads:
     def read_standing(self, server_id: str) -> None:
         self.workers.submit(f"standing of {server_id}", lambda: self.world.standing(server_id))
 
-    def _inventory(self, host: str, receivers: Sequence[str], was_back: bool, failed: Sequence[str]) -> Inventory:
+    def _inventory(
+        self, host: str, receivers: Sequence[str], was_back: bool, failed: Sequence[str], wanted_off: Collection[str]
+    ) -> Inventory:
         """A host that was back for a moment has VMs that no user stopped, and so has one where VMs failed alone. Of
         others they are not asked: a guest that its user shut down from inside looks the same to Nova."""
         inventory = self.compute.inventory(host, receivers, self.clock.now())
         off = {one.id for one in inventory.servers if one.state is ServerState.STOPPED}
         if off and was_back:
-            return replace(inventory, fallen=frozenset(one.id for one in self.compute.fallen(host)))
+            fallen = {one.id for one in self.compute.fallen(host)}
+            return replace(inventory, fallen=frozenset(fallen.difference(wanted_off)))
         by_itself = {one for one in failed if one in off and self._stopped_itself(one, host)}
         return replace(inventory, fallen=frozenset(by_itself)) if by_itself else inventory
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from vmhad.engine.book import Book
 from vmhad.engine.evidence_store import Judged
 from vmhad.engine.guests import Guests
+from vmhad.guards.instances.judge import Guest, guest_of
 from vmhad.journal import keys
 from vmhad.kernel.case import VmCase
 from vmhad.kernel.cloud import Server, Standing
@@ -60,6 +61,20 @@ class VmCases:
         known = {one.vm for one in self.book.open_of_vms()}
         seen = [*((one.id, one.host) for one in alone), *((one.server, one.host) for one in self.ill)]
         return tuple(one for one, host in seen if self._lately(one) is None and self._is_free(one, host, known))
+
+    def spared(self) -> frozenset[str]:
+        """Of the VMs that Nova found gone, those that its hypervisor says were shut down from inside, which is their
+        user's wish, and those that opted out."""
+        return frozenset(
+            server.id
+            for host, fallen in self.book.fallen.items()
+            for server in fallen.servers
+            if server.opted_out(self.policy.opt_out_key) or self._was_shut_down(server.id, host)
+        )
+
+    def _was_shut_down(self, server_id: str, host: str) -> bool:
+        domain, _ = self.guests.of(server_id, host, self.now, self.policy.channel_stale_s)
+        return guest_of(domain) is Guest.SHUT_DOWN
 
     def _lately(self, server_id: str) -> Standing | None:
         standing = self.book.standings.get(server_id)

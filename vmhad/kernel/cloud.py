@@ -63,6 +63,10 @@ class Server:
     metadata: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
 
+    def opted_out(self, key: str) -> bool:
+        """Its owner wants it left alone: its metadata says false under that key."""
+        return self.metadata.get(key, "").lower() == "false"
+
 
 @dataclass(frozen=True, slots=True)
 class Action:

@@ -24,7 +24,7 @@ def treat(case: Case, inventory: Inventory) -> tuple[Step, ...]:
 
 
 def is_protected(case: Case, server: Server) -> bool:
-    return server.metadata.get(case.policy.opt_out_key, "").lower() != "false"
+    return not server.opted_out(case.policy.opt_out_key)
 
 
 def may_run_on(case: Case, server: Server, inventory: Inventory) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def _why_not(case: VmCase, row: Row) -> str:
     if row.judgement is Judgement.HEALTHY:
         return row.because
     server = case.standing.server if case.standing else None
-    if server is not None and server.metadata.get(case.policy.opt_out_key, "").lower() == "false":
+    if server is not None and server.opted_out(case.policy.opt_out_key):
         return "its owner opted out"
     if is_left(case.policy, row):
         return f"left alone: {row.because}, and {row.policy} = leave"
