@@ -6,21 +6,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import requests
+from etcd_starts import START_LIMIT_S, eventually, free_ports
 
 from vmhad.drivers.store.etcd import EtcdStore
 from vmhad.drivers.store.sqlite import SqliteStore
 from vmhad.ports import Store
 from vmhad.sim.store import MemoryStore
-
-START_LIMIT_S = 30.0
 
 
 class EtcdMember:
@@ -73,25 +70,8 @@ class EtcdMember:
             return False
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def _is_stopped(task: Path) -> bool:
     return (task / "stat").read_text().rpartition(")")[2].split()[0] in "Tt"
-
-
-def eventually(holds: Callable[[], bool], limit_s: float, what: str) -> None:
-    deadline = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import START_LIMIT_S, eventually, free_ports
+from etcd_starts import START_LIMIT_S, eventually, free_ports
 
 from vmhad.conf.load import TOOZ_NAMES
 from vmhad.drivers.membership.tooz_ring import ToozMembership
