@@ -12,10 +12,10 @@ import time
 from collections.abc import Sequence
 
 import amqp
-from amqp.exceptions import PreconditionFailed
 
+from vmhad.bus.broker import declare_exchange, let_go
 from vmhad.bus.codec import encode
-from vmhad.bus.names import EXCHANGE, EXCHANGE_AS_DECLARED, EXPIRES_S, topic
+from vmhad.bus.names import EXCHANGE, EXPIRES_S, topic
 from vmhad.bus.signature import HostKey, sign
 from vmhad.bus.transport_url import Broker, Place
 from vmhad.kernel.beat import Beat
@@ -115,7 +115,7 @@ class _Speaker:
         )
         try:
             connection.connect()
-            _declare_exchange(connection)
+            declare_exchange(connection)
             channel = connection.channel()
             is_connected, self._told = True, ""
             LOG.info("Beating to %s.", place)
@@ -126,7 +126,7 @@ class _Speaker:
                 LOG.warning("Beats cannot be sent to %s: %s. Trying on.", place, told)
                 self._told = told
         finally:
-            _close(connection)
+            let_go(connection)
         return is_connected
 
     def _speak(self, connection: amqp.Connection, channel: amqp.Channel) -> None:
@@ -160,19 +160,3 @@ class _Speaker:
     def _on_unblocked(self) -> None:
         self._is_blocked = False
         LOG.info("The broker takes beats again.")
-
-
-def _declare_exchange(connection: amqp.Connection) -> None:
-    """On a channel that may break: one that exists otherwise, durable say, serves as well."""
-    try:
-        connection.channel().exchange_declare(**EXCHANGE_AS_DECLARED)
-    except PreconditionFailed:
-        LOG.info("The exchange %s exists with other properties; it is used as it is.", EXCHANGE)
-
-
-def _close(connection: amqp.Connection) -> None:
-    """Whatever state it is in."""
-    try:
-        connection.collect()
-    except Exception as error:
-        LOG.debug("A connection ended untidily (%s).", type(error).__name__)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What agents and engines say to each other: its names, its bytes and its signature. Used on both ends, and no I/O."""
+"""What agents and engines say to each other: its names, its bytes, its signature, and its exchange. Used on both ends."""

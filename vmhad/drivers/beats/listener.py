@@ -18,9 +18,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import amqp
-from amqp.exceptions import AMQPError, PreconditionFailed
+from amqp.exceptions import AMQPError
 
-from vmhad.bus.names import EXCHANGE, EXCHANGE_AS_DECLARED, EXPIRES_S, topic
+from vmhad.bus.broker import declare_exchange, let_go
+from vmhad.bus.names import EXCHANGE, EXPIRES_S, topic
 from vmhad.bus.transport_url import Broker, Place
 
 LOG = logging.getLogger(__name__)
@@ -90,10 +91,10 @@ class Listener:
                 self._told = told
         finally:
             self.is_listening = False
-            _close(connection)
+            let_go(connection)
 
     def _consume(self, connection: amqp.Connection) -> None:
-        _declare_exchange(connection)
+        declare_exchange(connection)
         channel = connection.channel()
         channel.basic_qos(0, PREFETCH, False)
         bounds = {
@@ -138,23 +139,7 @@ class Listener:
             LOG.exception("A beat could not be taken in; it is dropped.")
 
 
-def _declare_exchange(connection: amqp.Connection) -> None:
-    """On a channel that may break: one that exists otherwise, durable say, serves as well."""
-    try:
-        connection.channel().exchange_declare(**EXCHANGE_AS_DECLARED)
-    except PreconditionFailed:
-        LOG.info("The exchange %s exists with other properties; it is used as it is.", EXCHANGE)
-
-
 def _why(error: Exception) -> str:
     """In words that cannot hold a password."""
     reason = getattr(error, "reply_text", "") if isinstance(error, AMQPError) else getattr(error, "strerror", "")
     return f"{type(error).__name__} {reason or ''}".strip()
-
-
-def _close(connection: amqp.Connection) -> None:
-    """Without a farewell: the broker may be away, and the queue ends with the connection either way."""
-    try:
-        connection.collect()
-    except Exception as error:
-        LOG.debug("A connection ended untidily (%s).", type(error).__name__)
