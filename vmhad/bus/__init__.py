@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What agents and engines say to each other: its names, its bytes, its signature, and its exchange. Used on both ends."""
+"""What agents and engines say to each other: its names, its bytes, its signature, its exchange. Used on both ends."""
