@@ -279,7 +279,7 @@ class Engine:
             verdict = judged.verdicts[host]
             because = verdict.because if verdict.judgement in (Judgement.SUSPECT, Judgement.FAILED) else ""
             fallen = book.worth_starting(host, policy, now)
-            if verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED):
+            if verdict.serves:
                 by_themselves = book.fallen_alone(host, policy, self.evidence.was_back_since(host, now), now)
                 fallen = tuple(one for one in fallen if one not in by_themselves)
                 alone += by_themselves

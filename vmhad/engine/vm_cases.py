@@ -16,9 +16,7 @@ from vmhad.kernel.cloud import Server, Standing
 from vmhad.kernel.incident import Incident, State, opened_of_vm
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.topology import Segment
-from vmhad.kernel.verdict import Judgement
 
-WELL = (Judgement.HEALTHY, Judgement.DEGRADED)
 # What an incident is opened on, and decided from at once.
 ASKED_LATELY_S = 15.0
 
@@ -93,7 +91,7 @@ class VmCases:
         if server_id in known or keys.open_vm(server_id) in self.contested or self._owner(host):
             return False
         verdict = self.judged.verdicts.get(host)
-        return verdict is not None and verdict.judgement in WELL
+        return verdict is not None and verdict.serves
 
     def _owner(self, host: str) -> str:
         return next((one.id for one in self.hosts.values() if one.host == host and one.is_open), "")

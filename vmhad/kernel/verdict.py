@@ -26,3 +26,8 @@ class Verdict:
     positive: bool = False
     is_off: bool = False
     unfit: bool = False
+
+    @property
+    def serves(self) -> bool:
+        """It lives and its guests run, whatever is wrong beside that."""
+        return self.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)

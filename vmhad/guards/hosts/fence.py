@@ -30,7 +30,7 @@ def suspect(case: Case, now: float) -> Move:
     verdict = case.verdict
     if "close" in case.orders:
         return Move("closed by an operator's order", Event.CLOSED)
-    if verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED):
+    if verdict.serves:
         if case.fallen:
             return Move(f"it is back without {len(case.fallen)} of its VMs", Event.RETURNED)
         return Move(verdict.because, Event.DISMISSED)
@@ -140,7 +140,7 @@ def _was_recovered_from(case: Case) -> bool:
 def _never_landed(case: Case, step: Step) -> bool:
     return (
         step.acts == 0
-        and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
+        and case.verdict.serves
         and case.evidence.life_at > step.started_at
     )
 

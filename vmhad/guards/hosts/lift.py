@@ -190,7 +190,7 @@ def _stuck(case: Case, now: float) -> Move:
         return rests(incident.because, held=case.hold, stands_until=until)
     if case.hold:
         return rests(incident.because, held=case.hold)
-    if incident.proof is None and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED):
+    if incident.proof is None and case.verdict.serves:
         held = f"{case.verdict.because}: its next heartbeat, or its death, decides"
         return rests(incident.because, held=held)
     return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
@@ -230,7 +230,7 @@ def _serves_with_want(case: Case, now: float) -> Move:
     if case.verdict.judgement is Judgement.FAILED and not case.hold:
         return _fell_again(case)
     more = [server.name for server in case.fallen if _has_fallen(case, server.id, now)]
-    if more and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED):
+    if more and case.verdict.serves:
         return Move(f"{len(more)} more of its VMs fell: {', '.join(more[:3])}", Event.RETURNED)
     held = case.hold if case.verdict.judgement is Judgement.FAILED else ""
     because = f"{case.incident.because}; close it when they are mended"
@@ -266,7 +266,7 @@ def _is_heard(case: Case, since: float, now: float) -> bool:
 def _is_back(case: Case, now: float) -> bool:
     """nova-compute was heard after the proof (where there is none: after the last turn), and it is not judged dead."""
     since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
-    return _is_heard(case, since, now) and case.verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
+    return _is_heard(case, since, now) and case.verdict.serves
 
 
 def _restore_id(case: Case, server_id: str) -> str:

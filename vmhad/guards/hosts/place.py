@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import OVER, Group, Inventory, Room, Server
 from vmhad.kernel.step import Answer, Step, StepState
-from vmhad.kernel.verdict import Judgement
 
 MAY_HOLD_A_COPY = " failed to start it and may hold a copy, and is not proven off"
 
@@ -229,7 +228,7 @@ def _receivers(at: Board) -> tuple[str, ...]:
     fit = []
     for service in at.inventory.services:
         verdict = at.case.verdicts.get(service.host)
-        if verdict is None or verdict.unfit or verdict.judgement not in (Judgement.HEALTHY, Judgement.DEGRADED):
+        if verdict is None or verdict.unfit or not verdict.serves:
             continue
         if service.host in names and service.up and service.enabled and not service.forced_down:
             fit.append(service.host)

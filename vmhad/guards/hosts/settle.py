@@ -8,7 +8,6 @@ from dataclasses import replace
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import OVER, Migration
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb, start
-from vmhad.kernel.verdict import Judgement
 
 PROOF_REFUSED = "proof refused"
 # Nova has a record before it answers; after this long without one the call was lost on its way.
@@ -181,7 +180,7 @@ def _left_on(step: Step) -> list[tuple[str, str]]:
 
 def _serves(case: Case, host: str) -> bool:
     verdict = case.verdicts.get(host)
-    return verdict is not None and verdict.judgement in (Judgement.HEALTHY, Judgement.DEGRADED)
+    return verdict is not None and verdict.serves
 
 
 def _died_since(case: Case, step: Step) -> bool:

@@ -24,7 +24,6 @@ OLD_S = 5.0
 # Whoever works on it, or cannot tell, has this long before it is left to them.
 UNTOLD_S = 120.0
 OWNED = "its host's incident has it"
-SERVING = (Judgement.HEALTHY, Judgement.DEGRADED)
 
 
 def suspect(case: VmCase, now: float) -> Move:
@@ -42,7 +41,7 @@ def suspect(case: VmCase, now: float) -> Move:
     why_not = _why_not(case, row)
     if why_not:
         return Move(why_not, Event.DISMISSED)
-    if case.verdict.judgement not in SERVING or case.verdict.unfit:
+    if not case.verdict.serves or case.verdict.unfit:
         held = f"its host is not well: {case.verdict.because}"
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
     if case.hold:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vmhad.guards.instances.fence import LOOK_AGAIN_S, OWNED, SERVING
+from vmhad.guards.instances.fence import LOOK_AGAIN_S, OWNED
 from vmhad.guards.instances.judge import Nova, judge, nova_of
 from vmhad.kernel.case import Move, VmCase
 from vmhad.kernel.cloud import ServerState
@@ -65,7 +65,7 @@ def rest(case: VmCase, now: float) -> Move:
     back = case.step(_step_id(case, Verb.RESTORE_STATE))
     if back is not None and nova_of(case.standing, case.incident.host) is Nova.ACTIVE:
         return Move(case.incident.because, wake_at=now + STUCK_LOOK_S)
-    if row.judgement is Judgement.HEALTHY and case.verdict.judgement in SERVING:
+    if row.judgement is Judgement.HEALTHY and case.verdict.serves:
         return Move(f"over without us: {row.because}", Event.WITHDRAWN)
     return Move(case.incident.because, wake_at=now + STUCK_LOOK_S)
 
