@@ -145,14 +145,15 @@ def _act_evacuate(world: World, step: Step) -> None:
 
 def _look_state(world: World, step: Step) -> Standing | Server | str | None:
     """Most VMs come back ACTIVE where they were sent, which is asked for all of a target at once: then its name. The
-    others are looked at one by one; of what Nova had switched off also whether its user has stopped it since."""
-    if step.args.get("fell"):
-        return world.standing(step.subject)
+    others are looked at one by one; of one that is off and was to run also whether its user has stopped it since."""
     target = step.args.get("target", "")
-    is_wanted = target and step.args["state"] == ServerState.ACTIVE.value
-    if is_wanted and step.subject in world.active_on(target, step.started_at):
+    is_wanted = step.args["state"] == ServerState.ACTIVE.value
+    if target and is_wanted and step.subject in world.active_on(target, step.started_at):
         return target
-    return world.compute.server(step.subject)
+    at, server = world.clock.now(), world.compute.server(step.subject)
+    if is_wanted and server is not None and server.state is ServerState.STOPPED:
+        return Standing(server.id, at, server, world.compute.actions(server.id))
+    return server
 
 
 def _probe_state(step: Step, level: Standing | Server | str | None) -> Probed:

@@ -119,8 +119,6 @@ def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step],
         step = case.step(step_id) or Step(step_id, case.incident.id, Verb.RESTORE_STATE, server_id)
         falls = int(step.args.get("falls", "0")) + fell_again
         args = {"name": name, "state": state, "source": "", "falls": str(falls)}
-        # What a user stopped since Nova was asked for the fallen is theirs: that is looked at again.
-        args |= {"fell": "yes"} if server_id in fallen and server_id not in left else {}
         why_not = f"it fell again after each of {falls} starts" if falls >= case.policy.instance_starts_max else ""
         if state == ServerState.ACTIVE.value and server_id not in fallen:
             why_not = why_not or emptied.get(server_id, "")
