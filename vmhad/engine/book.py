@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 
+from vmhad.guards.hosts.lift import FELL_AGAIN
 from vmhad.journal.journal import SegmentRecord
 from vmhad.kernel.brake import Scene
 from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState, Standing
@@ -41,7 +42,8 @@ class Book:
     """incidents, steps: as committed, by id, plus soft observations; changed only through put. epoch: the one it was
     loaded under. fallen: host -> those of its VMs that Nova switched off. standings, left: server -> how it stands, and
     the newest action on it when it was found to be none of ours. spared: fallen VMs that are off by
-    their users' wish, or opted out: no return of a host starts them. survey: the last one. answers:
+    their users' wish, or opted out: no return of a host starts them. in_want: host -> what its last incident left
+    undone, if that ended because the host seemed to fall again: server -> step. survey: the last one. answers:
     incident -> what its last decision rested on, and until when it stands while that is so."""
 
     epoch: int
@@ -53,6 +55,7 @@ class Book:
     standings: dict[str, Standing] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     spared: frozenset[str] = frozenset()
+    in_want: dict[str, Mapping[str, Step]] = field(default_factory=dict)
     survey: Survey | None = None
     answers: dict[str, tuple[tuple[object, ...], float]] = field(default_factory=dict)
     _open: tuple[Incident, ...] = ()
@@ -60,10 +63,12 @@ class Book:
     _of: dict[str, dict[str, Step]] = field(default_factory=dict)
     _in_order: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     _started: dict[str, tuple[Step, ...]] = field(default_factory=dict)
+    _ended: dict[str, Incident] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.put(steps=tuple(self.steps.values()))
         self._sort(one for one in self.incidents.values() if one.is_open)
+        self._take_ended(self.incidents.values())
 
     def put(self, incidents: Iterable[Incident] = (), steps: Iterable[Step] = ()) -> None:
         """Takes these in place of what is here of them."""
@@ -77,11 +82,29 @@ class Book:
             self.incidents.update(changed)
             maybe = {one.id: self.incidents[one.id] for one in (*self._open, *self._open_of_vms, *changed.values())}
             self._sort(one for one in maybe.values() if one.is_open)
+            self._take_ended(changed.values())
 
     def _sort(self, open_now: Iterable[Incident]) -> None:
         by_id = sorted(open_now, key=lambda one: one.id)
         self._open = tuple(one for one in by_id if not one.vm)
         self._open_of_vms = tuple(one for one in by_id if one.vm)
+
+    def _take_ended(self, incidents: Iterable[Incident]) -> None:
+        for one in incidents:
+            newest = self._ended.get(one.host, one)
+            if one.vm or one.is_open or (one.opened_at, one.id) < (newest.opened_at, newest.id):
+                continue
+            self._ended[one.host] = one
+            self.in_want.pop(one.host, None)
+            if one.because.startswith(FELL_AGAIN) and (left := self._undone(one)):
+                self.in_want[one.host] = left
+
+    def _undone(self, incident: Incident) -> Mapping[str, Step]:
+        """The newest step of each of its VMs that did not get what it was to get."""
+        of_vms = (one for one in self.steps_of(incident) if one.verb in (Verb.EVACUATE, Verb.RESTORE_STATE))
+        # Sorted by id, and so what is restored comes after what is evacuated.
+        newest = {one.subject: one for one in of_vms}
+        return {key: one for key, one in newest.items() if one.state is not StepState.DONE}
 
     def worth_starting(self, host: str, policy: Policy, now: float) -> tuple[Server, ...]:
         """The fallen VMs of a host, without those that have an incident of their own, or had one that left them alone,

@@ -116,6 +116,7 @@ class Cases:
             fallen=book.worth_starting(host, self.policy, self.now),
             idle=self.current.keys() - self._seen.scene.recovering if evacuations else frozenset(),
             former=book.former(host, inventory) if incident.state is State.RECOVERING else {},
+            in_want=book.in_want.get(host, {}),
             hold=self._hold(incident),
             orders=book.orders_for(incident),
         )

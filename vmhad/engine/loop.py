@@ -195,7 +195,8 @@ class Engine:
         book.spared = vms.spared() if book.fallen else frozenset()
         before = {one.id: one for one in book.open_incidents()}
         come_at = min(now + TICK_MAX_S, judged.look_at)
-        if not (before or judged.suspects or book.fallen or book.orders or book.open_of_vms() or vms.ill):
+        for_hosts = before or judged.suspects or book.fallen or book.in_want
+        if not (for_hosts or book.orders or book.open_of_vms() or vms.ill):
             return come_at
         current = dict(before)
         alone: list[Server] = []
@@ -274,7 +275,7 @@ class Engine:
         """Of hosts. alone takes the VMs that fell without their host."""
         book, policy = self.books[name], self.policies[name]
         fresh = []
-        suspects = judged.suspects | (book.fallen.keys() & judged.verdicts.keys())
+        suspects = judged.suspects | ((book.fallen.keys() | book.in_want.keys()) & judged.verdicts.keys())
         for host in sorted(suspects - {one.host for one in before.values()}):
             verdict = judged.verdicts[host]
             because = verdict.because if verdict.judgement in (Judgement.SUSPECT, Judgement.FAILED) else ""
@@ -286,6 +287,9 @@ class Engine:
             if fallen and not because:
                 names = ", ".join(server.name for server in fallen[:3])
                 because = f"Nova found the guests of {len(fallen)} VMs gone and switched them off: {names}"
+            if verdict.serves and not because and (left := book.in_want.get(host)):
+                names = ", ".join(sorted(step.args.get("name", key) for key, step in left.items())[:3])
+                because = f"it seemed to fall again while {len(left)} of its VMs were in want: {names}"
             if because and keys.open_host(host) in self._contested:
                 self._warn_once(f"{host} is in an open incident of another segment: {because}")
             elif because:

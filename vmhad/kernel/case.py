@@ -27,8 +27,9 @@ class Case:
     other open incidents; idle: the incidents that go on with none of theirs; claimed: server id -> the incident that
     has it (all three only while FENCING or RECOVERING). fallen: VMs of this host that Nova switched off because their
     guests were gone. former: server id -> the state that an ended incident of the host wanted it in and could not
-    bring about (only while RECOVERING). hold: '' or why the brake holds the first act of this incident's fence.
-    orders: kinds of the operator's orders for it ("retry", "close").
+    bring about (only while RECOVERING). in_want: server id -> the step that the host's last incident left undone, where
+    that one ended because the host seemed to fall again. hold: '' or why the brake holds the first act of this
+    incident's fence. orders: kinds of the operator's orders for it ("retry", "close").
     """
 
     incident: Incident
@@ -48,6 +49,7 @@ class Case:
     fallen: tuple[Server, ...] = ()
     idle: frozenset[str] = frozenset()
     former: Mapping[str, str] = field(default_factory=dict)
+    in_want: Mapping[str, Step] = field(default_factory=dict)
     hold: str = ""
     orders: frozenset[str] = frozenset()
 

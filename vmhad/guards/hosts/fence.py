@@ -33,6 +33,8 @@ def suspect(case: Case, now: float) -> Move:
     if verdict.serves:
         if case.fallen:
             return Move(f"it is back without {len(case.fallen)} of its VMs", Event.RETURNED)
+        if case.in_want:
+            return Move(f"it is back, and {len(case.in_want)} of its VMs are still in want", Event.RETURNED)
         return Move(verdict.because, Event.DISMISSED)
     if verdict.judgement is not Judgement.FAILED:
         return Move(verdict.because, held=verdict.because, wake_at=now + LOOK_AGAIN_S, stands_until=inf)
@@ -65,7 +67,7 @@ def fence(case: Case, now: float) -> Move:
         return Move(f"power_off: {_last(step)}", wake_at=now + 1.0)
     if _never_landed(case, step):
         failed = replace(step, state=StepState.FAILED, ended_at=now, because=_last(step))
-        if _was_recovered_from(case):
+        if _was_recovered_from(case) or case.in_want:
             # Nova was told that it is down, and may have been asked for its VMs: there is something to take back.
             return Move("no act of this fence landed and the host lives", Event.EXHAUSTED, (failed,))
         return Move("withdrawn: no act landed and the host lives", Event.WITHDRAWN, (failed,))

@@ -26,6 +26,7 @@ from vmhad.kernel.verdict import Judgement
 
 LOOK_AGAIN_S = 5.0
 RETRY_MAX_S = 600.0
+FELL_AGAIN = "it fell again, which is a new incident"
 OF_RETURN = (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE)
 
 
@@ -42,7 +43,7 @@ def rest(case: Case, now: float) -> Move:
     if incident.state is State.STUCK and _waits_for_cleaning(case, now):
         return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
     if _is_back(case, now):
-        if incident.proof is None and not _touched(case):
+        if incident.proof is None and not _touched(case) and not case.in_want:
             return Move("the host lives and was never fenced", Event.WITHDRAWN)
         return Move("nova-compute reports again", Event.RETURNED)
     if incident.state is State.STUCK:
@@ -80,7 +81,7 @@ def lift(case: Case, now: float) -> Move:
 
 
 def _fell_again(case: Case) -> Move:
-    return Move(f"it fell again, which is a new incident: {case.verdict.because}", Event.FELL_AGAIN)
+    return Move(f"{FELL_AGAIN}: {case.verdict.because}", Event.FELL_AGAIN)
 
 
 def _is_to_clean(case: Case, step: Step) -> bool:
@@ -104,6 +105,8 @@ def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step],
         for step in case.steps
         if step.verb is Verb.EVACUATE and step.state is not StepState.DONE
     }
+    in_want = {key: one for key, one in case.in_want.items() if case.step(_evacuation_id(case, key)) is None}
+    left |= {key: (one.args["name"], one.args["state"]) for key, one in in_want.items()}
     fallen = {server.id: (server.name, ServerState.ACTIVE.value) for server in case.fallen}
     enabled_at = steps[f"{case.incident.id}/{case.incident.round}/{Verb.ENABLE.value}"].ended_at
     inventory = case.inventory if case.inventory is not None and case.inventory.at >= enabled_at else None
@@ -121,7 +124,7 @@ def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step],
         args = {"name": name, "state": state, "source": "", "falls": str(falls)}
         why_not = f"it fell again after each of {falls} starts" if falls >= case.policy.instance_starts_max else ""
         if state == ServerState.ACTIVE.value and server_id not in fallen:
-            why_not = why_not or emptied.get(server_id, "")
+            why_not = why_not or emptied.get(server_id, "") or _known_reason(in_want.get(server_id))
         steps[step_id] = start(step, now, args)
         if why_not:
             steps[step_id] = replace(step, args=args, state=StepState.FAILED, ended_at=now, because=why_not)
@@ -136,8 +139,22 @@ def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step],
     return Move("the host serves again", Event.LIFTED, tuple(changed))
 
 
+def _known_reason(step: Step | None) -> str:
+    """'' or why the host's last incident did not even try to start it: that still is so."""
+    is_refused = step is not None and step.verb is Verb.RESTORE_STATE and step.state is StepState.FAILED
+    return step.because if step is not None and is_refused and not step.observed else ""
+
+
+def _evacuation_id(case: Case, server_id: str) -> str:
+    return f"{case.incident.id}/{Verb.EVACUATE.value}/{server_id}"
+
+
 def _evacuation(case: Case, server_id: str) -> Step | None:
-    return case.step(f"{case.incident.id}/{Verb.EVACUATE.value}/{server_id}")
+    """Of this incident, or what the last one left of it."""
+    former = case.in_want.get(server_id)
+    return case.step(_evacuation_id(case, server_id)) or (
+        former if former is not None and former.verb is Verb.EVACUATE else None
+    )
 
 
 def _was_sent(case: Case, server_id: str) -> bool:
