@@ -26,6 +26,7 @@ from vmhad.kernel.verdict import Judgement
 
 LOOK_AGAIN_S = 5.0
 RETRY_MAX_S = 600.0
+ARRIVALS_S = 30.0
 FELL_AGAIN = "it fell again, which is a new incident"
 OF_RETURN = (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE)
 
@@ -59,7 +60,7 @@ def lift(case: Case, now: float) -> Move:
         return Move("closed by an operator's order", Event.CLOSED)
     if case.verdict.judgement is Judgement.FAILED:
         return _fell_again(case)
-    changed: list[Step] = list(settle.settle(case, now, OF_RETURN))
+    changed: list[Step] = [*settle.settle(case, now, OF_RETURN), *_arrived(case, now)]
     steps = {step.id: step for step in (*case.steps, *changed)}
     for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
         step_id = f"{case.incident.id}/{case.incident.round}/{verb.value}"
@@ -69,7 +70,8 @@ def lift(case: Case, now: float) -> Move:
             return Move(f"{verb.value} is sent", steps=(*changed, fresh), wake_at=now + 1.0)
         if step.is_open:
             text = step.observed[-1].text if step.observed else "no answer yet"
-            return Move(f"{verb.value}: {text}", steps=tuple(changed), wake_at=now + 1.0)
+            needs = _needs_inventory(case, now)
+            return Move(f"{verb.value}: {text}", steps=tuple(changed), needs_inventory=needs, wake_at=now + 1.0)
         if step.state is StepState.FAILED and _is_to_clean(case, step):
             because = f"it is not taken back: {step.observed[-1].text}; restart its nova-compute"
             return Move(because, Event.EXHAUSTED, tuple(changed))
@@ -78,6 +80,30 @@ def lift(case: Case, now: float) -> Move:
                 f"{verb.value} failed: {step.because}", steps=(*changed, start(step, now)), wake_at=now + LOOK_AGAIN_S
             )
     return _start_what_is_left(case, steps, changed, now)
+
+
+def _on_their_way(case: Case) -> list[Step]:
+    """Evacuations that the recovery left STARTED when the host came back."""
+    return [step for step in case.steps if step.verb is Verb.EVACUATE and step.state is StepState.STARTED]
+
+
+def _needs_inventory(case: Case, now: float) -> float:
+    """Who is on its way may arrive while the host is taken back, which may take long."""
+    return max(case.incident.turns[-1].at, now - ARRIVALS_S) if _on_their_way(case) else 0.0
+
+
+def _arrived(case: Case, now: float) -> list[Step]:
+    """Those that have left the host, and what each is to get now, wherever it is: it does not wait for its old host."""
+    inventory = case.inventory
+    if inventory is None or inventory.at < case.incident.turns[-1].at:
+        return []
+    here = {server.id for server in inventory.servers}
+    found: list[Step] = []
+    for step in _on_their_way(case):
+        if step.subject not in here:
+            done = replace(step, state=StepState.DONE, ended_at=now, because="it has left the host")
+            found += [done, settle.restore_state(case, done, now)]
+    return found
 
 
 def _fell_again(case: Case) -> Move:
