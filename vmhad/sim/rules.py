@@ -50,7 +50,9 @@ def of_commit(at: Ledger, puts: Mapping[str, bytes]) -> Iterator[str]:
 def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str]:
     """Its first act, by no operator's order."""
     truth, policy = at.nova.datacentre.hosts[new.host], at.policies[new.segment]
-    if was is State.SUSPECTED and not truth.powered and at.nova.is_up(new.host) and not truth.misleads:
+    # A blip that its power went right after was read as OFF, too: then the two readings are one false and one true.
+    tells = not truth.misleads and truth.off_at - truth.blips_until > STAMPED_LATE_S
+    if was is State.SUSPECTED and not truth.powered and at.nova.is_up(new.host) and tells:
         if at.now - truth.off_at < policy.readings_apart_s:
             yield f"its power went only {at.now - truth.off_at:.1f} s ago: that cannot have been read twice"
     just_on = at.now - truth.powered_at < EYES_LATE_S
