@@ -4,8 +4,9 @@
 from dataclasses import replace
 
 from vmhad.engine.book import Book, inherited, not_from_the_future, perhaps_sent, worth_writing
+from vmhad.guards.instances.fence import OWNED
 from vmhad.kernel.cloud import Fallen, Server, ServerState
-from vmhad.kernel.incident import Event, Incident, opened, turn
+from vmhad.kernel.incident import Event, Incident, opened, opened_of_vm, turn
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb
@@ -97,6 +98,17 @@ def test_a_vm_that_falls_again_and_again_is_left_alone_but_not_for_having_been_e
         book = Book(7, {}, {one.id: one for one in (restored(number, source) for number in range(3))})
         book.take_fallen(fallen)
         assert book.worth_starting("h", Policy(), now=100.0) == worth
+
+
+def test_a_vm_that_failed_alone_stays_known_over_a_suspicion_of_its_host_that_was_over_at_once() -> None:
+    """Its own incident was over with the first suspicion; nobody had looked for it again when the host died."""
+    server = Server("vm", "vm", "h", ServerState.STOPPED)
+    failed = turn(opened_of_vm(server, "s", 10.0, "gone"), Event.FAILED, 10.0, "gone")
+    owned = turn(failed, Event.WITHDRAWN, 100.0, f"{OWNED}: h.99000")
+    healed = turn(failed, Event.WITHDRAWN, 100.0, "over without us")
+    for of_vm, opened_at, found in ((owned, 118.0, ("vm",)), (owned, 300.0, ()), (healed, 118.0, ())):
+        book = Book(1, {of_vm.id: of_vm}, {})
+        assert book.failed_alone(opened(f"h.{opened_at}", "s", "h", opened_at, "dead")) == found
 
 
 def test_what_was_started_has_to_fall_anew() -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 
 from vmhad.guards.hosts.lift import FELL_AGAIN
+from vmhad.guards.instances.fence import OWNED
 from vmhad.journal.journal import SegmentRecord
 from vmhad.kernel.brake import Scene
 from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState, Standing
@@ -22,6 +23,8 @@ from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 WAIT_MAX_S = 600.0
 STARTS = (Verb.RESTORE_STATE, Verb.RESTART)
 _NEWS = attrgetter(*(one.name for one in fields(Incident) if one.name != "wake_at"))
+# A host that was suspected in vain has been asked for its fallen VMs after this long.
+OWNED_LATELY_S = 120.0
 YEAR_9999 = 253402300799.0
 
 
@@ -193,9 +196,10 @@ class Book:
             self.take_fallen(replace(fallen, servers=tuple(one for one in fallen.servers if one.id != server_id)))
 
     def failed_alone(self, incident: Incident) -> tuple[str, ...]:
-        """The VMs that had failed alone on a host when its incident took them over."""
+        """The VMs that had failed alone on a host when its incident took them over; or the one just before it did,
+        which was over before anybody had looked for them again."""
         mine = (one for one in self.incidents.values() if one.vm and one.host == incident.host and one.round)
-        return tuple(sorted({one.vm for one in mine if one.is_open or one.turns[-1].at >= incident.opened_at}))
+        return tuple(sorted({one.vm for one in mine if one.is_open or one.turns[-1].at >= _taken_over(one, incident)}))
 
     def take_fallen(self, fallen: Fallen) -> None:
         self.fallen.pop(fallen.host, None)
@@ -260,6 +264,10 @@ class Book:
             for one in self.orders
             if (one.vm or one.host) == (incident.vm or incident.host) and one.kind in ("retry", "close")
         )
+
+
+def _taken_over(of_vm: Incident, of_host: Incident) -> float:
+    return of_host.opened_at - (OWNED_LATELY_S if of_vm.because.startswith(OWNED) else 0.0)
 
 
 def loaded(record: SegmentRecord, epoch: int, dropped: Book | None, now: float) -> Book:
