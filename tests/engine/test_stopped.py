@@ -21,8 +21,8 @@ class Asked:
         return self.servers
 
 
-def vm(name: str, host: str) -> Server:
-    return Server(name, name, host, ServerState.STOPPED)
+def vm(name: str, host: str, updated_at: str = "12:00") -> Server:
+    return Server(name, name, host, ServerState.STOPPED, updated_at=updated_at)
 
 
 def test_of_each_stopped_server_its_host_is_asked_once() -> None:
@@ -31,6 +31,8 @@ def test_of_each_stopped_server_its_host_is_asked_once() -> None:
     assert look.take(Stopped(30.0, (vm("a", "h1"), vm("b", "h2"), vm("c", "h2")))) == {"h2"}
     assert look.take(Stopped(60.0, ())) == frozenset()
     assert look.take(Stopped(90.0, (vm("a", "h1"),))) == {"h1"}, "it was started meanwhile, and fell again"
+    assert look.take(Stopped(120.0, (vm("a", "h1", "12:02"),))) == {"h1"}, "the same, between two looks"
+    assert look.take(Stopped(150.0, (vm("a", "h1", "12:02"),))) == frozenset()
 
 
 def test_what_stopped_while_nova_was_away_is_asked_for_too() -> None:

@@ -180,6 +180,12 @@ def test_what_a_server_takes() -> None:
     assert server_of({**ROW, "OS-EXT-STS:vm_state": "soft-delete"}).state is ServerState.OTHER
 
 
+def test_when_a_server_changed_is_novas_own_text_and_makes_it_no_other() -> None:
+    early, late = (server_of({**ROW, "updated": f"2026-11-28T09:00:0{second}Z"}) for second in (1, 2))
+    assert early.updated_at == "2026-11-28T09:00:01Z" != late.updated_at
+    assert early == late
+
+
 def test_a_zone_is_pinned_only_where_nova_says_so() -> None:
     free = server_of({**ROW, "OS-EXT-AZ:availability_zone": "az1", "pinned_availability_zone": None})
     pinned = server_of({**ROW, "OS-EXT-AZ:availability_zone": "az1", "pinned_availability_zone": "az2"})

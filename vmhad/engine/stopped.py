@@ -32,10 +32,11 @@ class Stopped:
 
 @dataclass
 class StoppedLook:
-    """known: those that were there when last asked."""
+    """known: those that were there when last asked, and when Nova changed them last: one that was started and fell
+    again in between is another."""
 
     compute: Compute
-    known: frozenset[str] = field(default_factory=frozenset)
+    known: frozenset[tuple[str, str]] = field(default_factory=frozenset)
     asked_at: float = -inf
     read_at: float = -inf
 
@@ -52,6 +53,6 @@ class StoppedLook:
 
     def take(self, stopped: Stopped) -> frozenset[str]:
         """The hosts of those that were not there before."""
-        fresh = [one for one in stopped.servers if one.id not in self.known]
-        self.known, self.read_at = frozenset(one.id for one in stopped.servers), stopped.at
+        fresh = [one for one in stopped.servers if (one.id, one.updated_at) not in self.known]
+        self.known, self.read_at = frozenset((one.id, one.updated_at) for one in stopped.servers), stopped.at
         return frozenset(one.host for one in fresh if one.host)

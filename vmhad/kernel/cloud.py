@@ -46,6 +46,7 @@ class Server:
 
     volume_backed: it has no image, so its root disk is a volume. local_disk: its flavor asks for local root or
     ephemeral disk which a volume does not hold. task_state '' if none. vcpus, ram_mib, disk_gib from its flavor.
+    updated_at: Nova's own text, only compared for change; two servers that differ in it alone are the same.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Server:
     zone_pinned: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
+    updated_at: str = field(default="", compare=False)
 
     def opted_out(self, key: str) -> bool:
         """Its owner wants it left alone: its metadata says false under that key."""

@@ -116,6 +116,7 @@ class SimNova:
             zone_pinned=row.zone_pinned,
             metadata=dict(row.metadata),
             fault=row.fault,
+            updated_at=f"{row.stopped_at}",
         )
 
     def on_host(self, host: str) -> tuple[Server, ...]:

@@ -39,6 +39,7 @@ def server_of(row: Mapping[str, Any]) -> Server:
         zone_pinned=bool(pinned),
         metadata={str(key): str(value) for key, value in (row.get("metadata") or {}).items()},
         fault=str((row.get("fault") or {}).get("message") or ""),
+        updated_at=str(row.get("updated") or ""),
     )
 
 
