@@ -143,11 +143,10 @@ def of_start(at: Ledger, engine: str, new: Step, incident: Incident) -> Iterator
         if here and other.host == target and other.is_open and other.state in HANDLED:
             yield f"its evacuation is started to {target}, which is {other.state.value}"
     yield from _of_repeat(at, engine, new, target)
-    held_by = {host for one, host in at.nova.copies if one == new.subject}
-    for host in _failed_on(at, new.subject) & held_by - {target, incident.host}:
-        if at.nova.datacentre.hosts[host].powered and not _misled(at, at.nova.datacentre.hosts[host]):
-            if at.now - at.nova.datacentre.hosts[host].powered_at > EYES_LATE_S:
-                yield f"its evacuation is started to {target} while {host}, where it failed, has power"
+    for host in _failed_on_living(at, new.subject, {target, incident.host}):
+        # Of one that cannot be read an older proof may hold: it is looked at before anything is sent.
+        if look(at.nova.datacentre, host, 0.0)[0] is not Reading.UNKNOWN:
+            yield f"its evacuation is started to {target} while {host}, where it failed, has power"
     yield from _of_groups(at, new, incident, target)
 
 
@@ -217,6 +216,15 @@ def _failed_on(at: Ledger, server: str) -> set[str]:
     return failed
 
 
+def _failed_on_living(at: Ledger, server: str, but: set[str]) -> Iterator[str]:
+    """Those of them that hold a copy, and have had power for long enough to be seen."""
+    held_by = {host for one, host in at.nova.copies if one == server}
+    for host in sorted(_failed_on(at, server) & held_by - but):
+        truth = at.nova.datacentre.hosts[host]
+        if truth.powered and not _misled(at, truth) and at.now - truth.powered_at > EYES_LATE_S:
+            yield host
+
+
 def _of_groups(at: Ledger, new: Step, incident: Incident, target: str) -> Iterator[str]:
     going = {
         one.subject: one.args.get("target", "")
@@ -252,6 +260,9 @@ def of_post(at: Ledger, post: Post) -> Iterator[str]:
     if (post.server, index) in at.sent:
         yield f"one attempt of its evacuation to {post.target} is sent twice"
     at.sent.add((post.server, index))
+    living = () if row is None or post.late else _failed_on_living(at, post.server, {post.target, row.host})
+    for host in living:
+        yield f"its evacuation is sent to {post.target} while {host}, where it failed, has power"
 
 
 def _is_of(begun: Started, post: Post) -> bool:

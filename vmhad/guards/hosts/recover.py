@@ -42,7 +42,8 @@ def recover(case: Case, now: float) -> Move:
         return Move("Nova is told: forced down", steps=(step,), wake_at=now + LOOK_AGAIN_S)
     if down.state is StepState.STARTED:
         return _settle_one(case, down, now)
-    changed = settle.settle(case, now, OF_RECOVERY)
+    changed = settle.refused_elsewhere(case, now)
+    changed += settle.settle(_with(case, changed), now, OF_RECOVERY)
     case = _with(case, changed)
     changed += (_disable(case, now),) if _host_step(case, Verb.DISABLE) is None else ()
     inventory = case.inventory

@@ -43,8 +43,16 @@ def settle(case: Case, now: float, verbs: tuple[Verb, ...]) -> tuple[Step, ...]:
 
 
 def proof_was_refused(case: Case) -> bool:
-    """An act was not made because its proof did not hold when it was read just before."""
-    return any(_is_refused(step) for step in case.steps)
+    """An act was not made because the proof of its host did not hold when it was read just before."""
+    return any(_is_refused(step) and _refused_for(step) == case.incident.host for step in case.steps)
+
+
+def refused_elsewhere(case: Case, now: float) -> tuple[Step, ...]:
+    """Evacuations whose act was not made because another host that may run the VM was not read OFF just before. What
+    was proven of the dead host stands; they wait for the other one."""
+    refused = (step for step in case.steps if step.verb is Verb.EVACUATE and _is_refused(step))
+    elsewhere = (step for step in refused if _refused_for(step) != case.incident.host)
+    return tuple(later(case, replace(step, observed=()), step.observed[-1].text, now) for step in elsewhere)
 
 
 def unstarted(case: Case) -> tuple[Step, ...]:
@@ -83,6 +91,11 @@ def _joined(step: Step, key: str, *more: str) -> str:
 
 def _is_refused(step: Step) -> bool:
     return step.state is StepState.STARTED and bool(step.observed) and step.observed[-1].reading == PROOF_REFUSED
+
+
+def _refused_for(step: Step) -> str:
+    """The host that was not read OFF; the executor's sentence begins with it."""
+    return step.observed[-1].text.partition(" ")[0]
 
 
 def _conclude(case: Case, step: Step, newest: Observation, now: float) -> Step:
