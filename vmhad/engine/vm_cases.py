@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from vmhad.engine.book import Book
 from vmhad.engine.evidence_store import Judged
 from vmhad.engine.guests import Guests
+from vmhad.guards.hosts.lift import was_lifted
 from vmhad.guards.instances.judge import Guest, guest_of
 from vmhad.journal import keys
 from vmhad.kernel.case import VmCase
@@ -94,7 +95,14 @@ class VmCases:
         return verdict is not None and verdict.serves
 
     def _owner(self, host: str) -> str:
-        return next((one.id for one in self.hosts.values() if one.host == host and one.is_open), "")
+        """One that is STUCK on a host which was taken back, and serves, has the VMs that it names, and those that Nova
+        found gone: of all others it sees nothing."""
+        mine = next((one for one in self.hosts.values() if one.host == host and one.is_open and not one.vm), None)
+        if mine is None:
+            return ""
+        verdict = self.judged.verdicts.get(host)
+        is_back = mine.state is State.STUCK and was_lifted(mine, self.book.steps_of(mine))
+        return "" if is_back and verdict is not None and verdict.serves else mine.id
 
     def of(self, incident: Incident) -> VmCase:
         now, stale_s = self.now, self.policy.channel_stale_s

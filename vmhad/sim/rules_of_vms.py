@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vmhad.kernel.incident import State
+from vmhad.guards.hosts.lift import was_lifted
+from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.step import Step
 from vmhad.sim.compute import Post
 
@@ -37,5 +38,12 @@ def of_restart(at: Ledger, post: Post, step: Step) -> Iterator[str]:
         elif row.task_state:
             yield f"it is restarted while its user's {newest.kind} is under way"
     for one in at.incidents.values():
-        if one.host == row.host and one.is_open and not one.vm and one.opened_at < post.at - DECIDED_S:
+        is_of_host = one.host == row.host and one.is_open and not one.vm and one.opened_at < post.at - DECIDED_S
+        if is_of_host and not _was_taken_back(at, one):
             yield f"it is restarted although incident {one.id} of its host has it"
+
+
+def _was_taken_back(at: Ledger, incident: Incident) -> bool:
+    """Then it has the VMs that it names, and those that Nova found gone; the others of its host fail alone."""
+    mine = (one for one in at.steps.values() if one.incident == incident.id)
+    return incident.state is State.STUCK and was_lifted(incident, mine)

@@ -8,6 +8,7 @@ forced_down is cleared, and at last the service is enabled if it was we who disa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -18,7 +19,7 @@ from vmhad.guards.hosts.judge import ROUNDING_S
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import ARRIVED, Inventory, ServerState
 from vmhad.kernel.evidence import SILENCE_S
-from vmhad.kernel.incident import Event, State
+from vmhad.kernel.incident import Event, Incident, State
 from vmhad.kernel.policy import AfterFence
 from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.step import Answer, Step, StepState, Verb, start
@@ -39,7 +40,7 @@ def rest(case: Case, now: float) -> Move:
     incident = case.incident
     if "close" in case.orders:
         return Move("closed by an operator's order", Event.CLOSED)
-    if incident.state is State.STUCK and _was_lifted(case):
+    if incident.state is State.STUCK and was_lifted(incident, case.steps):
         return _serves_with_want(case, now)
     if incident.state is State.STUCK and _waits_for_cleaning(case, now):
         return Move(incident.because, wake_at=now + LOOK_AGAIN_S)
@@ -314,11 +315,11 @@ def _restore_id(case: Case, server_id: str) -> str:
     return f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{server_id}"
 
 
-def _was_lifted(case: Case) -> bool:
+def was_lifted(incident: Incident, steps: Iterable[Step]) -> bool:
     """The host was taken back in this round: what is left is for somebody to mend, and needs no fence before it dies
     again."""
-    step = case.step(f"{case.incident.id}/{case.incident.round}/{Verb.LIFT_FENCE.value}")
-    return step is not None and step.state is StepState.DONE
+    step_id = f"{incident.id}/{incident.round}/{Verb.LIFT_FENCE.value}"
+    return any(step.id == step_id and step.state is StepState.DONE for step in steps)
 
 
 def _reads_off(case: Case, now: float) -> bool:
