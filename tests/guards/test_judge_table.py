@@ -29,8 +29,12 @@ def test_failed_needs_seen_death_or_an_explicit_policy(decided: list) -> None:
     for (power, nova, agent, storage, peers, _, lasts, silent_means), _, row in decided:
         if row.judgement is Judgement.FAILED and power is not Power.OFF:
             by_nova = nova is Nova.DOWN and silent_means is SilentMeans.FENCE
-            by_all = agent is Agent.SILENT and storage in (Storage.STILL, Storage.NONE) and peers is Peers.UNSEEN
-            after_it_left = agent is Agent.UNKNOWN and nova is Nova.DOWN and peers is Peers.UNSEEN
+            unseen = peers is Peers.UNSEEN and storage in (Storage.STILL, Storage.NONE)
+            # One plane and no record are one eye: its silence is a death only where the policy says so.
+            unseen |= peers is Peers.ALONE_UNSEEN and storage is Storage.STILL
+            unseen |= peers is Peers.ALONE_UNSEEN and storage is Storage.NONE and silent_means is SilentMeans.FENCE
+            by_all = agent is Agent.SILENT and unseen
+            after_it_left = agent is Agent.UNKNOWN and nova is Nova.DOWN and unseen
             assert by_nova or by_all or after_it_left or lasts is Lasts.FENCE
         assert not row.positive or power is Power.OFF or storage is Storage.STILL
 

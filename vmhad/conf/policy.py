@@ -22,7 +22,8 @@ EVIDENCE = [
             (SilentMeans.HOLD.value, "wait for an operator: a hung host and a dead nova-compute look the same"),
             (SilentMeans.FENCE.value, "power it off and recover its VMs"),
         ],
-        help="What to do with a host whose nova-compute is silent while its power is not read OFF.",
+        help="What to do with a host whose nova-compute is silent while its power is not read OFF, and no agent tells "
+        "more. Agents that watch one plane only and no storage tell no more: the same choice counts for them.",
     ),
     cfg.StrOpt(
         "after_fence",

@@ -23,7 +23,7 @@ from vmhad.kernel.verdict import Verdict
 
 # Looked up once: a member of an enumeration costs ten times what another name does.
 POWER = Channel.POWER
-MAY_EVACUATE = (State.FENCING, State.RECOVERING)
+HEEDS_OTHERS = (State.FENCING, State.RECOVERING, State.RECOVERED)
 RESTING = (State.SUSPECTED, State.STUCK, State.RECOVERED)
 
 
@@ -95,7 +95,7 @@ class Cases:
     def of(self, incident: Incident) -> Case:
         host, book, verdicts = incident.host, self.book, self.judged.verdicts
         inventory = book.inventories.get(host)
-        evacuations = self._evacuations.values() if incident.state in MAY_EVACUATE else ()
+        evacuations = self._evacuations.values() if incident.state in HEEDS_OTHERS else ()
         # As in the journal: a VM is taken with the start of its evacuation, not with the plan of it.
         claimed = {step.subject: step.incident for step in evacuations if step.state is StepState.STARTED}
         return Case(

@@ -128,18 +128,19 @@ def _are_one_domain(hosts: frozenset[str], scene: Scene) -> bool:
 
 
 def _silent_domains(scene: Scene, host: str) -> str:
-    """A silent host elsewhere, of another cause, does not make a dead switch a death."""
-    silent = scene.silent
-    if len(silent) < scene.policy.domain_silent_min:
+    """A silent host elsewhere, of another cause, does not make a dead switch a death. Where hosts fall silent all over,
+    those whose storage beats stopped are among them; they say nothing of a switch."""
+    silent, unheard = scene.silent, scene.silent | scene.stopped
+    if len(unheard) < scene.policy.domain_silent_min:
         return ""
     kind = scene.policy.domain_kind
-    where = {_domain(scene, name) for name in silent}
+    where = {_domain(scene, name) for name in unheard}
     mine = _domain(scene, host)
     beside = sum(_domain(scene, name) == mine for name in silent | {host})
     if mine and beside >= scene.policy.domain_silent_min:
         return f"{beside} hosts of {kind} {mine} are silent with their power on: a dead switch looks so"
     if len(where) >= scene.policy.domain_silent_min:
-        return f"{len(silent)} hosts of {len(where)} {kind}s are silent at once with their power on: the fault is ours"
+        return f"{len(unheard)} hosts of {len(where)} {kind}s are silent at once with their power on: the fault is ours"
     return ""
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from vmhad.kernel.beat import Plane
 from vmhad.kernel.incident import Incident, State
-from vmhad.kernel.policy import CutOff
-from vmhad.sim.agents import PLANES, STORAGE_LOST_S, Agents
+from vmhad.kernel.policy import CutOff, SilentMeans
+from vmhad.sim.agents import STORAGE_LOST_S, Agents
 
 if TYPE_CHECKING:
     from vmhad.sim.ledger import Ledger
@@ -33,12 +34,14 @@ def of_fence(at: Ledger, agents: Agents, new: Incident, was: State) -> Iterator[
     storage_s = min((at.now - written for _, _, written in agent.records.values()), default=silent_s)
     if policy.storage_lost is CutOff.FENCE and agent.records and storage_s >= given_up_s - STORAGE_LOST_S:
         return
+    if agents.planes == (Plane.MANAGEMENT,) and not agent.storages and policy.silent_means is SilentMeans.HOLD:
+        yield "it is seen on no second plane and no storage: dead and cut off look the same"
     if silent_s < policy.agent_failed_s - 0.1:
         yield f"its agent was heard {silent_s:.1f} s ago"
     seeing = [name for name, one in agents.agents.items() if new.host in one.watches and _speaks(at, agents, name)]
     if storage_s < policy.storage_still_s - 0.1 and seeing:
         yield f"it beat on the storage {storage_s:.1f} s ago"
-    seen = [name for name in seeing if any(agents.answers(name, new.host, plane) for plane in PLANES)]
+    seen = [name for name in seeing if any(agents.answers(name, new.host, plane) for plane in agents.planes)]
     if seen and at.now - at.nova.datacentre.hosts[new.host].booted_at > LATE_S:
         yield f"{seen[0]} sees it"
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from vmhad.sim.mischief import Timed
 
 FAULTS_MAX = 10
+ONE_PLANE = 0.3
 LASTS_S = (1.0, 60.0)
 OF_A_HOST = (
     "agent {host} leaves {lasts}",
@@ -33,7 +34,10 @@ def with_agents(
 ) -> tuple[list[str], list[Timed]]:
     """The declarations with agents, and what befalls those."""
     rng = random.Random(f"agents {seed}")
-    told = [f"agents storage={rng.choice(('ceph', 'ceph', 'none', 'site'))}"]
+    storage = rng.choice(("ceph", "ceph", "none", "site"))
+    # Drawn apart, so that no seed from before becomes another.
+    one_plane = random.Random(f"planes {seed}").random() < ONE_PLANE
+    told = [f"agents storage={storage}{' planes=management' * one_plane}"]
     told += [_with_policy(rng, line) if line.startswith("segment ") else line for line in declared]
     faults = []
     for _ in range(rng.randint(0, FAULTS_MAX)):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from vmhad.kernel.beat import Plane
 from vmhad.sim.agents import Agents
 from vmhad.sim.draft import StoryError, seconds
 
@@ -32,13 +33,14 @@ class AgentWords:
         return self._stage.world.agents
 
     def _agents(self, words: list[str]) -> None:
-        """agents | agents storage=none | agents storage=site watchers=2 -- every host has one; storage: the shared
-        storage that they have a record on (ceph), none, or one a site"""
+        """agents | agents storage=none planes=management | agents storage=site watchers=2 -- every host has one;
+        storage: the shared storage that they have a record on (ceph), none, or one a site; planes: those they watch"""
         if self._stage.is_built:
             raise StoryError("agents come too late: the world runs already")
         options = dict(word.split("=", 1) for word in words)
         storage = options.get("storage", "ceph")
-        self._stage.draft.agents = "" if storage == "none" else storage, int(options.get("watchers", "4"))
+        planes = tuple(Plane(name) for name in options["planes"].split(",")) if "planes" in options else tuple(Plane)
+        self._stage.draft.agents = "" if storage == "none" else storage, int(options.get("watchers", "4")), planes
 
     def _agent(self, words: list[str]) -> None:
         """agent h1 stops | agent h1 starts | agent h1 leaves 10s | agent h1 freezes 5s | agent h1 wrong-clock 60s |

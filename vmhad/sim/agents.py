@@ -26,8 +26,6 @@ ANSWER_OLD_S = 2.0
 STORAGE_LOST_S = 3.0
 # After a longer pause of its own an agent's first beat says what it knew before, as old as that is.
 PAUSE_S = 2.0
-PLANES = tuple(Plane)
-ALL_UP: Mapping[Plane, Reading] = dict.fromkeys(PLANES, UP)
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,18 @@ Key = TypeVar("Key", bound=tuple[str, ...])
 
 class Agents:
     """All of a datacentre's. storage: the shared storage all hosts have a record on, '' for none; «site» for one a
-    site. on_news: called with the time of a beat that says something new."""
+    site. planes: those that they see each other on. on_news: called with the time of a beat that says something new."""
 
-    def __init__(self, datacentre: Datacentre, segments: tuple[Segment, ...], storage: str, watchers: int) -> None:
+    def __init__(
+        self,
+        datacentre: Datacentre,
+        segments: tuple[Segment, ...],
+        storage: str,
+        watchers: int,
+        planes: tuple[Plane, ...] = tuple(Plane),
+    ) -> None:
         self.datacentre, self.agenda = datacentre, datacentre.agenda
+        self.planes, self._all_up = planes, dict.fromkeys(planes, UP)
         self.bus_is_down = False
         self.on_news: list[Callable[[float], None]] = []
         self.agents: dict[str, SimAgent] = {}
@@ -224,7 +230,7 @@ class Agents:
         """Who does not answer whom, and who reaches no storage, as it has been since then."""
         for agent in self.agents.values():
             for peer in agent.watches:
-                for plane in PLANES:
+                for plane in self.planes:
                     answers = self.answers(agent.host, peer, plane)
                     self._note(self._unanswered, (agent.host, peer, plane), since, answers)
             for storage in agent.storages:
@@ -272,9 +278,9 @@ class Agents:
         return UP if lost_at is None or at - lost_at < STORAGE_LOST_S else DOWN
 
     def _view(self, agent: SimAgent, peer: str, at: float, paused: bool) -> PeerView:
-        planes = ALL_UP
+        planes: Mapping[Plane, Reading] = self._all_up
         if self._unanswered or paused:
-            planes = {plane: self._plane(agent.host, peer, plane, at, paused) for plane in PLANES}
+            planes = {plane: self._plane(agent.host, peer, plane, at, paused) for plane in self.planes}
         records = {}
         for storage in agent.storages:
             read = self._record(agent, peer, storage, at, paused)

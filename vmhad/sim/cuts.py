@@ -41,6 +41,17 @@ def always(value: Any) -> Wrap:
     return lambda was: lambda *args, **kwargs: value
 
 
+def taken_for_unseen(*words: columns.Peers) -> Wrap:
+    def wrap(was: Any) -> Any:
+        def call(*args: Any) -> Any:
+            peers = was(*args)
+            return columns.Peers.UNSEEN if peers in words else peers
+
+        return call
+
+    return wrap
+
+
 def by_nobody(was: Any) -> Any:
     """Of a VM's standing, among the arguments: whatever was done to it, no user did it."""
     return _standing_as(was, lambda one: replace(one, actions=tuple(replace(a, by_user=False) for a in one.actions)))

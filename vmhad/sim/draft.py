@@ -33,7 +33,8 @@ class StoryError(Exception):
 @dataclass
 class Draft:
     """Hosts belong to the segment declared last before them; groups name their members' group in the vm line. agents:
-    the shared storage they have a record on, and how many of them watch each host; None where there are none."""
+    the shared storage they have a record on, how many of them watch each host, and on which planes; None where there
+    are none."""
 
     policies: dict[str, Policy] = field(default_factory=dict)
     hosts: dict[str, list[Host]] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class Draft:
     engines: list[tuple[str, float]] = field(default_factory=list)
     pace: Pace = Pace()
     seed: int = 0
-    agents: tuple[str, int] | None = None
+    agents: tuple[str, int, tuple[Plane, ...]] | None = None
 
     def add_segment(self, name: str, options: Mapping[str, str]) -> None:
         self.policies[name] = with_options(Policy(), options)
@@ -100,7 +101,9 @@ class Draft:
 
     def _planned(self, host: Host) -> Host:
         """Where agents watch, the topology says at which addresses."""
-        return replace(host, planes={plane.value: host.name for plane in Plane}) if self.agents is not None else host
+        if self.agents is None:
+            return host
+        return replace(host, planes={plane.value: host.name for plane in self.agents[2]})
 
 
 def with_options(policy: Policy, options: Mapping[str, str]) -> Policy:

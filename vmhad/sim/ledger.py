@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from vmhad.engine.ownership import OwnerRecord
 from vmhad.journal import codec, keys
@@ -332,10 +333,22 @@ class Ledger:
         first = [one for one in fencing if one.segment == new.segment and not self._dies_beside(one, new)]
         if len(silent) >= policy.canary_from_hosts and first:
             yield f"a canary is being fenced first, {len(silent)} hosts are silent"
-        stopped = self.agents is not None and agent_rules.is_stopped(self, self.agents, new.host)
-        if self.agents is not None and not stopped:
-            silent = [name for name in silent if not agent_rules.is_stopped(self, self.agents, name)]
-        yield from _one_cause(segment, policy, silent, new.host, stopped)
+        stopped = self._stopped(silent)
+        if new.host in stopped:
+            # An old death that waits for its host is no part of what happens now.
+            begins = self.now + self.offset_s(engine) - policy.storm_window_s
+            silent = [name for name in silent if name not in stopped or self._opened_at(name, new) >= begins]
+        yield from rules.of_one_cause(segment, policy, silent, new.host, stopped)
+
+    def _stopped(self, names: Sequence[str]) -> set[str]:
+        if self.agents is None:
+            return set()
+        return {name for name in names if agent_rules.is_stopped(self, self.agents, name)}
+
+    def _opened_at(self, name: str, new: Incident) -> float:
+        """0.0 for the host of the new fence itself: it is counted apart."""
+        known = [one.opened_at for one in self.incidents.values() if one.is_open and not one.vm and one.host == name]
+        return 0.0 if name == new.host else max(known, default=inf)
 
     def _storm(
         self, engine: str, new: Incident, segment: Segment, policy: Policy, others: Sequence[Incident]
@@ -371,17 +384,3 @@ class Ledger:
         was_hidden = nova.hidden_from.get(name, self.now) <= beat_at < nova.hidden_until.get(name, 0.0)
         told_at = min(self.now, nova.hidden_until[name]) if was_hidden else beat_at
         return max(told_at, self.agents.agents[name].heard_at) if self.agents is not None else told_at
-
-
-
-def _one_cause(
-    segment: Segment, policy: Policy, silent: Sequence[str], host: str, stopped: bool
-) -> Iterator[str]:
-    """A dead switch silences a whole domain, whoever else is silent; our own blindness silences hosts all over.
-    stopped: its record on the storage stands still, which no switch of the management plane does."""
-    where = [segment.host(name).domains.get(policy.domain_kind, "") for name in silent]
-    mine = segment.host(host).domains.get(policy.domain_kind, "")
-    if mine and where.count(mine) >= policy.domain_silent_min and not stopped:
-        yield f"{where.count(mine)} hosts of {policy.domain_kind} {mine} are silent with their power on"
-    elif len(set(where)) >= policy.domain_silent_min:
-        yield f"{len(silent)} hosts of {len(set(where))} {policy.domain_kind}s are silent with their power on"

@@ -8,9 +8,11 @@ from math import inf
 
 from vmhad.engine import book, effects, loop, writing
 from vmhad.engine.executor import Executor
+from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import Ownership
 from vmhad.engine.vm_cases import VmCases
 from vmhad.guards.hosts import columns, judge, place, settle, treat
+from vmhad.guards.hosts.columns import SEEN, Peers, Storage
 from vmhad.guards.instances import judge as judge_of_vms
 from vmhad.journal.journal import Journal
 from vmhad.kernel import brake, evidence, proof
@@ -46,6 +48,7 @@ from vmhad.sim.cuts import (
     roomy,
     so_when_recorded,
     started_as_active,
+    taken_for_unseen,
     trusting,
     uncompared,
     unknown_is_off,
@@ -63,7 +66,7 @@ from vmhad.sim.cuts import (
 class Mutant:
     """guard: what is off. needs: what a script must have for the guard to be asked at all; others are not played.
 
-    seed: the one that found it. lonely: its seeds have guests that fail alone.
+    seed: the one that found it. lonely: its seeds have guests that fail alone. agents: its hosts have agents.
     """
 
     name: str
@@ -72,14 +75,17 @@ class Mutant:
     needs: tuple[str, ...] = ()
     seed: int | None = None
     lonely: bool = False
+    agents: bool = False
 
 
 def _m(name: str, guard: str, *cuts: Cut) -> Mutant:
-    return Mutant(name, guard, cuts, NEEDS.get(name, ()), SEEDS.get(name), name in LONELY)
+    return Mutant(name, guard, cuts, NEEDS.get(name, ()), SEEDS.get(name), name in LONELY, name in AGENTS)
 
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "any_bmc_is_trusted": (" lies\n",),
+    "one_plane_is_all": ("storage=none planes=management",),
+    "silent_bus_is_death": ("bus down",),
     "any_off_is_believed": (" lies\n",),
     "blindness_unseen": ("nova hides", "heartbeat_quiet_s=40s", "silent_means=fence"),
     "bystanders_unheard": (" other ",),
@@ -101,6 +107,13 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "two_incidents": (" refuses",),
 }
 
+AGENTS = (
+    "silent_at_once",
+    "records_unread",
+    "peers_unheard",
+    "one_plane_is_all",
+    "silent_bus_is_death",
+)
 LONELY = ("users_unheard", "tasks_unheard", "restarts_unbounded", "hosts_own_nothing")
 
 # Found with hosts and hours of mutants.NASTY.
@@ -159,6 +172,11 @@ SEEDS: dict[str, int] = {
     "lifted_unheard": 6,
     "failures_forgotten": 1792,
     "future_times": 2070,
+    "silent_at_once": 0,
+    "records_unread": 9,
+    "peers_unheard": 6,
+    "one_plane_is_all": 166,
+    "silent_bus_is_death": 207,
     "users_unheard": 10,
     "tasks_unheard": 1,
     "restarts_unbounded": 2,
@@ -217,6 +235,12 @@ MUTANTS: tuple[Mutant, ...] = (
     _m("any_off_is_believed", "an OFF is borne out", Cut(columns, "is_borne_out", any_off)),
     _m("any_bmc_is_trusted", "a BMC never read ON, or belied, is not trusted", Cut(columns, "is_borne_out", trusting)),
     _m("hold_is_fence", "silent_means = hold", Cut(judge, "judge", without_policy(silent_means=SilentMeans.FENCE))),
+    # What agents say.
+    _m("silent_at_once", "agent_failed_s", Cut(columns, "_agent", without_policy(agent_failed_s=0.0))),
+    _m("records_unread", "a record that moves is life", Cut(columns, "_storage", always(Storage.STILL))),
+    _m("peers_unheard", "what a peer sees is life", Cut(columns, "_peers", taken_for_unseen(*SEEN))),
+    _m("one_plane_is_all", "one plane is one eye", Cut(columns, "_peers", taken_for_unseen(Peers.ALONE_UNSEEN))),
+    _m("silent_bus_is_death", "silence counts while others are heard", Cut(Listening, "_is_heard", always(True))),
     # The brake.
     _m("no_brake", "the brake", Cut(brake, "brake", always(""))),
     _m("pauses_unheard", "an operator's pause", Cut(brake, "brake", unpaused)),

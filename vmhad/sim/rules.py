@@ -7,13 +7,15 @@ the same. Where the core's eyes may be behind the truth a rule gives them time, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vmhad.journal import keys
 from vmhad.kernel.incident import Incident, State
+from vmhad.kernel.policy import Policy
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Step, Verb
+from vmhad.kernel.topology import Segment
 from vmhad.sim import agent_rules
 from vmhad.sim.compute import Post
 from vmhad.sim.datacentre import Bmc, SimHost
@@ -74,6 +76,22 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
         if name != new.host and row.silent_s > SILENCE_S and listened and EYES_LATE_S < heard_s:
             if heard_s < policy.back_grace_s - EYES_LATE_S and at.now - row.last_seen < 1.5 * HEARTBEAT_S:
                 yield f"{name} was silent too and is heard again for {heard_s:.0f} s"
+
+
+def of_one_cause(
+    segment: Segment, policy: Policy, silent: Sequence[str], host: str, stopped: Collection[str]
+) -> Iterator[str]:
+    """A dead switch silences a whole domain, whoever else is silent; our own blindness silences hosts all over.
+    stopped: whose record on the storage stands still, which no switch of the management plane does."""
+    kind = policy.domain_kind
+    domain = {name: segment.host(name).domains.get(kind, "") for name in (*silent, host)}
+    mine = domain[host]
+    beside = [name for name in silent if domain[name] == mine and name not in stopped]
+    where = {domain[name] for name in silent}
+    if mine and len(beside) >= policy.domain_silent_min and host not in stopped:
+        yield f"{len(beside)} hosts of {kind} {mine} are silent with their power on"
+    elif len(where) >= policy.domain_silent_min:
+        yield f"{len(silent)} hosts of {len(where)} {kind}s are silent with their power on"
 
 
 def _has_an_agent(at: Ledger, name: str) -> bool:

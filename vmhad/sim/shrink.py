@@ -19,7 +19,7 @@ from vmhad.sim.show import spoken
 from vmhad.sim.story import RULE
 from vmhad.sim.swarm import Script
 
-DECLARING = ("seed", "pace", "segment", "group", "host", "vm")
+DECLARING = ("seed", "pace", "agents", "segment", "group", "host", "vm")
 MANY_HOSTS = ("cut", "unplug", "crash", "stop-compute", "isolate", "reboot", "restore")
 # What has to come right does so after it.
 MENDS = ("heal", "order retry stuck")

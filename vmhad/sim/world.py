@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from vmhad.engine.loop import Engine
 from vmhad.engine.timeline import Line
-from vmhad.kernel.beat import Beat, HeardBeat
+from vmhad.kernel.beat import Beat, HeardBeat, Plane
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.step import StepState
@@ -115,9 +115,9 @@ class World:
         self.events = 0
         self.agents: Agents | None = None
 
-    def add_agents(self, storage: str, watchers: int) -> None:
+    def add_agents(self, storage: str, watchers: int, planes: tuple[Plane, ...]) -> None:
         """On every host; engines that start from now on hear them. As Agents has it."""
-        self.agents = self.ledger.agents = Agents(self.datacentre, self.segments, storage, watchers)
+        self.agents = self.ledger.agents = Agents(self.datacentre, self.segments, storage, watchers, planes)
 
     # Engines.
 

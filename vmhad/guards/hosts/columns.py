@@ -70,7 +70,8 @@ class Storage(StrEnum):
 
 class Peers(StrEnum):
     """What its peers see of its kernel. NONE: nobody can tell. ELSEWHERE: seen on another plane, and nobody can tell of
-    management. UNSEEN: on no plane. UNSURE: on none that anybody can tell of."""
+    management. UNSEEN: on no plane. ALONE_UNSEEN: on the only plane that is watched, where dead and cut off look the
+    same. UNSURE: on none that anybody can tell of."""
 
     NONE = "none"
     SEEN = "seen"
@@ -79,9 +80,11 @@ class Peers(StrEnum):
     NO_STORAGE = "not on storage"
     NO_TENANT = "not on tenant"
     UNSEEN = "unseen"
+    ALONE_UNSEEN = "unseen on the only plane"
     UNSURE = "unsure"
 
 
+NOWHERE = (Peers.UNSEEN, Peers.ALONE_UNSEEN)
 SEEN = (Peers.SEEN, Peers.ELSEWHERE, Peers.NO_MANAGEMENT, Peers.NO_STORAGE, Peers.NO_TENANT)
 
 
@@ -117,7 +120,7 @@ def columns(evidence: Evidence, policy: Policy, now: float) -> Columns:
         nova = Nova.HEARD
     storage, own = _storage(evidence), _own(evidence) if is_up else Own.FINE
     peers = _peers(evidence)
-    if peers is Peers.UNSEEN and nova is not Nova.DOWN and not _fell_silent_together(evidence):
+    if peers in NOWHERE and nova is not Nova.DOWN and not _fell_silent_together(evidence):
         peers = Peers.UNSURE
     return power, nova, agent, storage, peers, own, _lasts(evidence, policy, now, is_up)
 
@@ -158,7 +161,7 @@ def is_borne_out(evidence: Evidence, policy: Policy, now: float) -> bool:
         return True
     if evidence.reading(NOVA, now, policy.channel_stale_s) is DOWN:
         return True
-    if evidence.agent_from and _agent(evidence, policy, now) is Agent.SILENT and _peers(evidence) is Peers.UNSEEN:
+    if evidence.agent_from and _agent(evidence, policy, now) is Agent.SILENT and _peers(evidence) in NOWHERE:
         return True
     seen = evidence.seen.get(POWER)
     if seen is None or seen.reading is not OFF:
@@ -218,7 +221,9 @@ def _peers(evidence: Evidence) -> Peers:
     if UP not in known:
         if DOWN not in known:
             return Peers.NONE
-        return Peers.UNSEEN if UNKNOWN not in known else Peers.UNSURE
+        if UNKNOWN in known:
+            return Peers.UNSURE
+        return Peers.ALONE_UNSEEN if len(known) == 1 else Peers.UNSEEN
     if management is DOWN:
         return Peers.NO_MANAGEMENT
     if management is not UP:

@@ -3,9 +3,10 @@
 
 The columns stand in columns.py. Rules the table keeps, whatever the policy: UNKNOWN is never OFF; a host whose storage
 beat moves, or that a peer sees, is never called dead for its silence; where only nova-compute is silent and another
-eye sees life, the service is repaired and no VM is touched; with Nova and the BMC as the only eyes, Nova's silence
-alone is a death only where the segment's policy says so (silent_means = fence), for a dead nova-compute and a hung host
-look the same; a site of which nothing is seen is not judged at all.
+eye sees life, the service is repaired and no VM is touched; where Nova and the BMC are the only eyes, or its peers
+watch one plane and no record, silence alone is a death only where the segment's policy says so (silent_means = fence),
+for a dead service, a host that is cut off and one that hangs look the same; a site of which nothing is seen is not
+judged at all.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def _row(judgement: str, because: str, *flags: str, **words: str) -> Row:
 
 # Its peers reach it on the management plane.
 REACHED = "SEEN NO_STORAGE NO_TENANT"
+NOWHERE = "UNSEEN ALONE_UNSEEN"
 ON_OR_UNKNOWN = "ON UNKNOWN"
 
 DEAD: tuple[Row, ...] = (
@@ -78,12 +80,17 @@ DEAD: tuple[Row, ...] = (
     _row(
         "failed",
         "its agent is silent, its storage beat has stopped, and its peers see it on no plane",
-        "positive", nova="UP DOWN_ONCE DOWN UNKNOWN", agent="SILENT", storage="STILL", peers="UNSEEN",
+        "positive", nova="UP DOWN_ONCE DOWN UNKNOWN", agent="SILENT", storage="STILL", peers=NOWHERE,
     ),
     _row(
         "failed",
         "its agent is silent and its peers see it on no plane; it has no record on a shared storage",
         nova="UP DOWN_ONCE DOWN UNKNOWN", agent="SILENT", storage="NONE", peers="UNSEEN",
+    ),
+    _row(
+        "failed",
+        "its agent is silent, its peers do not see it on the only plane that they watch, and silent_means = fence",
+        nova="UP DOWN_ONCE DOWN UNKNOWN", agent="SILENT", storage="NONE", peers="ALONE_UNSEEN", silent="FENCE",
     ),
     _row("suspect", "its power was read OFF, but not twice and borne out yet", power="OFF_ONCE"),
     _row("blind", "its whole site is silent, nobody elsewhere sees anything of it: nothing is touched", agent="AWAY"),
@@ -135,7 +142,7 @@ HEARD: tuple[Row, ...] = (
     _row(
         "degraded",
         "its agent is heard, but its peers do not see it on every plane",
-        "unfit", agent="UP", peers="NO_STORAGE NO_MANAGEMENT UNSEEN UNSURE",
+        "unfit", agent="UP", peers=f"NO_STORAGE NO_MANAGEMENT UNSURE {NOWHERE}",
     ),
     _row("degraded", "its agent is heard; Nova's view of it cannot be read", agent="UP", nova="UNKNOWN"),
 )  # fmt: skip
@@ -199,6 +206,12 @@ SILENT: tuple[Row, ...] = (
     _row("suspect", "it is cut off and lives: it beats on the storage", agent="SILENT", storage="MOVES"),
     _row(
         "suspect",
+        "its agent is silent, its peers do not see it on the only plane that they watch: dead and cut off look the "
+        "same there; silent_means = hold",
+        agent="SILENT", storage="NONE", peers="ALONE_UNSEEN",
+    ),
+    _row(
+        "suspect",
         "its agent is silent, and nobody can tell whether it lives",
         agent="SILENT", nova="UP UNKNOWN",
     ),
@@ -220,6 +233,11 @@ PLAIN: tuple[Row, ...] = (
         "failed",
         "its agent had left, its nova-compute is silent, and its peers see it on no plane",
         nova="DOWN", agent="UNKNOWN", storage="NONE STILL", peers="UNSEEN",
+    ),
+    _row(
+        "failed",
+        "its agent had left, its nova-compute is silent, its record has stopped, and its peers do not see it",
+        nova="DOWN", agent="UNKNOWN", storage="STILL", peers="ALONE_UNSEEN",
     ),
     _row(
         "failed",

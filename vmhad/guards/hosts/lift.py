@@ -290,6 +290,9 @@ def _recovered(case: Case, now: float) -> Move:
     if case.policy.after_fence is AfterFence.POWER_ON:
         step_id = f"{incident.id}/{incident.round}/{Verb.POWER_ON.value}"
         step = case.step(step_id)
+        waits = _needed_off(case) if step is None else ""
+        if waits:
+            return Move(incident.because, held=waits, wake_at=now + LOOK_AGAIN_S)
         if step is None:
             fresh = start(Step(step_id, incident.id, Verb.POWER_ON, incident.host), now)
             return Move(incident.because, steps=(fresh,), wake_at=now + LOOK_AGAIN_S)
@@ -297,6 +300,15 @@ def _recovered(case: Case, now: float) -> Move:
         stands_until = 0.0 if any(one.state is StepState.STARTED for one in case.steps) else inf
         return Move(incident.because, steps=moved, wake_at=now + LOOK_AGAIN_S, stands_until=stands_until)
     return Move(incident.because, wake_at=now + LOOK_AGAIN_S, stands_until=inf)
+
+
+def _needed_off(case: Case) -> str:
+    """'' or who goes elsewhere once this host is proven off: on again it would carry out what was left there."""
+    for step in case.elsewhere:
+        awaits = step.state is StepState.PLANNED and step.args.get(settle.AWAITS) == case.incident.host
+        if awaits and step.incident not in case.idle:
+            return f"{step.args['name']} was to come here: it is switched on when that runs elsewhere"
+    return ""
 
 
 def _is_heard(case: Case, since: float, now: float) -> bool:

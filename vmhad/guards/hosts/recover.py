@@ -74,7 +74,7 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
     steps = {step.subject: step for step in case.steps if step.verb is Verb.EVACUATE}
     servers = {server.id: server for server in inventory.servers}
     waiting = (step for step in steps.values() if step.state is StepState.PLANNED)
-    if all(step.subject in servers and step.not_before > now for step in waiting):
+    if all(step.subject in servers and _rests(step, case, now) for step in waiting):
         return ()
     changed: list[Step] = []
     for server_id in in_order(steps, board(case, inventory, steps)):
@@ -83,7 +83,7 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
             steps[server_id] = replace(step, state=StepState.DONE, ended_at=now, because="gone: it left the host")
             changed.append(steps[server_id])
             changed.append(settle.restore_state(case, steps[server_id], now))
-        if steps[server_id].state is not StepState.PLANNED or step.not_before > now:
+        if steps[server_id].state is not StepState.PLANNED or _rests(step, case, now):
             continue
         if _is_in_group(server_id, inventory) and inventory.at < now - GROUPS_OLD_S:
             continue
@@ -95,6 +95,12 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
             steps[server_id] = moved
             changed.append(moved)
     return tuple(changed)
+
+
+def _rests(step: Step, case: Case, now: float) -> bool:
+    """Until it is tried again; what awaits the proof of a host goes on as soon as that is held, while the host may not
+    have been switched on again and carry out what was left there."""
+    return step.not_before > now and step.args.get(settle.AWAITS, "") not in case.proofs
 
 
 def _is_in_group(server_id: str, inventory: Inventory) -> bool:
@@ -109,7 +115,8 @@ def _is_enough_at_once(at: Board) -> bool:
 
 
 def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
-    case = at.case
+    case, waited = at.case, step
+    step = replace(step, args={key: value for key, value in step.args.items() if key != settle.AWAITS})
     why_not = refusal(case, server)
     if why_not:
         return replace(step, state=StepState.FAILED, because=why_not, ended_at=now)
@@ -125,16 +132,17 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     unproven = [host for host in others if host not in case.proofs]
     if unproven and unproven != [step.args.get("target", unproven[0])]:
         because = f"it may run on {unproven[0]}, which is not proven off"
-        return settle.later(case, replace(step, attempt=step.attempt + 1), because, now)
+        return settle.later(case, _awaiting(unproven[0], step), because, now)
     if _waits_for_group(server, at):
-        return replace(step, because="another member of its anti-affinity group is on its way")
+        return replace(waited, because="another member of its anti-affinity group is on its way")
     found = place(server, step, at, unproven[0] if unproven else "")
     if found.final:
         return replace(step, state=StepState.FAILED, because=found.because, ended_at=now)
     if not found.target:
         if found.soon:
-            return replace(step, because=found.because)
-        return settle.later(case, replace(step, attempt=step.attempt + 1), found.because, now)
+            return replace(waited, because=found.because)
+        waits = _awaiting(unproven[0], step) if unproven else replace(step, attempt=step.attempt + 1)
+        return settle.later(case, waits, found.because, now)
     args = dict(step.args)
     args.update(
         target=found.target,
@@ -143,6 +151,10 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     )
     args.update(settle.known_migrations(server.id, at.inventory.migrations, step))
     return start(step, now, args)
+
+
+def _awaiting(host: str, step: Step) -> Step:
+    return replace(step, attempt=step.attempt + 1, args={**step.args, settle.AWAITS: host})
 
 
 def _waits_for_group(server: Server, at: Board) -> bool:

@@ -13,6 +13,8 @@ PROOF_REFUSED = "proof refused"
 # Nova has a record before it answers; after this long without one the call was lost on its way.
 CALL_LIMIT_S = 15.0
 FAILED_ON_TARGET = "failed"
+# The argument of an evacuation that waits for the proof of this host, where its VM may run or arrive yet.
+AWAITS = "awaits"
 # No nova-compute has read the request yet.
 UNTAKEN = "accepted"
 # Said of an evacuation that no nova-compute took up and that Nova has no task for. One that was taken up may look so,
@@ -143,11 +145,11 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
         unclean_on = _joined(step, "unclean_on", target) if again.state is StepState.FAILED else ""
         return replace(again, args={**again.args, "unclean_on": unclean_on}) if unclean_on else again
     if _was_dropped(step, newest):
-        args = _given_up(step, newest)
+        args = {**_given_up(step, newest), AWAITS: target}
         return later(case, replace(step, args=args), f"Nova dropped it: {newest.text}", now)
     if target in case.proofs and (is_lost or newest.answer is Answer.NOT_YET and _died_since(case, step)):
         # The target died while receiving, and is proven off: it cannot finish, and it cannot run the VM.
-        args = _given_up(step, newest)
+        args = {**_given_up(step, newest), AWAITS: target}
         args["unclean_on"] = _joined(step, "unclean_on", target)
         return replace(
             step, state=StepState.PLANNED, args=args, observed=(), because=f"{target} died while receiving it"
@@ -184,6 +186,11 @@ def left_unread(case: Case, step: Step, migrations: tuple[Migration, ...]) -> tu
 def left_on(step: Step) -> frozenset[str]:
     """The hosts that requests of attempts which were given up went to."""
     return frozenset(host for host, _ in _left_on(step))
+
+
+def may_hold(step: Step) -> frozenset[str]:
+    """The hosts beside its own that may run its VM: they failed to start it, or a request of it was left there."""
+    return left_on(step) | frozenset(step.args.get("unclean_on", "").split(",")) - {""}
 
 
 def _left_on(step: Step) -> list[tuple[str, str]]:

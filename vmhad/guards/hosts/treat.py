@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vmhad.guards.hosts.settle import FAILED_ON_TARGET, left_on
+from vmhad.guards.hosts.settle import FAILED_ON_TARGET, may_hold
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import ARRIVED, OVER, Inventory, Server, ServerState
 from vmhad.kernel.step import Step, StepState, Verb
@@ -39,7 +39,7 @@ def may_run_on(case: Case, server: Server, inventory: Inventory) -> tuple[str, .
     ends |= _failed_on(server, inventory)
     for step in case.steps:
         if step.verb is Verb.EVACUATE and step.subject == server.id:
-            ends |= set(step.args.get("unclean_on", "").split(",")) | left_on(step)
+            ends |= may_hold(step)
     return tuple(sorted(ends - {source, ""}))
 
 
