@@ -26,10 +26,10 @@ class Case:
     opened. powers: host -> what its BMC said last (only while FENCING). elsewhere: the evacuations of the segment's
     other open incidents; idle: the incidents that go on with none of theirs; claimed: server id -> the incident that
     has it (all three only while FENCING, RECOVERING or RECOVERED). fallen: VMs of this host that Nova switched off
-    because their guests were gone. former: server id -> the state that an ended incident of the host wanted it in and could not
-    bring about (only while RECOVERING). in_want: server id -> the step that the host's last incident left undone, where
-    that one ended because the host seemed to fall again. hold: '' or why the brake holds the first act of this
-    incident's fence. orders: kinds of the operator's orders for it ("retry", "close").
+    because their guests were gone. former: server id -> the state that an ended incident of the host wanted it in and
+    could not bring about (only while RECOVERING). in_want: server id -> the step that the host's last incident left
+    undone, where that one ended because the host seemed to fall again. hold: '' or why the brake holds the first act of
+    this incident's fence. orders: kinds of the operator's orders for it ("retry", "close").
     """
 
     incident: Incident
