@@ -147,6 +147,16 @@ class Power(Protocol):
     def on(self, host: str) -> None: ...
 
 
+class Hands(Protocol):
+    """What the agent of a host does there by our order. An order is signed both ways and good for one call."""
+
+    def restart_service(self, host: str, service: str, known: str) -> None:
+        """known: its systemd invocation as the beat told it; where another one runs since then it is Refused."""
+
+    def resume_guest(self, host: str, server_id: str) -> None:
+        """Only a guest that is paused by an I/O error of its disk; any other one is Refused."""
+
+
 class Membership(Protocol):
     """Which engines live, and who should own what. A hint: the journal says who may."""
 

@@ -21,7 +21,7 @@ from vmhad.engine.ownership import RENEW_SHARE, Ownership
 from vmhad.engine.reads import Reads
 from vmhad.engine.timeline import Timeline
 from vmhad.engine.vm_cases import VmCases
-from vmhad.engine.world import World
+from vmhad.engine.world import NoHands, World
 from vmhad.engine.writing import Writing
 from vmhad.guards import hosts as hosts_guard
 from vmhad.guards import instances as instances_guard
@@ -40,6 +40,7 @@ from vmhad.ports import (
     Clock,
     Compute,
     Conflict,
+    Hands,
     Membership,
     Nudge,
     Nudges,
@@ -85,6 +86,7 @@ class Engine:
         nudges: Sequence[Nudges],
         compute: Compute,
         power: Power,
+        hands: Hands | None = None,
         membership: Membership,
         me: str,
         lease_s: float,
@@ -103,7 +105,7 @@ class Engine:
         listening = Listening(tuple(beats), tuple(segments), policies, self.guests)
         self.evidence = EvidenceStore(watches, nudges, listening)
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
-        world = World(compute, power, clock)
+        world = World(compute, power, clock, hands or NoHands())
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
         self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world)
         self.writing = Writing(self.journal, timeline, self.executor, self.evidence)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from vmhad.kernel.cloud import BROKEN, OVER, Inventory, Migration, Server, Standing
 from vmhad.kernel.signal import Reading
-from vmhad.ports import Clock, Compute, Power
+from vmhad.ports import Clock, Compute, Hands, Power, Refused
 
 Level = TypeVar("Level")
 
@@ -137,11 +137,22 @@ def _ended(evacuations: tuple[Migration, ...]) -> frozenset[str]:
     return frozenset(one.id for one in evacuations if one.status in OVER)
 
 
+class NoHands:
+    """ports.Hands where no agents are listened to."""
+
+    def restart_service(self, host: str, service: str, known: str) -> None:
+        raise Refused("no agents are listened to: nobody takes an order")
+
+    def resume_guest(self, host: str, server_id: str) -> None:
+        raise Refused("no agents are listened to: nobody takes an order")
+
+
 @dataclass
 class World:
     compute: Compute
     power: Power
     clock: Clock
+    hands: Hands = field(default_factory=NoHands)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _departures: dict[str, DeparturesRead] = field(default_factory=dict)
     _active: dict[str, SharedRead[frozenset[str]]] = field(default_factory=dict)
