@@ -15,11 +15,12 @@ from typing import Any, Protocol
 from stevedore import driver as stevedore_driver
 from stevedore.exception import NoMatches
 
-from vmhad.bus.transport_url import read_urls
+from vmhad.bus.transport_url import Broker, read_urls
 from vmhad.conf.settings import ConfigError, Settings
 from vmhad.drivers.beats.agent_beats import AgentBeats
 from vmhad.drivers.clock import SystemClock
 from vmhad.drivers.compute.nova import NovaCompute
+from vmhad.drivers.hands.agent_orders import AgentOrders
 from vmhad.drivers.membership.tooz_ring import ToozMembership
 from vmhad.drivers.nudges.nova_notifications import NovaNotifications
 from vmhad.drivers.power.ipmi_session import Bmc
@@ -143,6 +144,7 @@ def wire(settings: Settings, before_send: Callable[[Step], None] = nothing_befor
             beats=open_beats(settings, clock, opened),
             compute=compute,
             power=power,
+            hands=open_hands(settings, opened),
             membership=membership,
             me=me,
             lease_s=settings.engine.lease_s,
@@ -201,12 +203,8 @@ def open_beats(settings: Settings, clock: SystemClock, opened: ExitStack) -> tup
     told = settings.agents
     if not told.enabled:
         return ()
-    try:
-        brokers = read_urls(told.transport_urls, told.ca_file)
-    except ValueError as error:
-        raise ConfigError(f"[agents] transport_urls: {error}.") from None
     beats = AgentBeats(
-        brokers,
+        _brokers(settings),
         [segment.name for segment in settings.segments],
         [host for segment in settings.segments for host in segment.names],
         told.master_keys,
@@ -216,6 +214,24 @@ def open_beats(settings: Settings, clock: SystemClock, opened: ExitStack) -> tup
     beats.start()
     opened.callback(beats.stop)
     return (beats,)
+
+
+def open_hands(settings: Settings, opened: ExitStack) -> AgentOrders | None:
+    """None where no agents are listened to. Raises ConfigError."""
+    if not settings.agents.enabled:
+        return None
+    hosts = [host for segment in settings.segments for host in segment.names]
+    limit_s = settings.engine.call_timeout_s
+    hands = AgentOrders(_brokers(settings), hosts, settings.agents.master_keys, limit_s=limit_s)
+    opened.callback(hands.stop)
+    return hands
+
+
+def _brokers(settings: Settings) -> list[Broker]:
+    try:
+        return read_urls(settings.agents.transport_urls, settings.agents.ca_file)
+    except ValueError as error:
+        raise ConfigError(f"[agents] transport_urls: {error}.") from None
 
 
 def _timeline(path: str, compute: NovaCompute) -> Callable[[Line], None]:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from vmhad.agent.acts import RestartService
 from vmhad.agent.bootclock import boot_s
 from vmhad.agent.services import Services, Systemd, Unheard, reading, restart, restarted
 from vmhad.kernel.signal import Reading
+from vmhad.ports import Refused, Unanswered
 
 LIMIT_S = 30.0
 UNIT = "nova-compute.service"
@@ -122,8 +124,28 @@ def test_a_service_that_runs_dies_and_is_restarted(systemd: Systemd, root: Path)
         fresh = other.invocation(UNIT)
         restart(other, UNIT, known)
         assert other.invocation(UNIT) == fresh and fresh != known
+        the_order_as_the_agent_does_it(root, other, known, fresh)
     finally:
         eye.stop()
+
+
+def the_order_as_the_agent_does_it(root: Path, systemd: Systemd, known: str, fresh: str) -> None:
+    act = RestartService({"nova-compute": UNIT}, f"unix:path={root}/run/dbus/system_bus_socket")
+    with pytest.raises(Refused, match="another start"):
+        act({"service": "nova-compute", "known": known})
+    with pytest.raises(Refused, match="no unit of 'cron'"):
+        act({"service": "cron", "known": fresh})
+    assert systemd.invocation(UNIT) == fresh
+    act({"service": "nova-compute", "known": fresh})
+    until = time.monotonic() + LIMIT_S
+    while systemd.invocation(UNIT) == fresh:
+        assert time.monotonic() < until, "not restarted"
+        time.sleep(0.02)
+
+
+def test_an_order_where_systemd_does_not_answer_says_nothing_of_its_effect(tmp_path: Path) -> None:
+    with pytest.raises(Unanswered, match="systemd was not reached"):
+        RestartService({"nova-compute": UNIT}, f"unix:path={tmp_path}/nobody")({"service": "nova-compute", "known": ""})
 
 
 def kill_in(root: Path, name: str) -> None:

@@ -67,6 +67,10 @@ class Systemd:
             raise Unheard(f"systemd was not reached: {type(error).__name__} {error}") from None
         return answer
 
+    def close(self) -> None:
+        """It opens its connection again when it is asked again."""
+        self._drop()
+
     def _drop(self) -> None:
         link, self._link = self._link, None
         if link is not None:

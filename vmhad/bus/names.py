@@ -12,6 +12,19 @@ EXPIRES_S = 3.0
 HEARTBEAT_S = 5
 
 
+# How many orders wait for an agent that does not take them; another one is refused by the broker.
+ORDERS_WAITING_MAX = 32
+# How far apart the clocks of an engine and a host may be for an order to count.
+CLOCKS_APART_S = 5.0
+# An order is never good for longer, whatever it says of itself.
+ORDER_LASTS_MAX_S = 30.0
+
+
 def topic(segment: str) -> str:
     """Where the agents of a segment's hosts speak. A segment's name holds no wildcard (conf/segments_file.py)."""
     return f"beat.{segment}"
+
+
+def order_topic(host: str) -> str:
+    """Where the agent of a host listens for orders. A host's name holds no wildcard either."""
+    return f"order.{host}"

@@ -21,9 +21,11 @@ KEY_BYTES = 32
 MAC_BYTES = 32
 NAME_BYTES_MAX = 255
 KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
-# What a key is derived for, and what a signature is for: a beat can never be taken for an order.
 _DERIVED = b"vmhad key of a host\0"
-_BEAT = b"vmhad beat\0"
+# What a signature is for: a beat can never be taken for an order, and an order never for its answer.
+BEAT = b"vmhad beat\0"
+ORDER = b"vmhad order\0"
+ANSWER = b"vmhad answer\0"
 
 
 class Forged(Exception):
@@ -55,9 +57,9 @@ def derive(key_id: str, master: bytes, host: str) -> HostKey:
     return HostKey(host, key_id, hmac.digest(master, _DERIVED + host.encode(), "sha256"))
 
 
-def sign(key: HostKey, body: bytes) -> bytes:
+def sign(key: HostKey, body: bytes, purpose: bytes = BEAT) -> bytes:
     header = MARK + _short(key.id.encode()) + _short(key.host.encode())
-    return header + hmac.digest(key.key, _BEAT + header + body, "sha256") + body
+    return header + hmac.digest(key.key, purpose + header + body, "sha256") + body
 
 
 class Verifier:
@@ -68,14 +70,14 @@ class Verifier:
         # Only keys that proved right are kept, so that made-up names cannot fill the memory.
         self._keys: dict[tuple[str, str], bytes] = {}
 
-    def open(self, message: bytes) -> tuple[str, bytes]:
+    def open(self, message: bytes, purpose: bytes = BEAT) -> tuple[str, bytes]:
         """The host that signed it and the body. Raises Forged, and nothing else, whatever the bytes are."""
         key_id, host, header_end = _header(message)
         known = self._keys.get((key_id, host))
         key = known or self._derived(key_id, host)
         body_at = header_end + MAC_BYTES
         body = message[body_at:]
-        right = hmac.digest(key, _BEAT + message[:header_end] + body, "sha256")
+        right = hmac.digest(key, purpose + message[:header_end] + body, "sha256")
         if not hmac.compare_digest(right, message[header_end:body_at]):
             raise Forged(host, "its signature is wrong.")
         if known is None:

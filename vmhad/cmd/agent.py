@@ -15,14 +15,17 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from oslo_config import cfg
 from oslo_log import log
 
+from vmhad.agent.acts import acts_of
 from vmhad.agent.eyes import agent_of
 from vmhad.agent.guests import LibvirtMissing
+from vmhad.agent.orders import Orders
 from vmhad.agent.voice import Voice
+from vmhad.bus.signature import HostKey
 from vmhad.bus.transport_url import read_urls
 from vmhad.conf.agent_settings import AgentSettings, agent_settings
 from vmhad.conf.load import agent_bus, parse
@@ -42,7 +45,7 @@ def main() -> int:
         # Without a word about it oslo.log writes to stdout, which belongs to the beats.
         conf.set_override("use_stderr", True)
         log.setup(conf, "vmhad")
-        speaker = Printer(shown) if shown else voice_of(conf, told)
+        speaker = Printer(shown) if shown else Ends.of(conf, told)
         agent = agent_of(told, speaker.say, acts=not shown)
     except ConfigError as error:
         return _refuse(str(error))
@@ -67,14 +70,39 @@ def main() -> int:
     return 0
 
 
-def voice_of(conf: cfg.ConfigOpts, told: AgentSettings) -> Voice:
-    """What its beats leave by; it is not started yet. Raises ConfigError."""
-    bus = agent_bus(conf, told.host)
-    try:
-        brokers = read_urls(bus.transport_urls, bus.ca_file)
-    except ValueError as error:
-        raise ConfigError(f"[agent] transport_urls: {error}.") from None
-    return Voice(brokers, told.segment.name, bus.key)
+@dataclass
+class Ends:
+    """The agent's ends on the bus: its beats leave by one, its orders come by the other. orders: None where it takes
+    none."""
+
+    voice: Voice
+    orders: Orders | None
+
+    @classmethod
+    def of(cls, conf: cfg.ConfigOpts, told: AgentSettings) -> Ends:
+        """They are not started yet. Raises ConfigError."""
+        bus = agent_bus(conf, told.host)
+        try:
+            brokers = read_urls(bus.transport_urls, bus.ca_file)
+        except ValueError as error:
+            raise ConfigError(f"[agent] transport_urls: {error}.") from None
+        key = HostKey(bus.key.host, bus.key.id, bus.key.key)
+        return cls(
+            Voice(brokers, told.segment.name, key), Orders(brokers, key, acts_of(told)) if told.takes_orders else None
+        )
+
+    def say(self, beat: Beat) -> None:
+        self.voice.say(beat)
+
+    def start(self) -> None:
+        self.voice.start()
+        if self.orders is not None:
+            self.orders.start()
+
+    def stop(self) -> None:
+        self.voice.stop()
+        if self.orders is not None:
+            self.orders.stop()
 
 
 def _arguments(words: Sequence[str]) -> tuple[int, list[str]]:

@@ -76,6 +76,12 @@ OPTS = [
         default="libvirtd.service",
         help="The systemd unit of libvirt's daemon. Empty: only libvirt's own answer counts.",
     ),
+    cfg.BoolOpt(
+        "takes_orders",
+        default=True,
+        help="Do what an engine orders by the bus: restart nova-compute or libvirt's daemon, and resume a guest that "
+        "an I/O error paused. Orders are signed with keys that only the engines and this host have.",
+    ),
     cfg.ListOpt(
         "links",
         default=[],

@@ -65,6 +65,7 @@ class AgentSettings:
     storage_buffered: bool
     nova_compute_unit: str
     libvirt_unit: str
+    takes_orders: bool
     links: tuple[str, ...]
     watchdog: WatchdogAccess | None
 

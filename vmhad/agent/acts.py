@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this agent does by an order, one act a verb. Each one is harmless when it comes late, by what the order says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vmhad.agent.orders import Act
+from vmhad.agent.services import Systemd, Unheard, restart
+from vmhad.conf.agent_settings import AgentSettings
+from vmhad.ports import Refused, Unanswered
+
+
+def acts_of(told: AgentSettings) -> dict[str, Act]:
+    """Verb -> act, of those that this agent was told that it may do."""
+    units = {"nova-compute": told.nova_compute_unit, "libvirtd": told.libvirt_unit}
+    return {"restart_service": RestartService({service: unit for service, unit in units.items() if unit})}
+
+
+class RestartService:
+    """units: service, as a beat calls it -> unit. bus: as Systemd has it."""
+
+    def __init__(self, units: Mapping[str, str], bus: str = "SYSTEM") -> None:
+        self._units = units
+        self._bus = bus
+
+    def __call__(self, args: Mapping[str, str]) -> tuple[str, str]:
+        service, known = args.get("service", ""), args.get("known", "")
+        unit = self._units.get(service)
+        if unit is None:
+            raise Refused(f"this agent knows no unit of {service!r}")
+        systemd = Systemd(self._bus)
+        try:
+            if systemd.invocation(unit) != known:
+                raise Refused(f"another start of {unit} runs than the one that was seen")
+            restart(systemd, unit, known)
+        except Unheard as error:
+            raise Unanswered(str(error)) from None
+        finally:
+            systemd.close()
+        return "", f"systemd restarts {unit}"
