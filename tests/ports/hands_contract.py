@@ -24,9 +24,7 @@ import pytest
 
 from vmhad.ports import Hands, Refused, Unanswered
 
-# The services of h1 and h2 as their agents have them, and the guests there: one that an I/O error paused, one that its
-# user did.
-KNOWN, OTHER = "first", "second"
+# Two guests of h1: one that an I/O error paused, one that its user did.
 FROZEN, PAUSED = "6a1b3c00-0000-4000-8000-000000000001", "6a1b3c00-0000-4000-8000-000000000002"
 
 
@@ -37,10 +35,13 @@ class Bench(Protocol):
     limit_s: float
 
     def done(self, host: str) -> list[str]:
-        """What was done there, oldest first: «restart nova-compute», «resume ID»."""
+        """What was done there by order, sorted: «restart nova-compute», «resume ID»."""
 
-    def set_invocation(self, host: str, known: str) -> None:
+    def known(self, host: str) -> str:
         """Which start of nova-compute runs there."""
+
+    def starts_anew(self, host: str) -> None:
+        """Somebody there restarts nova-compute."""
 
     def stop_agent(self, host: str) -> None: ...
 
@@ -74,8 +75,8 @@ def case(run: Callable[[Bench], None]) -> Callable[[Bench], None]:
 
 @case
 def done_where_it_was_meant(bench: Bench) -> None:
-    bench.hands.restart_service("h1", "nova-compute", KNOWN)
     bench.hands.resume_guest("h1", FROZEN)
+    bench.hands.restart_service("h1", "nova-compute", bench.known("h1"))
     assert bench.done("h1") == ["restart nova-compute", f"resume {FROZEN}"]
     assert bench.done("h2") == []
 
@@ -85,15 +86,16 @@ def refused(bench: Bench) -> None:
     with pytest.raises(Refused, match="paused"):
         bench.hands.resume_guest("h1", PAUSED)
     with pytest.raises(Refused):
-        bench.hands.restart_service("h1", "cron", KNOWN)
+        bench.hands.restart_service("h1", "cron", bench.known("h1"))
     assert bench.done("h1") == []
 
 
 @case
 def another_start_runs(bench: Bench) -> None:
-    bench.set_invocation("h1", OTHER)
+    known = bench.known("h1")
+    bench.starts_anew("h1")
     with pytest.raises(Refused, match="another start"):
-        bench.hands.restart_service("h1", "nova-compute", KNOWN)
+        bench.hands.restart_service("h1", "nova-compute", known)
     assert bench.done("h1") == []
 
 
@@ -118,8 +120,8 @@ def agent_gone(bench: Bench) -> None:
 def agent_hangs(bench: Bench) -> None:
     bench.hang_agent("h1")
     assert _unanswered(bench) <= bench.limit_s + 0.5
-    bench.hands.resume_guest("h2", FROZEN)
-    assert bench.done("h2") == [f"resume {FROZEN}"]
+    bench.hands.restart_service("h2", "nova-compute", bench.known("h2"))
+    assert bench.done("h2") == ["restart nova-compute"]
 
 
 @case
@@ -141,5 +143,5 @@ def bus_away_and_back(bench: Bench) -> None:
     bench.go_away()
     assert _unanswered(bench) <= bench.limit_s + 0.5
     bench.come_back()
-    bench.hands.restart_service("h1", "nova-compute", KNOWN)
-    assert bench.done("h1") == [f"resume {FROZEN}", "restart nova-compute"]
+    bench.hands.restart_service("h1", "nova-compute", bench.known("h1"))
+    assert bench.done("h1") == ["restart nova-compute", f"resume {FROZEN}"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import amqp
 
 from tests.broker import Broker
-from tests.ports.hands_contract import FROZEN, KNOWN
+from tests.ports.hands_contract import FROZEN
 from vmhad.agent.orders import Act, Orders
 from vmhad.bus.signature import derive
 from vmhad.bus.transport_url import Broker as Bus
@@ -21,6 +21,7 @@ from vmhad.ports import Refused
 
 MASTER = bytes(range(32))
 HOSTS = ("h1", "h2")
+KNOWN, OTHER = "first", "second"
 
 
 @dataclass
@@ -90,10 +91,13 @@ class RabbitBench:
         return opened
 
     def done(self, host: str) -> list[str]:
-        return self.hosts[host].done
+        return sorted(self.hosts[host].done)
 
-    def set_invocation(self, host: str, known: str) -> None:
-        self.hosts[host].invocation = known
+    def known(self, host: str) -> str:
+        return self.hosts[host].invocation
+
+    def starts_anew(self, host: str) -> None:
+        self.hosts[host].invocation = OTHER
 
     def stop_agent(self, host: str) -> None:
         self.agents[host].stop()

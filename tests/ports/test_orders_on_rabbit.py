@@ -13,7 +13,7 @@ import pytest
 
 from tests.broker import Broker
 from tests.ports.hands_contract import FROZEN, PAUSED
-from tests.ports.orders_bench import HOSTS, MASTER, RabbitBench, eventually
+from tests.ports.orders_bench import HOSTS, KNOWN, MASTER, RabbitBench, eventually
 from vmhad.agent.orders import UNDER_WAY_MAX
 from vmhad.bus.names import EXCHANGE, ORDERS_WAITING_MAX, order_topic
 from vmhad.bus.orders import Answer, Order, Outcome, opened_order, signed_answer, signed_order
@@ -76,7 +76,7 @@ def order(host: str = "h1", **changes: object) -> Order:
 
 def is_still_obeyed(bench: RabbitBench, host: str = "h1") -> None:
     """By an order that comes behind all that was said before: none of that was done."""
-    bench.hands.restart_service(host, "nova-compute", "first")
+    bench.hands.restart_service(host, "nova-compute", KNOWN)
     assert bench.done(host) == ["restart nova-compute"]
 
 
@@ -95,8 +95,8 @@ def test_an_order_that_was_heard_is_not_done_again_nor_by_another_host(bench: Ra
     copy = stranger.wait()[0]
     stranger.say(copy)
     stranger.say(copy, "h2")
-    bench.hands.restart_service("h1", "nova-compute", "first")
-    assert bench.done("h1") == [f"resume {FROZEN}", "restart nova-compute"]
+    bench.hands.restart_service("h1", "nova-compute", KNOWN)
+    assert bench.done("h1") == ["restart nova-compute", f"resume {FROZEN}"]
     is_still_obeyed(bench, "h2")
 
 
@@ -106,8 +106,8 @@ def test_an_order_played_to_the_next_run_of_its_agent_is_not_done(bench: RabbitB
     bench.stop_agent("h1")
     bench.start_agent("h1")
     stranger.say(copy)
-    bench.hands.restart_service("h1", "nova-compute", "first")
-    assert bench.done("h1") == [f"resume {FROZEN}", "restart nova-compute"]
+    bench.hands.restart_service("h1", "nova-compute", KNOWN)
+    assert bench.done("h1") == ["restart nova-compute", f"resume {FROZEN}"]
 
 
 def test_a_copy_that_overtakes_its_order_answers_where_the_engine_listens(

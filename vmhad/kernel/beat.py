@@ -37,6 +37,10 @@ class DomainState(StrEnum):
     OTHER = "other"
 
 
+# How the detail of a guest begins that is FROZEN because it was paused, and may be resumed.
+DISK_PAUSED = "paused by an I/O error"
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """One guest. detail: libvirt's own reason, or the error of its disk. since_s: the agent's boot clock when this

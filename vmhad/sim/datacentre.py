@@ -213,6 +213,13 @@ class Datacentre:
     def stop_compute(self, name: str) -> None:
         self.hosts[name].compute = False
 
+    def restart_compute(self, name: str) -> None:
+        """By order of somebody who reaches its systemd."""
+        host = self.hosts[name]
+        host.compute = False
+        life = host.life
+        self.agenda.after(COMPUTE_START_S, lambda: self._start_compute(name, life))
+
     def isolate(self, name: str) -> None:
         """The management network is lost: guests and power go on, nothing is heard."""
         self.hosts[name].network = False

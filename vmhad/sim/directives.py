@@ -15,6 +15,7 @@ from vmhad.sim.agent_words import AgentWords
 from vmhad.sim.datacentre import Bmc
 from vmhad.sim.draft import Draft, StoryError, seconds, with_pace
 from vmhad.sim.guests import befall
+from vmhad.sim.hands import Ear
 from vmhad.sim.inbox import order
 from vmhad.sim.nova import GroupRow
 from vmhad.sim.show import SHOWS, spoken
@@ -61,6 +62,7 @@ class Stage:
             "storage": self._storage,
             "nudges": self._nudges,
             "ring": self._ring,
+            "hands": self._hands,
             **AgentWords(self).directives,
             **{fault: self._fault(fault) for fault in HOST_FAULTS},
         }
@@ -186,9 +188,18 @@ class Stage:
         self.world.add_guest_words()
 
     def _guest(self, words: list[str]) -> None:
-        """guest web-1 dies | shuts-down | panics | freezes | falls-silent | pauses | recovers -- of the first two Nova
-        hears from its nova-compute after a while, whoever else does"""
+        """guest web-1 dies | shuts-down | panics | freezes | io-pauses | falls-silent | pauses | recovers -- of the
+        first two Nova hears from its nova-compute after a while, whoever else does"""
         befall(self.world.nova, words[0], words[1])
+
+    def _hands(self, words: list[str]) -> None:
+        """hands h1 gone | hangs | loses-answers | ok -- how its agent takes orders; hands web-1 in-vain -- it pauses
+        again as soon as it is resumed"""
+        acts = self.world.acts
+        if words[1] == "in-vain":
+            acts.in_vain.add(words[0])
+        else:
+            acts.ears[words[0]] = Ear(words[1])
 
     def _bmc(self, words: list[str]) -> None:
         """bmc h1 lies | dead | ok | stuck | wrong-password | other h2 | garbage | refuses | loses-answers | slow |

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vmhad.kernel.beat import Beat, Domain, DomainState
+from vmhad.kernel.beat import DISK_PAUSED, Beat, Domain, DomainState
 from vmhad.kernel.signal import Reading
 from vmhad.sim.datacentre import Datacentre
 from vmhad.sim.nova import SimNova
@@ -15,14 +15,15 @@ GONE = (DomainState.CRASHED, DomainState.SHUT_OFF)
 
 
 def befall(nova: SimNova, server_id: str, what: str) -> None:
-    """dies | shuts-down | panics | freezes | falls-silent | pauses | recovers. The first two end its process; what
-    recovers runs again, whoever did it."""
+    """dies | shuts-down | panics | freezes | io-pauses | falls-silent | pauses | recovers. The first two end
+    its process; what recovers runs again, whoever did it."""
     vm, now = nova.datacentre.vms[server_id], nova.agenda.now
     state, detail = {
         "dies": (DomainState.CRASHED, "failed"),
         "shuts-down": (DomainState.SHUT_OFF, "shutdown"),
         "panics": (DomainState.CRASHED, "panicked"),
         "freezes": (DomainState.FROZEN, "I/O error"),
+        "io-pauses": (DomainState.FROZEN, DISK_PAUSED),
         "falls-silent": (DomainState.UNRESPONSIVE, "guest agent disconnected"),
         "pauses": (DomainState.PAUSED, "user"),
         "recovers": (DomainState.RUNNING, ""),

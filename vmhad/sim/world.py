@@ -25,6 +25,7 @@ from vmhad.sim.clock import Agenda, SimClock, Ticket
 from vmhad.sim.compute import NovaFaults, Post, SimCompute
 from vmhad.sim.datacentre import Datacentre
 from vmhad.sim.guests import GuestWords
+from vmhad.sim.hands import Acts, SimHands
 from vmhad.sim.ledger import Ledger
 from vmhad.sim.life import Killed, Life
 from vmhad.sim.membership import Ring, SimMembership
@@ -97,6 +98,7 @@ class World:
         self.nova = SimNova(self.datacentre)
         self.rebuilds = Rebuilds(self.nova, self.seed)
         self.nova_faults = NovaFaults()
+        self.acts = Acts(self.nova)
         self.store = MemoryStore()
         self.store_faults = StoreFaults()
         self.ring = Ring(self.agenda)
@@ -117,7 +119,8 @@ class World:
 
     def add_agents(self, storage: str, watchers: int, planes: tuple[Plane, ...]) -> None:
         """On every host; engines that start from now on hear them. As Agents has it."""
-        self.agents = self.ledger.agents = Agents(self.datacentre, self.segments, storage, watchers, planes)
+        agents = Agents(self.datacentre, self.segments, storage, watchers, planes)
+        self.agents = self.ledger.agents = self.acts.agents = agents
 
     # Engines.
 
@@ -157,6 +160,7 @@ class World:
                 self.ledger.on_start,
             ),
             power=SimPower(self.datacentre, life, clock, pace.bmc_timeout_s, self._on_power),
+            hands=SimHands(life, clock, self.acts, pace.call_timeout_s),
             membership=SimMembership(self.ring, life),
             me=life.name,
             lease_s=pace.lease_s,
@@ -190,6 +194,8 @@ class World:
         if self.agents is not None:
             self.agents.heal()
         self.ring.heal()
+        self.acts.ears.clear()
+        self.acts.in_vain.clear()
         self.nudges.heal()
         for node in self.nodes.values():
             node.life.freeze_in_act = node.life.freeze_before = None
