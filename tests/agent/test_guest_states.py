@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from vmhad.agent.guest_states import BLOCKED, CRASHED, DISK_QUIET_S, PAUSED, RUNNING, SHUT_OFF, GuestStates, Row, level
-from vmhad.kernel.beat import Domain, DomainState
+from vmhad.kernel.beat import DISK_PAUSED, Domain, DomainState
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,16 @@ def test_a_disk_error_is_forgotten_with_the_process() -> None:
 def test_a_pause_for_an_error_names_the_disk() -> None:
     guest = Guest()
     guest.list()
-    assert guest.list(PAUSED, 5, disk="vdb").detail == "I/O error on vdb"
+    assert guest.list(PAUSED, 5, disk="vdb").detail == "paused by an I/O error on vdb"
     assert guest.list(PAUSED, 5).state is DomainState.FROZEN
+
+
+def test_what_was_resumed_runs_until_its_disk_fails_it_again() -> None:
+    guest = Guest()
+    guest.list()
+    assert guest.list(PAUSED, 5, disk="vdb").detail.startswith(DISK_PAUSED)
+    assert guest.list().state is DomainState.RUNNING
+    assert guest.list(disk="vdb") == Domain(DomainState.FROZEN, "I/O error on vdb", 104.0)
 
 
 def test_an_agent_that_answered_once() -> None:

@@ -19,7 +19,7 @@ from vmhad.conf import policy as policy_options
 from vmhad.conf.load import load
 from vmhad.conf.opts import list_opts
 from vmhad.conf.settings import ConfigError, Settings
-from vmhad.kernel.policy import AfterFence, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, OnIoError, Policy, SilentMeans
 
 SAMPLES = Path(__file__).parents[2] / "etc" / "vmhad"
 BMC_PASSWORD = "pw-of-bmc"
@@ -96,7 +96,7 @@ def house(tmp_path: Path) -> House:
 def test_good_house(house: House) -> None:
     guid = "A1234567-89AB-CDEF-A123-456789ABCDEF"
     house.host()["bmc"].update(port=6230, privilege="administrator", guid=guid)
-    house.override(silent_means="fence", failed_share_max=1, evacuations_max=3, shared_ephemeral=True)
+    house.override(silent_means="fence", on_io_error="resume", failed_share_max=1, evacuations_max=3, shared_ephemeral=True)
     house.set("policy", after_fence="power_on", evacuations_max=5)
     told = house.load()
     assert [s.name for s in told.segments] == ["s1", "s2"]
@@ -107,6 +107,7 @@ def test_good_house(house: House) -> None:
     assert (bmc.privilege, bmc.guid) == ("administrator", guid.replace("-", "").lower())
     assert (told.power.bmcs["h2"].port, told.power.bmcs["h2"].privilege) == (623, "operator")
     first, second = told.policies["s1"], told.policies["s2"]
+    assert first.on_io_error is OnIoError.RESUME
     assert (first.silent_means, first.evacuations_max, first.shared_ephemeral) == (SilentMeans.FENCE, 3, True)
     assert first.failed_share_max == 1.0 and first.after_fence is AfterFence.POWER_ON
     assert second == Policy(after_fence=AfterFence.POWER_ON, evacuations_max=5)
@@ -250,11 +251,13 @@ BAD: list[tuple[str, Change, str]] = [
     ("misspelt section", lines("[polcy]\nevacuations_max = 1\n"), r".*vmhad\.conf: there is no section \[polcy\]"),
     ("not an ini file", lines("what is this"), r".*vmhad\.conf: this is not an ini file"),
     ("policy value", option("policy", silent_means="shoot"), r"\[policy\] silent_means: .*"),
+    ("policy value of another option", option("policy", on_crash="resume"), r"\[policy\] on_crash: .*restart, leave.*"),
     ("policy limit", option("policy", failed_share_max="1.5"), r"\[policy\] failed_share_max: .*"),
     ("policy sense", option("policy", retry_backoff_s="200"), r"\[policy\]: retry_backoff_s is greater than retry_backoff_max_s"),
     ("stale at once", option("policy", channel_stale_s="3"), r"segment 's1': channel_stale_s = 3 must exceed .*"),
     ("override key", override(silent="x"), r".*segments\[0\]\.policy has an unknown key 'silent'"),
     ("override value", override(silent_means="shoot"), r".*segments\[0\]\.policy\.silent_means is not a value of \[policy\] silent_means.*"),
+    ("override value of another option", override(on_panic="resume"), r".*policy\.on_panic is not a value of \[policy\] on_panic: .*restart, leave.*"),
     ("override limit", override(failed_share_max=2), r".*policy\.failed_share_max is not a value of \[policy\] failed_share_max.*"),
     ("override bool", override(evacuations_max=True), r".*policy\.evacuations_max is not a value of \[policy\] evacuations_max.*"),
     ("override type", override(shared_ephemeral="perhaps"), r".*policy\.shared_ephemeral is not a value of .*"),

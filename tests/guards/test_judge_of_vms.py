@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from vmhad.guards.instances.judge import TABLE, Guest, Nova, Remedy, guest_of, is_left, judged, nova_of
-from vmhad.kernel.beat import Domain, DomainState
+from vmhad.kernel.beat import DISK_PAUSED, Domain, DomainState
 from vmhad.kernel.cloud import Action, Server, ServerState, Standing
 from vmhad.kernel.policy import OnFailure, Policy
 from vmhad.kernel.verdict import Judgement
@@ -37,7 +37,7 @@ def test_its_user_comes_first(nova: Nova, guest: Guest) -> None:
 @pytest.mark.parametrize("guest", Guest)
 def test_what_runs_is_not_started_beside_itself(guest: Guest) -> None:
     row = judged(Nova.STOPPED_ITSELF, guest)
-    there = guest in (Guest.RUNNING, Guest.PAUSED, Guest.FROZEN, Guest.UNRESPONSIVE)
+    there = guest in (Guest.RUNNING, Guest.PAUSED, Guest.FROZEN, Guest.DISK_PAUSED, Guest.UNRESPONSIVE)
     assert row.remedy is not Remedy.REBOOT and (row.judgement is Judgement.SUSPECT) == there
 
 
@@ -70,3 +70,6 @@ def test_every_state_of_a_domain_means_something() -> None:
     assert guest_of(None) is Guest.UNKNOWN
     assert guest_of(Domain(DomainState.CRASHED, "panicked")) is Guest.PANICKED
     assert guest_of(Domain(DomainState.SHUT_OFF, "shutdown")) is Guest.SHUT_DOWN
+    assert guest_of(Domain(DomainState.FROZEN, f"{DISK_PAUSED} on vda")) is Guest.DISK_PAUSED
+    assert guest_of(Domain(DomainState.FROZEN, "I/O error on vda")) is Guest.FROZEN
+    assert guest_of(Domain(DomainState.PAUSED, DISK_PAUSED)) is Guest.PAUSED

@@ -6,15 +6,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vmhad.agent.orders import Act
+from vmhad.agent.resume import ResumeGuest
 from vmhad.agent.services import Systemd, Unheard, restart
 from vmhad.conf.agent_settings import AgentSettings
 from vmhad.ports import Refused, Unanswered
 
 
 def acts_of(told: AgentSettings) -> dict[str, Act]:
-    """Verb -> act, of those that this agent was told that it may do."""
+    """Verb -> act, of those that this agent was told that it may do. Raises guests.LibvirtMissing."""
     units = {"nova-compute": told.nova_compute_unit, "libvirtd": told.libvirt_unit}
-    return {"restart_service": RestartService({service: unit for service, unit in units.items() if unit})}
+    acts: dict[str, Act] = {"restart_service": RestartService({one: unit for one, unit in units.items() if unit})}
+    if told.libvirt_uri:
+        acts["resume_guest"] = ResumeGuest(told.libvirt_uri)
+    return acts
 
 
 class RestartService:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vmhad.kernel.beat import Domain, DomainState
+from vmhad.kernel.beat import DISK_PAUSED, Domain, DomainState
 
 # A guest that goes on asking its dead disk gives errors every few seconds; after so much quiet it may be well again.
 DISK_QUIET_S = 30.0
@@ -32,7 +32,7 @@ WITH_REASON = {
     (PAUSED, 2): (DomainState.PAUSED, "migration"),
     (PAUSED, 3): (DomainState.PAUSED, "save"),
     (PAUSED, 4): (DomainState.PAUSED, "dump"),
-    (PAUSED, 5): (DomainState.FROZEN, "I/O error"),
+    (PAUSED, 5): (DomainState.FROZEN, DISK_PAUSED),
     (PAUSED, 6): (DomainState.CRASHED, "watchdog"),
     (PAUSED, 7): (DomainState.PAUSED, "from snapshot"),
     (PAUSED, 8): (DomainState.OTHER, "shutting down"),
@@ -65,12 +65,14 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class _Known:
-    """What was seen of one guest process. agent: None until its guest agent answered, then whether it does."""
+    """What was seen of one guest process. agent: None until its guest agent answered, then whether it does. paused_at:
+    when it was last seen paused by an error of its disk; whoever resumed it knew of that error."""
 
     process: int
     agent: bool | None = None
     disk: str = ""
     disk_at: float = 0.0
+    paused_at: float = 0.0
 
 
 def level(state: int, reason: int) -> tuple[DomainState, str]:
@@ -117,11 +119,11 @@ class GuestStates:
     @staticmethod
     def _state(row: Row, known: _Known, now: float) -> tuple[DomainState, str]:
         state, detail = level(row.state, row.reason)
-        disk = f"I/O error on {known.disk}" if known.disk else ""
         if state is DomainState.FROZEN:
-            return state, disk or detail
-        if state is DomainState.RUNNING and disk and now - known.disk_at <= DISK_QUIET_S:
-            return DomainState.FROZEN, disk
+            known.paused_at = now
+            return state, f"{detail} on {known.disk}" if known.disk else detail
+        if state is DomainState.RUNNING and known.disk and known.disk_at > max(known.paused_at, now - DISK_QUIET_S):
+            return DomainState.FROZEN, f"I/O error on {known.disk}"
         if state is DomainState.RUNNING and known.agent is False:
             return DomainState.UNRESPONSIVE, "guest agent disconnected"
         return state, detail

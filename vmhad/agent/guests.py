@@ -74,6 +74,11 @@ class _Events:
                 threading.Event().wait(LISTS_APART_S)
 
 
+def serve_events(libvirt: Any) -> None:
+    """Without it no connection that is made after this is kept alive, and none is noticed to be dead."""
+    _Events.serve(libvirt)
+
+
 class Guests:
     """The eye on libvirt. on_news: called from its threads when a guest's state changed."""
 

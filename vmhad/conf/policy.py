@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, OnIoError, Policy, SilentMeans
 
 GROUP = cfg.OptGroup("policy", title="What is done when; per segment in the segments file")
 
@@ -286,19 +286,28 @@ INSTANCES = [
             choices=[
                 (OnFailure.RESTART.value, "it is restarted on its host"),
                 (OnFailure.LEAVE.value, "it is left as it is"),
+                *more,
             ],
             help=text,
         )
-        for name, text in (
-            ("on_crash", "What to do with a VM whose guest is gone while its host is well."),
-            ("on_panic", "What to do with a VM whose guest panicked. Needs an agent on its host."),
+        for name, more, text in (
+            ("on_crash", (), "What to do with a VM whose guest is gone while its host is well."),
+            ("on_panic", (), "What to do with a VM whose guest panicked. Needs an agent on its host."),
             (
                 "on_io_error",
+                (
+                    (
+                        OnIoError.RESUME.value,
+                        "a guest that was paused by it is resumed; after instance_starts_max tries in vain, and where "
+                        "its agent takes no orders, it is restarted",
+                    ),
+                ),
                 "What to do with a VM whose disk fails it; a restart waits until its host reaches its storage. Needs "
                 "an agent on its host.",
             ),
             (
                 "on_silent_agent",
+                (),
                 "What to do with a VM whose guest agent answered once and does not any more. Needs an agent on its "
                 "host.",
             ),

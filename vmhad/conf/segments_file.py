@@ -19,7 +19,7 @@ from vmhad.conf import policy as policy_options
 from vmhad.conf.settings import BmcAccess, ConfigError
 from vmhad.conf.yaml_file import Field, parse, read_secret_text, read_text
 from vmhad.kernel.beat import Plane
-from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, OnIoError, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 
 SEGMENTS_OPTION = "[engine] segments_file"
@@ -38,7 +38,8 @@ POLICY_ENUMS = {
     "after_fence": AfterFence,
     "isolated": CutOff,
     "storage_lost": CutOff,
-    **dict.fromkeys(("on_crash", "on_panic", "on_io_error", "on_silent_agent"), OnFailure),
+    **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent"), OnFailure),
+    "on_io_error": OnIoError,
 }
 
 

@@ -138,6 +138,11 @@ class Book:
             self._was_vain(one) and one.acts > 0 and one.acted_at > since for one in mine if one.verb is Verb.RESTART
         )
 
+    def resumes(self, server_id: str, now: float, window_s: float) -> int:
+        """How often its guest was tried to be resumed, whatever came of it."""
+        tries = [one for one in self.steps.values() if one.subject == server_id and one.verb is Verb.RESUME]
+        return sum(one.acts > 0 and one.acted_at > now - window_s for one in tries)
+
     def _was_vain(self, step: Step) -> bool:
         """It failed, or its incident ended before anybody knew, because its host's took over."""
         incident = self.incidents.get(step.incident)

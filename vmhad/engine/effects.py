@@ -11,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from vmhad.engine.guests import Told
 from vmhad.engine.world import Departures, World
 from vmhad.guards.hosts.settle import IDLE
-from vmhad.guards.instances.recover import CROSSED, USERS
+from vmhad.guards.instances.judge import USERS
+from vmhad.guards.instances.recover import CROSSED
+from vmhad.kernel.beat import DISK_PAUSED, DomainState
 from vmhad.kernel.cloud import ARRIVED, BROKEN, OUR_REASON, ComputeService, Migration, Server, ServerState, Standing
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Answer, Step, Verb
@@ -221,6 +224,34 @@ def _act_restart(world: World, step: Step) -> None:
         world.compute.reboot(step.subject)
 
 
+def _look_resumed(world: World, step: Step) -> tuple[Standing, Told | None]:
+    return world.standing(step.subject), world.guests.told.get(step.args["host"])
+
+
+def _probe_resumed(step: Step, level: tuple[Standing, Told | None]) -> Probed:
+    """Its user comes first. How the guest is, is said by its hypervisor: in a beat that is newer than the act, though
+    what that beat says may be some seconds older than it."""
+    standing, told = level
+    server = standing.server
+    if server is None:
+        return Answer.SO, "absent", "gone: deleted"
+    ids = [one.id for one in standing.actions]
+    known = step.args["known"]
+    theirs = [one for one in standing.actions[: ids.index(known) if known in ids else len(ids)] if one.by_user]
+    if theirs or server.host != step.args["host"] or server.task_state or server.state is not ServerState.ACTIVE:
+        did = theirs[0].kind if theirs else server.task_state or f"{server.state.value} on {server.host}"
+        return Answer.FAILED, USERS, f"its user was first: {did}"
+    domain = told.domains.get(step.subject) if told is not None else None
+    if told is None or domain is None or told.at < max(step.started_at - JUST_BEFORE_S, step.acted_at):
+        return Answer.NOT_YET, "", f"{step.args['host']} has not told of it since"
+    said = f"its hypervisor says {domain.state.value}" + (f" ({domain.detail})" if domain.detail else "")
+    if domain.state in (DomainState.RUNNING, DomainState.UNRESPONSIVE):
+        return Answer.SO, domain.state.value, f"runs again on {server.host}"
+    if domain.state is DomainState.FROZEN and domain.detail.startswith(DISK_PAUSED):
+        return Answer.NOT_SO, domain.state.value, said
+    return Answer.FAILED, domain.state.value, said
+
+
 EFFECTS: dict[Verb, Effect] = {
     Verb.POWER_OFF: Effect(_look_power, _probe_power, lambda world, step: world.power.off(step.subject), 0.9, True),
     Verb.POWER_ON: Effect(_look_power, _probe_power, lambda world, step: world.power.on(step.subject), 5.0),
@@ -237,6 +268,13 @@ EFFECTS: dict[Verb, Effect] = {
     ),
     Verb.RESTORE_STATE: Effect(_look_state, _probe_state, _act_state, 1.0),
     Verb.RESTART: Effect(_look_standing, _probe_restarted, _act_restart, 1.0),
+    Verb.RESUME: Effect(
+        _look_resumed,
+        _probe_resumed,
+        lambda world, step: world.hands.resume_guest(step.args["host"], step.subject),
+        1.0,
+        read_at=lambda level: level[1].at if level[1] is not None else level[0].at,
+    ),
     Verb.LIFT_FENCE: Effect(
         _look_lift, _probe_lifted, lambda world, step: world.compute.set_forced_down(step.subject, False), 2.0
     ),

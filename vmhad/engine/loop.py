@@ -60,7 +60,7 @@ ORDERS_EVERY_S = 2.0
 PURSUED: dict[State, tuple[Verb, ...]] = {
     State.SUSPECTED: (),
     State.FENCING: (Verb.POWER_OFF,),
-    State.RECOVERING: (Verb.FORCE_DOWN, Verb.DISABLE, Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART),
+    State.RECOVERING: (Verb.FORCE_DOWN, Verb.DISABLE, Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART, Verb.RESUME),
     State.STUCK: (),
     State.RECOVERED: (Verb.POWER_ON,),
     State.LIFTING: (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE),
@@ -105,7 +105,7 @@ class Engine:
         listening = Listening(tuple(beats), tuple(segments), policies, self.guests)
         self.evidence = EvidenceStore(watches, nudges, listening)
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
-        world = World(compute, power, clock, hands or NoHands())
+        world = World(compute, power, clock, hands or NoHands(), self.guests)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
         self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world)
         self.writing = Writing(self.journal, timeline, self.executor, self.evidence)
@@ -265,9 +265,7 @@ class Engine:
             self.evidence.nudged(self.journal.take_nudges(name))
             self._orders_at[name] = now
         if now >= self._pruned_at.get(name, 0.0) + PRUNE_EVERY_S:
-            self.workers.submit(
-                f"prune {name}", lambda: self.journal.prune(name, now, KEEP_ENDED_S, KEEP_ENDED_COUNT)
-            )
+            self.workers.submit(f"prune {name}", lambda: self.journal.prune(name, now, KEEP_ENDED_S, KEEP_ENDED_COUNT))
             self._pruned_at[name] = now
         return book
 

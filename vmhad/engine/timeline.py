@@ -39,12 +39,13 @@ def of_step(old: Step | None, new: Step, now: float) -> Iterator[Line]:
         return
     if new.state is StepState.PLANNED and not new.because:
         return
-    of_vm = new.verb in (Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART)
+    of_vm = new.verb in (Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART, Verb.RESUME)
     subject = f"vm {new.args.get('name', new.subject)}" if of_vm else f"host {new.subject}"
     word = f"{new.verb.value} {new.state.value}".upper()
     text = new.because
     if new.state is StepState.STARTED:
         text = f"to {new.args['target']}" if new.verb is Verb.EVACUATE else ""
         text = f"on {new.args['host']}, by {new.args['how']}" if new.verb is Verb.RESTART else text
+        text = f"on {new.args['host']}" if new.verb is Verb.RESUME else text
         text += f" (attempt {new.attempt})" if new.attempt > 1 else ""
     yield Line(now, subject, word, text.strip())

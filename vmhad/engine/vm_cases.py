@@ -15,7 +15,7 @@ from vmhad.journal import keys
 from vmhad.kernel.case import VmCase
 from vmhad.kernel.cloud import Server, Standing
 from vmhad.kernel.incident import Incident, State, opened_of_vm
-from vmhad.kernel.policy import Policy
+from vmhad.kernel.policy import OnIoError, Policy
 from vmhad.kernel.topology import Segment
 
 # What an incident is opened on, and decided from at once.
@@ -119,10 +119,16 @@ class VmCases:
             domain_at=domain_at,
             storage_down=self.guests.storage_down(incident.host, now, stale_s),
             starts=self.book.starts(incident.vm, now, self.policy.instance_window_s) if is_new else 0,
+            resumes=self._resumes(incident.vm),
             under_way=len(self.under_way - {incident.id}),
             hold=self.book.pause(incident.host, now) if incident.state is State.SUSPECTED else "",
             orders=self.book.orders_for(incident),
         )
+
+    def _resumes(self, server_id: str) -> int:
+        if self.policy.on_io_error is not OnIoError.RESUME:
+            return 0
+        return self.book.resumes(server_id, self.now, self.policy.instance_window_s)
 
     def take(self, incident: Incident) -> None:
         """What was decided of one is seen by those decided after it in the same tick."""

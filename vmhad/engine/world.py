@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Generic, TypeVar
 
+from vmhad.engine.guests import Guests
 from vmhad.kernel.cloud import BROKEN, OVER, Inventory, Migration, Server, Standing
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Clock, Compute, Hands, Power, Refused
@@ -153,6 +154,7 @@ class World:
     power: Power
     clock: Clock
     hands: Hands = field(default_factory=NoHands)
+    guests: Guests = field(default_factory=Guests)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _departures: dict[str, DeparturesRead] = field(default_factory=dict)
     _active: dict[str, SharedRead[frozenset[str]]] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from vmhad.kernel.evidence import Evidence, Seen
 from vmhad.kernel.incident import Event, Incident
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof
-from vmhad.kernel.step import Step
+from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Verdict
 
@@ -73,9 +73,9 @@ class VmCase:
 
     verdict: of its host. owner: '' or the open incident of its host, which has it then. standing: how Nova says that it
     stands, None if that was not read yet. domain: what its hypervisor says of the guest, None if nobody tells;
-    domain_at: when that was so. storage_down: '' or the shared storage that its host
-    does not reach. starts: how often it was restarted within policy.instance_window_s. under_way: how many others
-    of its segment are being restarted. hold, orders: as Case has them.
+    domain_at: when that was so. storage_down: '' or the shared storage that its host does not reach. starts: how often
+    it was restarted within policy.instance_window_s; resumes: how often it was tried to be resumed. under_way: how many
+    others of its segment are being restarted. hold, orders: as Case has them.
     """
 
     incident: Incident
@@ -88,6 +88,7 @@ class VmCase:
     domain_at: float = 0.0
     storage_down: str = ""
     starts: int = 0
+    resumes: int = 0
     under_way: int = 0
     hold: str = ""
     orders: frozenset[str] = frozenset()
@@ -96,13 +97,18 @@ class VmCase:
     def life_at(self) -> float:
         """When its guest was last said to run. What runs after an act of ours runs by it."""
         runs = self.domain is not None and self.domain.state is DomainState.RUNNING
-        return self.domain_at if runs and not any(step.acts for step in self.steps) else 0.0
+        return self.domain_at if runs and not any(map(_may_have_started_it, self.steps)) else 0.0
 
     def step(self, step_id: str) -> Step | None:
         return _step_of(self.steps, step_id)
 
     def after(self, incident: Incident, moved: tuple[Step, ...], proof: Proof | None) -> VmCase:
         return replace(self, incident=incident, steps=_with_steps(self.steps, moved))
+
+
+def _may_have_started_it(step: Step) -> bool:
+    """A guest is resumed before anybody has the answer."""
+    return step.acts > 0 or (step.verb is Verb.RESUME and step.state is StepState.STARTED)
 
 
 def _step_of(steps: tuple[Step, ...], step_id: str) -> Step | None:

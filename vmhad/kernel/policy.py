@@ -35,6 +35,14 @@ class OnFailure(StrEnum):
     LEAVE = "leave"
 
 
+class OnIoError(StrEnum):
+    """What happens to a VM whose disk failed it. RESUME: where that paused its guest, it goes on where it was."""
+
+    RESTART = "restart"
+    LEAVE = "leave"
+    RESUME = "resume"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One segment's policy. All times in seconds of the deciding engine's own clock."""
@@ -98,7 +106,7 @@ class Policy:
     # may only be shutting down, or busy.
     on_crash: OnFailure = OnFailure.RESTART
     on_panic: OnFailure = OnFailure.RESTART
-    on_io_error: OnFailure = OnFailure.RESTART
+    on_io_error: OnIoError = OnIoError.RESTART
     on_silent_agent: OnFailure = OnFailure.LEAVE
     silent_agent_s: float = 120.0
     instance_starts_max: int = 3

@@ -25,6 +25,7 @@ class Verb(StrEnum):
     LIFT_FENCE = "lift_fence"
     ENABLE = "enable"
     RESTART = "restart"
+    RESUME = "resume"
 
 
 class StepState(StrEnum):
@@ -58,8 +59,8 @@ class Observation:
 class Step:
     """One effect. subject: a host's name, or a server's id for the verbs about one VM.
 
-    args: for evacuate {"target", "force", "awaits"}; for restore_state {"state"}; for restart {"how", "host", "known"}.
-    Fixed from STARTED on.
+    args: for evacuate {"target", "force", "awaits"}; for restore_state {"state"}; for restart {"how", "host", "known"};
+    for resume {"host", "known"}. Fixed from STARTED on.
     acts: how often the call was made, as far as it was recorded. observed: the first one and the newest, in order.
     """
 

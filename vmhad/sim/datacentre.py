@@ -164,6 +164,7 @@ class Datacentre:
         self.bmc_ever_lied = False
         self.touched: list[SimVm] = []
         self.cut_clients: dict[str, set[str]] = {}
+        self.cut_at: dict[tuple[str, str], float] = {}
         self.hung_storages: set[str] = set()
         self.wans: set[str] = set()
         self.before_change: list[Callable[[], None]] = []
@@ -234,6 +235,7 @@ class Datacentre:
         self._changing()
         clients = self.cut_clients.setdefault(backend, set())
         (clients.add if cut else clients.discard)(name)
+        self.cut_at[backend, name] = self.agenda.now
         self._perhaps_writes(name)
 
     def silence(self, cause: str, names: Sequence[str], with_bmc: bool) -> None:

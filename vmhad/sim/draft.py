@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from vmhad.kernel.beat import Plane
 from vmhad.kernel.cloud import ServerState
-from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, OnIoError, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 from vmhad.sim.datacentre import SimHost
 from vmhad.sim.nova import GroupRow, ServerRow
@@ -22,7 +22,8 @@ CHOICES: dict[str, type[StrEnum]] = {
     "after_fence": AfterFence,
     "isolated": CutOff,
     "storage_lost": CutOff,
-    **dict.fromkeys(("on_crash", "on_panic", "on_io_error", "on_silent_agent"), OnFailure),
+    **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent"), OnFailure),
+    "on_io_error": OnIoError,
 }
 
 

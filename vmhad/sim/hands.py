@@ -34,7 +34,8 @@ class Ear(StrEnum):
 
 @dataclass
 class Acts:
-    """The truth of all hosts. agents: where there are any. ears: host -> how its agent takes orders. in_vain: guests
+    """The truth of all hosts. on_resume: told the engine, host and guest of each order to resume one, and whether its
+    engine slept before it left. agents: where there are any. ears: host -> how its agent takes orders. in_vain: guests
     that pause again as soon as they are resumed. starts: host, service -> how often it was restarted by order."""
 
     nova: SimNova
@@ -42,6 +43,7 @@ class Acts:
     ears: dict[str, Ear] = field(default_factory=dict)
     in_vain: set[str] = field(default_factory=set)
     starts: dict[tuple[str, str], int] = field(default_factory=dict)
+    on_resume: Callable[[str, str, str, bool], None] = lambda engine, host, server, late: None
 
     def ear(self, host: str) -> Ear:
         truth = self.nova.datacentre.hosts[host]
@@ -92,7 +94,11 @@ class SimHands:
         self._order("restart_service", host, lambda: self._acts.restart(host, service, known))
 
     def resume_guest(self, host: str, server_id: str) -> None:
-        self._order("resume_guest", host, lambda: self._acts.resume(host, server_id))
+        def act() -> None:
+            self._acts.on_resume(self._life.name, host, server_id, self._life.is_late)
+            self._acts.resume(host, server_id)
+
+        self._order("resume_guest", host, act)
 
     def _order(self, verb: str, host: str, act: Callable[[], None]) -> None:
         self._life.count_call()

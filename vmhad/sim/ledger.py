@@ -238,6 +238,17 @@ class Ledger:
         if step is not None and post.server in self.nova.servers:
             self._tell(f"vm {self.nova.servers[post.server].name}", rules_of_vms.of_restart(self, post, step))
 
+    def on_resume(self, engine: str, host: str, server: str, late: bool) -> None:
+        """An order to resume a guest reached the agent of its host."""
+        subject = f"vm {self.nova.servers[server].name if server in self.nova.servers else server}"
+        step = self._open_step(Verb.RESUME, server)
+        if late or step is None:
+            if not late:
+                self.report(subject, "an order to resume it was sent that is not STARTED in the journal")
+            return
+        self.acted(engine, host, subject)
+        self._tell(subject, rules_of_vms.of_resumption(self, host, server))
+
     def on_power(self, order: PowerOrder) -> None:
         subject = f"host {order.host}"
         self.shot_at[order.host] = self.now if order.verb == "power_off" else self.shot_at.get(order.host, 0.0)

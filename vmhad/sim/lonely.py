@@ -27,6 +27,32 @@ def lonely(seed: int, cloud: Cloud, until_s: float) -> list[Timed]:
     return [(round(when, 3), line) for when, line in lines if when < until_s]
 
 
+def paused(seed: int, cloud: Cloud, declared: list[str], until_s: float) -> tuple[list[str], list[Timed]]:
+    """Of one seed in three: the segments resume what its disk paused. A host loses its storage for a while, guests on
+    it pause, and some pause again whenever they are resumed. Another source of chance yet."""
+    rng = random.Random(f"paused {seed}")
+    if rng.random() >= 1 / 3:
+        return declared, []
+    lines: list[Timed] = [(1.0, "domains")]
+    for vm in rng.sample(sorted(cloud.vms), min(len(cloud.vms), rng.randint(2, 4))):
+        at, lasts_s = rng.uniform(15.0, until_s * 0.8), rng.uniform(10.0, 60.0)
+        lines += [(at, f"storage ceph cuts {cloud.vms[vm]}"), (at + 2.0, f"guest {vm} io-pauses")]
+        lines += [(at + lasts_s, f"storage ceph lets {cloud.vms[vm]}")]
+        if rng.random() < 0.3:
+            lines += [(at, f"hands {vm} in-vain")]
+        elif rng.random() < 0.5:
+            ear = rng.choice(("gone", "hangs", "loses-answers"))
+            lines += [(at, f"hands {cloud.vms[vm]} {ear}"), (at + 90.0, f"hands {cloud.vms[vm]} ok")]
+        if rng.random() < 0.3:
+            lines += [(at + lasts_s + rng.uniform(-2.0, 12.0), f"user {rng.choice(WISHES)} {vm}")]
+    told = [_resuming(line) if line.startswith("segment ") else line for line in declared]
+    return told, [(round(when, 3), line) for when, line in lines if when < until_s]
+
+
+def _resuming(line: str) -> str:
+    return f"{line}{'' if ' policy ' in line else ' policy'} on_io_error=resume"
+
+
 def _worse(rng: random.Random, cloud: Cloud, vm: str, at: float) -> list[Timed]:
     """Its user acts just before it is found, or just after; it fails whenever it is started; its host has trouble of
     its own; the engine stops on its way."""

@@ -104,6 +104,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "repeated_elsewhere": (" in evacuate",),
     "retargeted": ("evacuate_deadline_s=200s",),
     "sent_again_at_once": (" in evacuate",),
+    "storage_unread": ("on_io_error=resume",),
     "two_incidents": (" refuses",),
 }
 
@@ -114,7 +115,7 @@ AGENTS = (
     "one_plane_is_all",
     "silent_bus_is_death",
 )
-LONELY = ("users_unheard", "tasks_unheard", "restarts_unbounded", "hosts_own_nothing")
+LONELY = ("users_unheard", "tasks_unheard", "storage_unread", "restarts_unbounded", "hosts_own_nothing")
 
 # Found with hosts and hours of mutants.NASTY.
 SEEDS: dict[str, int] = {
@@ -178,6 +179,7 @@ SEEDS: dict[str, int] = {
     "one_plane_is_all": 166,
     "silent_bus_is_death": 207,
     "users_unheard": 10,
+    "storage_unread": 3,
     "tasks_unheard": 1,
     "restarts_unbounded": 2,
     "hosts_own_nothing": 10,
@@ -315,6 +317,7 @@ MUTANTS: tuple[Mutant, ...] = (
         Cut(judge_of_vms, "nova_of", without_task),
         Cut(effects.EFFECTS, Verb.RESTART, with_effect(probe=without_task(effects._probe_restarted))),
     ),
+    _m("storage_unread", "a guest is resumed when its storage is back", Cut(fence_of_vms, "_storage_hold", always(""))),
     _m("restarts_unbounded", "instance_starts_max", Cut(fence_of_vms, "_spent", always(""))),
     _m("hosts_own_nothing", "a host's incident has its VMs", Cut(VmCases, "_owner", always(""))),
     # The end.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of the guard of single VMs, each worked out from the truth when a request to restart one reaches Nova."""
+"""Rules of the guard of single VMs, each worked out from the truth when a request to restart one reaches Nova, or an
+order to resume one its host."""
 
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 LOOK_S = 0.5
 # An engine may just be deciding what it has not written yet.
 DECIDED_S = 2.0
+# A host tells once a second which storages it reaches, and what was told just before is acted on.
+TOLD_S = 4.0
 
 
 def of_restart(at: Ledger, post: Post, step: Step) -> Iterator[str]:
@@ -47,3 +50,13 @@ def _was_taken_back(at: Ledger, incident: Incident) -> bool:
     """Then it has the VMs that it names, and those that Nova found gone; the others of its host fail alone."""
     mine = (one for one in at.steps.values() if one.incident == incident.id)
     return incident.state is State.STUCK and was_lifted(incident, mine)
+
+
+def of_resumption(at: Ledger, host: str, server: str) -> Iterator[str]:
+    datacentre = at.nova.datacentre
+    if host in datacentre.cut_clients.get("ceph", ()) and datacentre.cut_at["ceph", host] < at.now - TOLD_S:
+        yield "it is resumed although its host does not reach its storage"
+    newest = next(iter(at.nova.actions.get(server, ())), None)
+    acted_at = at.nova.acted_at.get(server, 0.0)
+    if newest is not None and newest.by_user and newest.kind == "stop" and acted_at < at.now - LOOK_S:
+        yield f"it is resumed although its user stopped it {at.now - acted_at:.1f} s ago"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from vmhad.sim.agent_swarm import with_agents
 from vmhad.sim.ambush import ambush
 from vmhad.sim.lateness import lateness
-from vmhad.sim.lonely import lonely
+from vmhad.sim.lonely import lonely, paused
 from vmhad.sim.mischief import Cloud, Timed, mischief
 from vmhad.sim.twins import twins
 
@@ -118,6 +118,8 @@ def draw(seed: int, shape: Shape = STANDARD) -> Script:
         late += seen
     if shape.lonely:
         late += lonely(seed, cloud, calm_from_s)
+        declared, stopped = paused(seed, cloud, declared, calm_from_s)
+        late += stopped
     faults = sorted((*faults, *late), key=lambda one: one[0])
     faults += [(calm_from_s, f"order resume {name}") for name in sheet.segments]
     faults += [(calm_from_s, "heal"), (calm_from_s + RETRY_AFTER_S, "order retry stuck")]

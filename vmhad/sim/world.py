@@ -110,12 +110,14 @@ class World:
             self.nova, self.store, self.segments, self.policies, self._offset_s, self.checkers.breach
         )
         self.ledger.sees_since = self._sees_since
+        self.acts.on_resume = self.ledger.on_resume
         self.store.on_commit = self.ledger.on_commit
         self.rebuilds.ended.append(self._rebuild_ended)
         self.rebuilds.landed.append(self.checkers.on_landed)
         self.touched_at = self.agenda.now
         self.events = 0
         self.agents: Agents | None = None
+        self.guest_words: GuestWords | None = None
 
     def add_agents(self, storage: str, watchers: int, planes: tuple[Plane, ...]) -> None:
         """On every host; engines that start from now on hear them. As Agents has it."""
@@ -170,7 +172,8 @@ class World:
 
     def add_guest_words(self) -> None:
         """What each hypervisor says of its guests comes to every engine that runs."""
-        self.guest_words = GuestWords(self.nova, self._heard)
+        if self.guest_words is None:
+            self.guest_words = GuestWords(self.nova, self._heard)
 
     def _heard(self, beat: Beat) -> None:
         for node in self.nodes.values():

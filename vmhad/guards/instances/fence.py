@@ -8,12 +8,12 @@ and its hypervisor's at the guest, where somebody tells.
 
 from __future__ import annotations
 
-from vmhad.guards.instances.judge import Guest, Remedy, Row, guest_of, is_left, judge
+from vmhad.guards.instances.judge import Guest, Remedy, Row, guest_of, is_left, is_resumed, judge
 from vmhad.kernel.beat import DomainState
 from vmhad.kernel.case import Move, VmCase
 from vmhad.kernel.incident import Event, State
 from vmhad.kernel.proof import Proof
-from vmhad.kernel.step import Answer, Observation
+from vmhad.kernel.step import Answer, Observation, Verb
 from vmhad.kernel.verdict import Judgement
 
 LOOK_AGAIN_S = 2.0
@@ -23,6 +23,8 @@ JUST_BEFORE_S = 1.0
 OLD_S = 5.0
 # Whoever works on it, or cannot tell, has this long before it is left to them.
 UNTOLD_S = 120.0
+# A host tells that it lost a storage some seconds after the first error of a disk on it.
+RESUME_AFTER_S = 8.0
 OWNED = "its host's incident has it"
 
 
@@ -61,11 +63,12 @@ def fence(case: VmCase, now: float) -> Move:
     why_not = _why_not(case, row)
     if row.judgement is Judgement.SUSPECT or why_not:
         return Move(why_not or row.because, Event.WITHDRAWN)
-    spent = _spent(case)
+    resumed = is_resumed(case)
+    spent = "" if resumed else _spent(case)
     if spent:
         return Move(spent, Event.EXHAUSTED)
-    if guest_of(case.domain) is Guest.FROZEN and case.storage_down:
-        held = f"storage {case.storage_down} is not reached from its host: it is restarted when that is back"
+    held = _storage_hold(case, resumed, now)
+    if held:
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
     if row.remedy is Remedy.REBOOT and case.standing is not None and case.domain_at < case.standing.at:
         # A reboot of its user may have been over when Nova was asked, and not begun when its hypervisor was.
@@ -73,7 +76,17 @@ def fence(case: VmCase, now: float) -> Move:
     if case.under_way >= case.policy.instance_restarts_max:
         held = f"{case.under_way} restarts are under way, as many as instance_restarts_max allows"
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
-    return Move(f"proven: {row.because}", Event.PROVEN, proof=_proof(case, row))
+    return Move(f"proven: {row.because}", Event.PROVEN, proof=_proof(case, row, resumed))
+
+
+def _storage_hold(case: VmCase, resumed: bool, now: float) -> str:
+    """'' or why what its disk failed waits."""
+    if guest_of(case.domain) in (Guest.FROZEN, Guest.DISK_PAUSED) and case.storage_down:
+        how = "resumed" if resumed else "restarted"
+        return f"storage {case.storage_down} is not reached from its host: it is {how} when that is back"
+    if resumed and now < case.incident.turns[-1].at + RESUME_AFTER_S:
+        return "its host's storages are read for some seconds more before it is resumed"
+    return ""
 
 
 def _spent(case: VmCase) -> str:
@@ -84,7 +97,9 @@ def _spent(case: VmCase) -> str:
     if case.starts >= most and not stuck:
         minutes = case.policy.instance_window_s / 60
         return f"it was restarted {case.starts} times in {minutes:g} minutes and failed each time"
-    tries = sum(one.state is State.RECOVERING for one in turns[stuck[-1] if stuck else 0 :])
+    since = turns[stuck[-1] if stuck else 0].at
+    resumed = sum(one.verb is Verb.RESUME and one.started_at >= since for one in case.steps)
+    tries = sum(one.state is State.RECOVERING for one in turns[stuck[-1] if stuck else 0 :]) - resumed
     return f"tried {tries} times: {case.incident.because}" if tries >= most else ""
 
 
@@ -118,10 +133,11 @@ def _why_not(case: VmCase, row: Row) -> str:
     return ""
 
 
-def _proof(case: VmCase, row: Row) -> Proof:
+def _proof(case: VmCase, row: Row, resumed: bool) -> Proof:
     """Of the looks that it rests on the older one dates it: what lives after that voids it."""
     assert case.standing is not None
-    seen = [Observation(case.standing.at, Answer.SO, row.remedy.value, row.because)]
+    remedy = Verb.RESUME.value if resumed else row.remedy.value
+    seen = [Observation(case.standing.at, Answer.SO, remedy, row.because)]
     if case.domain is not None and case.domain.state is not DomainState.RUNNING:
         said = f"its hypervisor says {case.domain.state.value}"
         said += f" ({case.domain.detail})" if case.domain.detail else ""

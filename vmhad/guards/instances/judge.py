@@ -10,14 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vmhad.kernel.beat import Domain, DomainState
+from vmhad.kernel.beat import DISK_PAUSED, Domain, DomainState
 from vmhad.kernel.case import VmCase
 from vmhad.kernel.cloud import ServerState, Standing
-from vmhad.kernel.policy import OnFailure, Policy
+from vmhad.kernel.policy import OnFailure, OnIoError, Policy
+from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.verdict import Judgement
 
 # libvirt's own reasons, as a beat has them.
 PANICKED, SHUT_DOWN = "panicked", "shutdown"
+# What a look says of a user who acted since the proof.
+USERS = "user's"
 
 
 class Nova(StrEnum):
@@ -45,6 +48,7 @@ class Guest(StrEnum):
     CRASHED = "crashed"
     PANICKED = "panicked"
     FROZEN = "frozen"
+    DISK_PAUSED = "paused by its disk"
     UNRESPONSIVE = "unresponsive"
     OTHER = "other"
 
@@ -98,7 +102,7 @@ TABLE: tuple[Row, ...] = (
     ),
     _row(
         "STOPPED_ITSELF",
-        "RUNNING PAUSED FROZEN UNRESPONSIVE",
+        "RUNNING PAUSED FROZEN DISK_PAUSED UNRESPONSIVE",
         Judgement.SUSPECT,
         "Nova calls it stopped and its hypervisor says that it is there",
     ),
@@ -113,6 +117,9 @@ TABLE: tuple[Row, ...] = (
     _row("ACTIVE", "PANICKED", Judgement.FAILED, "its guest panicked", Remedy.REBOOT, "on_panic"),
     _row("ACTIVE", "CRASHED", Judgement.FAILED, "its guest is gone or broken", Remedy.REBOOT, "on_crash"),
     _row("ACTIVE", "FROZEN", Judgement.FAILED, "its disk fails it", Remedy.REBOOT, "on_io_error"),
+    _row(
+        "ACTIVE", "DISK_PAUSED", Judgement.FAILED, "its disk failed it and it was paused", Remedy.REBOOT, "on_io_error"
+    ),
     _row(
         "ACTIVE",
         "UNRESPONSIVE",
@@ -164,12 +171,28 @@ def guest_of(domain: Domain | None) -> Guest:
         return Guest.PANICKED
     if domain.state is DomainState.SHUT_OFF and domain.detail == SHUT_DOWN:
         return Guest.SHUT_DOWN
+    if domain.state is DomainState.FROZEN and domain.detail.startswith(DISK_PAUSED):
+        return Guest.DISK_PAUSED
     return Guest[domain.state.name]
 
 
 def is_left(policy: Policy, row: Row) -> bool:
     """The segment's policy says that a VM which fails so is left as it is."""
-    return bool(row.policy) and getattr(policy, row.policy) is OnFailure.LEAVE
+    return bool(row.policy) and getattr(policy, row.policy).value == OnFailure.LEAVE.value
+
+
+def is_resumed(case: VmCase) -> bool:
+    """Its guest goes on where it was, rather than being started anew: by policy, until it was tried often enough or
+    its host's agent declined."""
+    if case.policy.on_io_error is not OnIoError.RESUME or guest_of(case.domain) is not Guest.DISK_PAUSED:
+        return False
+    return case.resumes < case.policy.instance_starts_max and not any(map(_was_declined, case.steps))
+
+
+def _was_declined(step: Step) -> bool:
+    """By the agent: its user's was another reason not to act."""
+    is_over = step.verb is Verb.RESUME and step.state is StepState.FAILED
+    return is_over and not step.acts and not any(one.reading == USERS for one in step.observed[-1:])
 
 
 def is_worth_asking(policy: Policy, domain: Domain, ill_s: float) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmhad.guards.instances.fence import LOOK_AGAIN_S, OWNED
-from vmhad.guards.instances.judge import Nova, judge, nova_of
+from vmhad.guards.instances.judge import Nova, is_resumed, judge, nova_of
 from vmhad.kernel.case import Move, VmCase
 from vmhad.kernel.cloud import ServerState
 from vmhad.kernel.incident import Event, State
@@ -22,22 +22,23 @@ CALL_LIMIT_S = 15.0
 RESTART_LIMIT_S = 180.0
 STUCK_LOOK_S = 30.0
 STOPS_MAX = 4
-# What a look says of a user who acted since the proof, and of one whose stop a restart of ours crossed on its way.
-USERS = "user's"
+# What a look says of a user whose stop a restart of ours crossed on its way.
 CROSSED = "crossed"
 
 
 def recover(case: VmCase, now: float) -> Move:
-    """RECOVERING: one restart a round."""
+    """RECOVERING: one restart, or one resumption, a round."""
     if case.owner:
         return Move(f"{OWNED}: {case.owner}", Event.PROOF_LOST)
     back = case.step(_step_id(case, Verb.RESTORE_STATE))
     if back is not None:
         return _given_back(back, now)
-    step = case.step(_step_id(case, Verb.RESTART))
+    step = case.step(_step_id(case, Verb.RESTART)) or case.step(_step_id(case, Verb.RESUME))
     if step is None and not judge(case).remedy:
         # Another engine proved it, and what it saw is not ours.
         return Move("looked at again before it is restarted", Event.PROOF_LOST)
+    if step is None and is_resumed(case):
+        return Move(f"resumed on {case.incident.host}", steps=(_resume(case, now),), wake_at=now + LOOK_AGAIN_S)
     if step is None:
         return Move(f"restarted on {case.incident.host}", steps=(_restart(case, now),), wake_at=now + LOOK_AGAIN_S)
     if step.state is not StepState.STARTED:
@@ -80,15 +81,19 @@ def _step_id(case: VmCase, verb: Verb) -> str:
 
 
 def _restart(case: VmCase, now: float) -> Step:
+    args = _known(case) | {"how": judge(case).remedy.value}
+    return start(Step(_step_id(case, Verb.RESTART), case.incident.id, Verb.RESTART, case.incident.vm), now, args)
+
+
+def _resume(case: VmCase, now: float) -> Step:
+    return start(Step(_step_id(case, Verb.RESUME), case.incident.id, Verb.RESUME, case.incident.vm), now, _known(case))
+
+
+def _known(case: VmCase) -> dict[str, str]:
     """known: the newest action when it was proven. What comes after it, and is not ours, is its user's."""
     actions = case.standing.actions if case.standing else ()
-    args = {
-        "name": case.incident.vm_name,
-        "how": judge(case).remedy.value,
-        "host": case.incident.host,
-        "known": actions[0].id if actions else "",
-    }
-    return start(Step(_step_id(case, Verb.RESTART), case.incident.id, Verb.RESTART, case.incident.vm), now, args)
+    known = actions[0].id if actions else ""
+    return {"name": case.incident.vm_name, "host": case.incident.host, "known": known}
 
 
 def _concluded(case: VmCase, step: Step, now: float) -> Move:
@@ -103,7 +108,8 @@ def _concluded(case: VmCase, step: Step, now: float) -> Move:
         return Move(newest.text, Event.PROOF_LOST, (failed,))
     was_lost = newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S
     if was_lost or now > step.started_at + RESTART_LIMIT_S:
-        why = f"restarted in vain: {newest.text}" if was_lost else f"not finished in time: {newest.text}"
+        did = "resumed" if step.verb is Verb.RESUME else "restarted"
+        why = f"{did} in vain: {newest.text}" if was_lost else f"not finished in time: {newest.text}"
         failed = replace(step, state=StepState.FAILED, ended_at=now, because=why)
         return Move(why, Event.PROOF_LOST, (failed,))
     return Move(newest.text, wake_at=now + LOOK_AGAIN_S)
