@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 from stevedore import driver as stevedore_driver
@@ -23,6 +23,7 @@ from vmhad.drivers.compute.nova import NovaCompute
 from vmhad.drivers.hands.agent_orders import AgentOrders
 from vmhad.drivers.membership.tooz_ring import ToozMembership
 from vmhad.drivers.nudges.nova_notifications import NovaNotifications
+from vmhad.drivers.power.by_proxy import ByProxy
 from vmhad.drivers.power.ipmi_session import Bmc
 from vmhad.drivers.watch.bmc_power import BmcPowerWatch, PowerReader
 from vmhad.drivers.watch.nova_services import NovaServicesWatch
@@ -90,14 +91,24 @@ class PolledPower(Power, Protocol):
     def poll_session(self, host: str, timeout_s: float) -> PowerReader: ...
 
 
-def open_power(settings: Settings) -> PolledPower:
-    bmcs = {host: Bmc(**_fields(access)) for host, access in settings.power.bmcs.items()}
-    power = _driver("vmhad.power", settings.power.driver, bmcs, settings.power.timeout_s, settings.power.asf_ping)
-    return power  # type: ignore[no-any-return]
+def open_power(settings: Settings, hands: AgentOrders | None = None) -> PolledPower:
+    """hands: with them the hosts whose BMC only their peers reach are read and switched by those."""
+    told = settings.power
+    direct = {host: Bmc(**_fields(access)) for host, access in told.bmcs.items() if not access.via}
+    power: PolledPower = _driver("vmhad.power", told.driver, direct, told.timeout_s, told.asf_ping)
+    if hands is None or not told.via_agents:
+        return power
+    peers = {
+        host: [peer for peer in segment.names if peer != host]
+        for segment in settings.segments
+        for host in segment.names
+        if host in told.via_agents
+    }
+    return ByProxy(power, peers, hands.power, told.timeout_s)
 
 
 def _fields(access: Any) -> dict[str, Any]:
-    return {name: getattr(access, name) for name in type(access).__slots__}
+    return {field.name: getattr(access, field.name) for field in fields(Bmc)}
 
 
 def open_compute(settings: Settings) -> NovaCompute:
@@ -121,7 +132,8 @@ def wire(settings: Settings, before_send: Callable[[Step], None] = nothing_befor
     with ExitStack() as opened:
         store = open_store(settings)
         clock = SystemClock()
-        power = open_power(settings)
+        hands = open_hands(settings, opened)
+        power = open_power(settings, hands)
         compute = open_compute(settings)
         opened.callback(compute.close)
         workers = ThreadWorkers(settings.engine.workers, clock)
@@ -144,7 +156,7 @@ def wire(settings: Settings, before_send: Callable[[Step], None] = nothing_befor
             beats=open_beats(settings, clock, opened),
             compute=compute,
             power=power,
-            hands=open_hands(settings, opened),
+            hands=hands,
             membership=membership,
             me=me,
             lease_s=settings.engine.lease_s,

@@ -102,3 +102,41 @@ def test_a_host_stands_once(tmp_path: Path) -> None:
     twice = [{"name": name, "hosts": [{"name": "h1"}]} for name in ("s1", "s2")]
     with pytest.raises(ConfigError, match=r"segments\[1\]\.hosts\[0\] repeats the host 'h1', which is in segment 's1'"):
         load(tmp_path, "host = h1", {"segments": twice})
+
+
+PEERS = {"segments": [
+    {"name": "s1", "hosts": [{"name": f"h{number}", "bmc": {"address": f"192.0.2.{number}", "user": "vmhad", "via": "agents"}} for number in (1, 2, 3)]},
+    {"name": "s2", "hosts": [{"name": "h4", "bmc": {"address": "192.0.2.4", "user": "vmhad"}}]},
+]}  # fmt: skip
+
+
+def with_credentials(where: Path, text: str, mode: int = 0o600, segments: dict[str, Any] | None = None) -> AgentSettings:
+    secret = where / "bmcs.yaml"
+    secret.touch()
+    secret.write_text(text)
+    secret.chmod(mode)
+    return load(where, f"host = h1\nbmc_credentials_file = {secret}", segments or PEERS)
+
+
+def test_it_may_ask_the_bmcs_of_its_peers_and_no_others(tmp_path: Path) -> None:
+    bmcs = with_credentials(tmp_path, "default: secret\nh3: another").bmcs
+    assert {host: (bmc.address, bmc.password) for host, bmc in bmcs.items()} == {"h2": ("192.0.2.2", "secret"), "h3": ("192.0.2.3", "another")}
+    assert list(with_credentials(tmp_path, "h3: another\nh4: x").bmcs) == ["h3"]
+    assert "another" not in repr(bmcs)
+    assert load(tmp_path, "host = h1", PEERS).bmcs == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "segments", "sentence"),
+    [
+        ("default: secret", 0o644, None, "has mode 0644, it must be 0600."),
+        ("h1: secret", 0o600, None, "[agent] bmc_credentials_file: no peer of 'h1' has a bmc in "),
+        ("default: secret", 0o600, SEGMENTS, "[agent] bmc_credentials_file: no peer of 'h1' has a bmc in "),
+        ("default: [secret", 0o600, None, "[agent] bmc_credentials_file: "),
+        ("default: secret", 0o600, {"segments": [{"name": "s", "hosts": [{"name": "h1"}, {"name": "h2", "bmc": {"address": "bmc2", "user": "u"}}]}]}, "segments[0].hosts[1].bmc.address must be an IP address"),
+    ],
+)  # fmt: skip
+def test_bad_credentials(tmp_path: Path, text: str, mode: int, segments: dict[str, Any] | None, sentence: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        with_credentials(tmp_path, text, mode, segments)
+    assert sentence in str(told.value) and "secret" not in str(told.value).replace(str(tmp_path), "")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from contextlib import ExitStack
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ import pytest
 import yaml
 
 from vmhad.conf import policy as policy_options
+from vmhad.conf.keys_file import master_keys_text
 from vmhad.conf.load import load
 from vmhad.conf.opts import list_opts
 from vmhad.conf.settings import ConfigError, Settings
 from vmhad.kernel.policy import AfterFence, OnIoError, Policy, SilentMeans
+from vmhad.ports import Unanswered
+from vmhad.wiring import open_hands, open_power
 
 SAMPLES = Path(__file__).parents[2] / "etc" / "vmhad"
 BMC_PASSWORD = "pw-of-bmc"
@@ -153,6 +157,29 @@ def test_own_password_before_default(house: House) -> None:
     assert (bmcs["h1"].password, bmcs["h2"].password) == (BMC_PASSWORD, "another")
 
 
+def test_a_bmc_that_peers_ask_needs_no_password_here(house: House, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.yaml"
+    keys.touch(0o600)
+    keys.write_text(master_keys_text({"k1": bytes(32)}))
+    house.set("agents", enabled="true", transport_urls="rabbit://a/", keys_file=keys)
+    house.host(0)["bmc"]["via"] = "agents"
+    house.host(1)["bmc"]["via"] = "engine"
+    house.credentials = f"h2: {BMC_PASSWORD}\nh3: {BMC_PASSWORD}\nh4: {BMC_PASSWORD}\n"
+    told = house.load()
+    assert told.power.via_agents == {"h1"}
+    assert (told.power.bmcs["h1"].password, told.power.bmcs["h2"].password) == ("", BMC_PASSWORD)
+    with ExitStack() as opened:
+        power = open_power(told, open_hands(replace(told, agents=replace(told.agents, transport_urls=())), opened))
+        # Its only peer is asked, on no bus here; of the others nobody is.
+        with pytest.raises(Unanswered, match="the order did not reach the agent of h2: there is no broker"):
+            power.off("h1")
+
+
+def alone_via_agents(house: House) -> None:
+    house.segments["segments"].append(segment("s3", "h5", first=5))
+    house.host(4)["bmc"]["via"] = "agents"
+
+
 def shared_address(house: House) -> None:
     house.host(2)["bmc"]["address"] = "192.0.2.1"
 
@@ -279,6 +306,9 @@ BAD: list[tuple[str, Change, str]] = [
     ("guid", nested("bmc.guid", "xyz"), HOST + r"\.bmc\.guid must be 32 hex digits.*"),
     ("user", nested("bmc.user", "u" * 17), HOST + r"\.bmc\.user is longer than the 16 bytes.*"),
     ("privilege", nested("bmc.privilege", "root"), HOST + r"\.bmc\.privilege must be one of user, operator, administrator"),
+    ("way to a BMC", nested("bmc.via", "peers"), HOST + r"\.bmc\.via must be one of engine, agents"),
+    ("agents' BMC, no agents", nested("bmc.via", "agents"), r"bmc\.via = agents of 'h1' needs \[agents\] enabled = true"),
+    ("agents' BMC, no peers", alone_via_agents, r".*segments\[2\] has one host only, and no agent of a peer can ask the BMC of 'h5'"),
     ("domain", nested("domains.rack", 1), HOST + r"\.domains\.rack must be a text.*"),
     ("host twice", nested("name", "h3"), r".*segments\[1\]\.hosts\[0\] repeats the host 'h3', which is in segment 's1'"),
     ("one BMC, two hosts", shared_address, r".*segments\[1\]\.hosts\[0\] has the BMC 192\.0\.2\.1 port 623, which is the BMC of 'h1'"),

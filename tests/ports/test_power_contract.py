@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every Power behind the port does: the same cases on simulated BMCs and on real IPMI to a BMC in software.
+"""What every Power behind the port does: the same cases on simulated BMCs, on real IPMI to a BMC in software, and on
+such a BMC that the agent of a peer asks, by orders over a real RabbitMQ.
 
 | mood of the BMC                    | read                | off and on                         | simulated by       |
 |------------------------------------|---------------------|------------------------------------|--------------------|
@@ -29,6 +30,14 @@ import pytest
 from between import GARBAGE, Between, Reply, deaf_after_the_command, slowly
 from ipmi_sim import IpmiSim, free_udp_port, present
 
+from tests.broker import Broker
+from tests.ports.orders_bench import MASTER, eventually
+from vmhad.agent.orders import Orders
+from vmhad.agent.power_proxy import PowerProxy
+from vmhad.bus.signature import derive
+from vmhad.bus.transport_url import read_url
+from vmhad.drivers.hands.agent_orders import AgentOrders
+from vmhad.drivers.power.by_proxy import ByProxy
 from vmhad.drivers.power.ipmi import Ipmi
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Power, Refused, Unanswered
@@ -66,7 +75,7 @@ class IpmiBench:
         ends.callback(self._bmc.stop)
         self._bmc.start()
 
-    def mood(self, name: str) -> Power:
+    def mood(self, name: str) -> Ipmi:
         changes: dict[str, str] = {}
         port = self._bmc.port
         if name == "silent":
@@ -101,6 +110,25 @@ class IpmiBench:
         began = time.monotonic()
         _whatever(call)
         return time.monotonic() - began
+
+
+class ProxyBench(IpmiBench):
+    """Its BMC is asked by the agent of the only peer, by an engine's order. The engine itself has no way to it."""
+
+    def __init__(self, where: Path, ends: ExitStack, rabbit: Broker) -> None:
+        super().__init__(where, ends)
+        self._bus = read_url(rabbit.url)
+        self._engine = AgentOrders([self._bus], ["p"], {"k1": MASTER}, limit_s=LIMIT_S)
+        ends.callback(self._engine.stop)
+
+    def mood(self, name: str) -> Power:
+        bmc = super().mood(name)
+        bmc._timeout_s = LIMIT_S - 0.3
+        agent = Orders([self._bus], derive("k1", MASTER, "p"), {"power": PowerProxy(bmc, "p")})
+        agent.start()
+        self._ends.callback(agent.stop)
+        eventually("an agent that listens", agent.is_listening)
+        return ByProxy(Ipmi({}), {"h": ["p"]}, self._engine.power, LIMIT_S)
 
 
 class SimBench:
@@ -151,7 +179,7 @@ def _whatever(call: Callable[[], object]) -> None:
         return
 
 
-@pytest.fixture(params=["sim", "ipmi"])
+@pytest.fixture(params=["sim", "ipmi", "proxy"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     if request.param == "sim":
         yield SimBench()
@@ -159,7 +187,10 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     if not present():
         pytest.skip("ipmi_sim is not installed")
     with ExitStack() as ends:
-        yield IpmiBench(tmp_path / "bmc", ends)
+        if request.param == "proxy":
+            yield ProxyBench(tmp_path / "bmc", ends, request.getfixturevalue("rabbit"))
+        else:
+            yield IpmiBench(tmp_path / "bmc", ends)
 
 
 @pytest.mark.parametrize("mood", ["well", "slow"])

@@ -6,18 +6,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vmhad.agent.orders import Act
+from vmhad.agent.power_proxy import PowerProxy
 from vmhad.agent.resume import ResumeGuest
 from vmhad.agent.services import Systemd, Unheard, restart
 from vmhad.conf.agent_settings import AgentSettings
-from vmhad.ports import Refused, Unanswered
+from vmhad.ports import Power, Refused, Unanswered
 
 
-def acts_of(told: AgentSettings) -> dict[str, Act]:
-    """Verb -> act, of those that this agent was told that it may do. Raises guests.LibvirtMissing."""
+def acts_of(told: AgentSettings, power: Power | None = None) -> dict[str, Act]:
+    """Verb -> act, of those that this agent was told that it may do. power: of its peers, None where it may not ask
+    their BMCs. Raises guests.LibvirtMissing."""
     units = {"nova-compute": told.nova_compute_unit, "libvirtd": told.libvirt_unit}
     acts: dict[str, Act] = {"restart_service": RestartService({one: unit for one, unit in units.items() if unit})}
     if told.libvirt_uri:
         acts["resume_guest"] = ResumeGuest(told.libvirt_uri)
+    if power is not None:
+        acts["power"] = PowerProxy(power, told.host)
     return acts
 
 

@@ -28,7 +28,7 @@ LOG = logging.getLogger(__name__)
 # An act: the order's arguments -> the reading and the words of the answer. Raises Refused where it changed nothing,
 # Unanswered where it may have.
 Act = Callable[[Mapping[str, str]], tuple[str, str]]
-UNDER_WAY_MAX = 4
+UNDER_WAY_MAX = 16
 PREFETCH = 8
 IDLE_S = 1.0
 # While an act is under way its answer should not wait for long.

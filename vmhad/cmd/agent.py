@@ -31,6 +31,7 @@ from vmhad.conf.agent_settings import AgentSettings, agent_settings
 from vmhad.conf.load import agent_bus, parse
 from vmhad.conf.settings import ConfigError
 from vmhad.kernel.beat import Beat
+from vmhad.ports import Power
 
 LOG = logging.getLogger(__name__)
 
@@ -88,7 +89,8 @@ class Ends:
             raise ConfigError(f"[agent] transport_urls: {error}.") from None
         key = HostKey(bus.key.host, bus.key.id, bus.key.key)
         return cls(
-            Voice(brokers, told.segment.name, key), Orders(brokers, key, acts_of(told)) if told.takes_orders else None
+            Voice(brokers, told.segment.name, key),
+            Orders(brokers, key, acts_of(told, power_of(told))) if told.takes_orders else None,
         )
 
     def say(self, beat: Beat) -> None:
@@ -103,6 +105,19 @@ class Ends:
         self.voice.stop()
         if self.orders is not None:
             self.orders.stop()
+
+
+def power_of(told: AgentSettings) -> Power | None:
+    """The BMCs of its peers. Their driver is loaded only where there are any: an agent stays small."""
+    if not told.bmcs:
+        return None
+    from vmhad.drivers.power.ipmi import Bmc, Ipmi
+
+    bmcs = {
+        host: Bmc(one.address, one.port, one.user, one.password, one.privilege, one.guid)
+        for host, one in told.bmcs.items()
+    }
+    return Ipmi(bmcs, told.bmc_timeout_s)
 
 
 def _arguments(words: Sequence[str]) -> tuple[int, list[str]]:

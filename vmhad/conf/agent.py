@@ -82,6 +82,22 @@ OPTS = [
         help="Do what an engine orders by the bus: restart nova-compute or libvirt's daemon, and resume a guest that "
         "an I/O error paused. Orders are signed with keys that only the engines and this host have.",
     ),
+    cfg.StrOpt(
+        "bmc_credentials_file",
+        default="",
+        sample_default="/etc/vmhad/bmc-credentials.yaml",
+        help="Ask the BMCs of this host's peers by an engine's order («via: agents» in the engines' segments file): a "
+        "file of mode 0600 with their passwords, as [power] credentials_file has them. Their addresses and users stand "
+        "in segments_file. Empty: this agent asks no BMC.",
+    ),
+    cfg.FloatOpt(
+        "bmc_timeout_s",
+        default=2.0,
+        min=0.5,
+        max=10.0,
+        help="Time limit of one call to a peer's BMC. Less than half of the engines' [power] timeout_s, so that there "
+        "is time to ask another peer.",
+    ),
     cfg.ListOpt(
         "links",
         default=[],

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from oslo_config import cfg
 
 from vmhad.conf.load import filled
-from vmhad.conf.segments_file import NAME, load_hosts
-from vmhad.conf.settings import ConfigError
+from vmhad.conf.segments_file import NAME, load_bmcs, load_hosts
+from vmhad.conf.settings import BmcAccess, ConfigError
 from vmhad.kernel.beat import Plane
 from vmhad.kernel.self_fence import SelfFence
 from vmhad.kernel.topology import Segment
 
 SEGMENTS_OPTION = "[agent] segments_file"
+CREDENTIALS_OPTION = "[agent] bmc_credentials_file"
 # How often a host writes its record on each storage.
 WRITE_S = 1.0
 FEEDS_PER_TIMEOUT = 5
@@ -50,7 +52,8 @@ class WatchdogAccess:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """segment: the one that the host is in. watchdog: None without self-fencing."""
+    """segment: the one that the host is in. bmcs: of its peers, as far as it may ask them. watchdog: None without
+    self-fencing."""
 
     host: str
     segment: Segment
@@ -66,6 +69,8 @@ class AgentSettings:
     nova_compute_unit: str
     libvirt_unit: str
     takes_orders: bool
+    bmcs: Mapping[str, BmcAccess]
+    bmc_timeout_s: float
     links: tuple[str, ...]
     watchdog: WatchdogAccess | None
 
@@ -76,6 +81,7 @@ class _Texts:
 
     host: str
     segments_file: str
+    bmc_credentials_file: str
     witnesses: list[str]
     storages: list[str]
     links: list[str]
@@ -98,6 +104,7 @@ def agent_settings(conf: cfg.ConfigOpts) -> AgentSettings:
         segment=_segment(texts),
         witnesses=tuple(_witness(text) for text in texts.witnesses),
         storages=storages,
+        bmcs=_bmcs(texts),
         links=tuple(texts.links),
         watchdog=_watchdog(texts, [one.name for one in storages]),
     )
@@ -108,6 +115,12 @@ def _segment(texts: _Texts) -> Segment:
         if texts.host in segment.names:
             return segment
     raise ConfigError(f"[agent] host: {texts.host!r} is in no segment of {texts.segments_file}.")
+
+
+def _bmcs(texts: _Texts) -> Mapping[str, BmcAccess]:
+    if not texts.bmc_credentials_file:
+        return {}
+    return load_bmcs(texts.segments_file, SEGMENTS_OPTION, texts.bmc_credentials_file, CREDENTIALS_OPTION, texts.host)
 
 
 def _witness(text: str) -> Witness:

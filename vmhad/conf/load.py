@@ -80,6 +80,8 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
     power = filled(PowerSettings, conf, "power", bmcs=told.bmcs)
     agents = _agents(conf, notifications.transport_urls, [segment.name for segment in told.segments])
     result = Settings(engine.kept, nova, notifications, agents, power, told.segments, told.policies)
+    if power.via_agents and not agents.enabled:
+        raise ConfigError(f"bmc.via = agents of {min(power.via_agents)!r} needs [agents] enabled = true.")
     _check_lease(result)
     _check_intervals(result)
     return result

@@ -30,6 +30,7 @@ EXPORTED_PARTS = ("exported", "servers", "groups")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 GUID = re.compile(r"[0-9a-f]{32}")
 PRIVILEGES = ("user", "operator", "administrator")
+VIA = ("engine", "agents")
 PASSWORD_BYTES_MAX = 20
 USER_BYTES_MAX = 16
 YAML_TYPES = {cfg.BoolOpt: (bool,), cfg.StrOpt: (str,), cfg.IntOpt: (int,), cfg.FloatOpt: (int, float)}
@@ -54,7 +55,7 @@ def load_segments(path: str, credentials_path: str, defaults: Policy) -> Segment
     """Raises ConfigError."""
     document = parse(read_text(path, SEGMENTS_OPTION), path, SEGMENTS_OPTION)
     top = Field(path, "", document).mapping(["segments"], EXPORTED_PARTS)
-    passwords = _passwords(credentials_path)
+    passwords = _passwords(credentials_path, CREDENTIALS_OPTION)
     segments: dict[str, Segment] = {}
     policies: dict[str, Policy] = {}
     bmcs: dict[str, BmcAccess] = {}
@@ -74,9 +75,33 @@ def load_segments(path: str, credentials_path: str, defaults: Policy) -> Segment
             addresses.take(host_entry, host)
             at_home[host.name], bmcs[host.name] = name, bmc
             hosts.append(host)
+        if len(hosts) == 1 and bmcs[hosts[0].name].via:
+            raise entry.wrong(f"has one host only, and no agent of a peer can ask the BMC of {hosts[0].name!r}")
         segments[name] = Segment(name, tuple(hosts))
         policies[name] = overridden(defaults, fields["policy"]) if "policy" in fields else defaults
     return SegmentsFile(tuple(segments.values()), policies, bmcs)
+
+
+def load_bmcs(path: str, what: str, credentials_path: str, credentials_what: str, own: str) -> Mapping[str, BmcAccess]:
+    """The BMCs of the peers of a host, as its agent may ask them: those that the file names and that have a password.
+    what, credentials_what: the options that name the files. Raises ConfigError."""
+    top = Field(path, "", parse(read_text(path, what), path, what)).mapping(["segments"], EXPORTED_PARTS)
+    passwords = _passwords(credentials_path, credentials_what)
+    bmcs: dict[str, BmcAccess] = {}
+    for entry in top["segments"].items():
+        rows = [row.entries() for row in entry.entries()["hosts"].items()]
+        names = [row["name"].text() for row in rows]
+        for name, row in zip(names, rows, strict=True) if own in names else ():
+            password = passwords.get(name, passwords.get("default"))
+            if name != own and "bmc" in row and password is not None:
+                bmc = replace(_bmc(row["bmc"]), password=password)
+                _refuse_shared_bmc(row["bmc"], bmc, bmcs)
+                bmcs[name] = bmc
+    if not bmcs:
+        raise ConfigError(
+            f"{credentials_what}: no peer of {own!r} has a bmc in {path} and a password in {credentials_path}."
+        )
+    return bmcs
 
 
 def load_hosts(path: str, what: str) -> tuple[Segment, ...]:
@@ -134,10 +159,13 @@ def _policy_value(option: cfg.Opt, field: Field) -> Any:
 def _host(entry: Field, passwords: Mapping[str, str], credentials_path: str) -> tuple[Host, BmcAccess]:
     fields = entry.mapping(["name", "bmc"], ["domains", "planes", "inventory"])
     host = host_of(fields)
+    bmc = _bmc(fields["bmc"])
+    if bmc.via:
+        return host, bmc
     password = passwords.get(host.name, passwords.get("default"))
     if password is None:
         raise ConfigError(f"{CREDENTIALS_OPTION}: {credentials_path} has no password for {host.name!r} and no default.")
-    return host, _bmc(fields["bmc"], password)
+    return host, replace(bmc, password=password)
 
 
 def host_of(fields: Mapping[str, Field]) -> Host:
@@ -171,8 +199,9 @@ def _address(field: Field, who_waits: str) -> str:
         raise field.wrong(f"must be an IP address: {who_waits} waits for no name service") from None
 
 
-def _bmc(entry: Field, password: str) -> BmcAccess:
-    fields = entry.mapping(["address", "user"], ["port", "privilege", "guid"])
+def _bmc(entry: Field) -> BmcAccess:
+    """Without its password."""
+    fields = entry.mapping(["address", "user"], ["port", "privilege", "guid", "via"])
     address = _address(fields["address"], "a fence")
     user = fields["user"].text()
     if len(user.encode()) > USER_BYTES_MAX:
@@ -184,7 +213,10 @@ def _bmc(entry: Field, password: str) -> BmcAccess:
     if guid and not GUID.fullmatch(guid):
         raise fields["guid"].wrong("must be 32 hex digits, with or without dashes")
     port = fields["port"].number(1, 65535) if "port" in fields else 623
-    return BmcAccess(address, port, user, password, privilege, guid)
+    via = fields["via"].text() if "via" in fields else "engine"
+    if via not in VIA:
+        raise fields["via"].wrong(f"must be one of {', '.join(VIA)}")
+    return BmcAccess(address, port, user, "", privilege, guid, "" if via == "engine" else via)
 
 
 def _refuse_shared_bmc(entry: Field, bmc: BmcAccess, others: Mapping[str, BmcAccess]) -> None:
@@ -202,8 +234,8 @@ def name_of(field: Field) -> str:
     return name
 
 
-def _passwords(path: str) -> Mapping[str, str]:
-    document = parse(read_secret_text(path, CREDENTIALS_OPTION), path, CREDENTIALS_OPTION)
+def _passwords(path: str, what: str) -> Mapping[str, str]:
+    document = parse(read_secret_text(path, what), path, what)
     passwords = {}
     for host, field in Field(path, "", document).entries().items():
         passwords[host] = field.text()

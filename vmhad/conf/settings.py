@@ -16,7 +16,8 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BmcAccess:
-    """How one host's BMC is reached. The fields of drivers.power.ipmi.Bmc."""
+    """How one host's BMC is reached: the fields of drivers.power.ipmi.Bmc, and via: «agents» where those of its peers
+    ask it. Then an engine has no password of it."""
 
     address: str
     port: int
@@ -24,6 +25,7 @@ class BmcAccess:
     password: str = field(repr=False)
     privilege: str
     guid: str
+    via: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,11 @@ class PowerSettings:
     reads_per_s_max: float
     asf_ping: bool
     bmcs: Mapping[str, BmcAccess]
+
+    @property
+    def via_agents(self) -> frozenset[str]:
+        """The hosts whose BMC is asked by the agents of their peers."""
+        return frozenset(host for host, bmc in self.bmcs.items() if bmc.via == "agents")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ SERVER_FIGURES = ("vcpus", "ram_mib", "disk_gib")
 SERVER_MARKS = ("volume_backed", "locked", "zone_pinned")
 SERVER_FIELDS = ("state", *SERVER_FIGURES, *SERVER_MARKS, "zone", "group", "needs", "metadata")
 GROUP_POLICIES = ("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity")
-BMC_FIELDS = ("address", "port", "user", "privilege", "guid")
+BMC_FIELDS = ("address", "port", "user", "privilege", "guid", "via")
 
 
 def load_topology(path: str, policy: Policy | None = None) -> Topology:

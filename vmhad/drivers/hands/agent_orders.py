@@ -60,12 +60,18 @@ class AgentOrders:
     def resume_guest(self, host: str, server_id: str) -> None:
         self.order(host, "resume_guest", {"server": server_id})
 
-    def order(self, host: str, verb: str, args: Mapping[str, str]) -> Answer:
-        """The answer of an agent that did it. Raises Refused and Unanswered, and nothing else."""
+    def power(self, peer: str, what: str, host: str, limit_s: float) -> tuple[str, str]:
+        """What the agent of peer reads at the BMC of host, or that it switched it: see by_proxy.Ask."""
+        answer = self.order(peer, "power", {"host": host, "do": what}, min(limit_s, self._limit_s))
+        return answer.reading, answer.text
+
+    def order(self, host: str, verb: str, args: Mapping[str, str], limit_s: float = 0.0) -> Answer:
+        """The answer of an agent that did it. limit_s: 0 for the usual one. Raises Refused and Unanswered, and nothing
+        else."""
         if host not in self._hosts:
             raise Refused(f"no segment has a host {host!r}")
-        until = time.monotonic() + self._limit_s
-        lasts_s = self._limit_s + CLOCKS_APART_S
+        limit_s = limit_s or self._limit_s
+        until, lasts_s = time.monotonic() + limit_s, limit_s + CLOCKS_APART_S
         order = Order(verb, host, dict(args), secrets.token_hex(16), self._wall(), lasts_s, "")
         answer = self._asked(order, until)
         if answer.outcome is Outcome.REFUSED:
