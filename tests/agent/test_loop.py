@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from vmhad.agent.bootclock import boot_id, boot_s
 from vmhad.agent.loop import Agent, Identity, compose
 from vmhad.agent.told import Eye, Rounds, Told
-from vmhad.kernel.beat import Beat, Domain, DomainState, PeerView, Plane, StorageBeat
+from vmhad.kernel.beat import Beat, Domain, DomainState, PeerView, Plane, StorageBeat, Unit, UnitState
 from vmhad.kernel.signal import Reading
 
 WHO = Identity("h1", boot_id(), "run-1")
@@ -182,11 +182,14 @@ def test_a_look_that_fails_is_tried_again() -> None:
     assert rounds.join(LIMIT_S)
 
 
+RUNS = Unit(UnitState.RUNS, invocation="1a")
+
+
 def test_what_the_eyes_saw_is_put_together() -> None:
     record = StorageBeat("b", 7, 1.5)
     guest = Domain(DomainState.RUNNING, "", 3.0)
     told = [
-        Told(services={"libvirtd": Reading.UNKNOWN, "nova-compute": Reading.UP}),
+        Told(services={"libvirtd": Reading.UNKNOWN, "nova-compute": Reading.UP}, units={"nova-compute": RUNS}),
         Told(storages={"s1": Reading.UP}, records={"h2": {"s1": record}}, hardware=("one",)),
         Told(storages={"s2": Reading.DOWN}, records={"h2": {"s2": record}, "h3": {"s2": record}}, hardware=("two",)),
         Told(planes={"h2": {Plane.MANAGEMENT: Reading.UP}}),
@@ -207,6 +210,7 @@ def test_what_the_eyes_saw_is_put_together() -> None:
         },
         domains={"vm": guest},
         hardware=("one", "two"),
+        units={"nova-compute": RUNS},
     )
     assert compose(WHO, 1, 0.0, 0.0, []).domains is None
     assert compose(WHO, 1, 0.0, 0.0, [Told(domains={})]).domains == {}

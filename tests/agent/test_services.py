@@ -15,12 +15,14 @@ import pytest
 
 from vmhad.agent.acts import RestartService
 from vmhad.agent.bootclock import boot_s
-from vmhad.agent.services import Services, Systemd, Unheard, reading, restart, restarted
+from vmhad.agent.services import MANAGER, Services, Systemd, Unheard, reading, restart, restarted
+from vmhad.kernel.beat import Unit, UnitState
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Refused, Unanswered
 
 LIMIT_S = 30.0
 UNIT = "nova-compute.service"
+SLEEPS = "[Service]\nExecStart=/bin/sleep infinity\n"
 # Those of systemd's own units that would change the machine outside of the namespace, and those that have no use in it.
 MASKED = (
     "systemd-sysctl systemd-remount-fs systemd-tmpfiles-setup systemd-tmpfiles-setup-dev systemd-udevd "
@@ -146,6 +148,91 @@ def the_order_as_the_agent_does_it(root: Path, systemd: Systemd, known: str, fre
 def test_an_order_where_systemd_does_not_answer_says_nothing_of_its_effect(tmp_path: Path) -> None:
     with pytest.raises(Unanswered, match="systemd was not reached"):
         RestartService({"nova-compute": UNIT}, f"unix:path={tmp_path}/nobody")({"service": "nova-compute", "known": ""})
+
+
+def told(eye: Services, state: UnitState, kept_off: str = "") -> Unit:
+    """Waited for."""
+    until = time.monotonic() + LIMIT_S
+    while True:
+        unit = eye.tell(boot_s()).units.get("nova-compute", Unit(UnitState.OTHER))
+        if (unit.state, unit.kept_off) == (state, kept_off):
+            return unit
+        assert time.monotonic() < until, unit
+        time.sleep(0.02)
+
+
+def test_what_somebody_stopped_is_told_apart_from_what_died(systemd: Systemd, root: Path) -> None:
+    eye, other = Services({"nova-compute": UNIT}, systemd, interval_s=0.05), bus(root)
+    restarted_by_hand(other)
+    eye.start()
+    try:
+        first = told(eye, UnitState.RUNS)
+        assert first.invocation == other.invocation(UNIT) and not first.is_wanted_off
+        kill_in(root, "sleep")
+        died = told(eye, UnitState.FAILED)
+        assert (died.detail, died.invocation) == ("signal", first.invocation) and not died.is_wanted_off
+        assert died.since_s > first.since_s and eye.tell(boot_s()).units["nova-compute"] is died
+        restarted_by_hand(other)
+        again = told(eye, UnitState.RUNS)
+        assert again.invocation not in ("", first.invocation)
+        other._call(MANAGER, "StopUnit", "ss", (UNIT, "replace"))
+        stopped = told(eye, UnitState.STOPPED)
+        assert (stopped.detail, stopped.invocation) == ("success", again.invocation) and stopped.is_wanted_off
+        # An order that was given before somebody stopped it comes too late.
+        restart(other, UNIT, again.invocation)
+        assert other.states([UNIT])[UNIT] == ("loaded", "inactive", "dead")
+        mask(root)
+        other._call(MANAGER, "Reload", "", ())
+        assert told(eye, UnitState.STOPPED, "masked-runtime").is_wanted_off
+    finally:
+        eye.stop()
+        (root / "run/systemd/system" / UNIT).unlink()
+        (root / "run/systemd/system" / UNIT).write_text(SLEEPS)
+        other._call(MANAGER, "Reload", "", ())
+        restarted_by_hand(other)
+
+
+def test_a_stop_that_had_to_kill_is_a_wish_all_the_same(systemd: Systemd, root: Path) -> None:
+    unit = root / "run/systemd/system" / UNIT
+    unit.write_text(f"{SLEEPS}KillSignal=SIGCONT\nTimeoutStopSec=1\n")
+    eye, other = Services({"nova-compute": UNIT}, systemd, interval_s=0.05), bus(root)
+    other._call(MANAGER, "Reload", "", ())
+    restarted_by_hand(other)
+    eye.start()
+    try:
+        told(eye, UnitState.RUNS)
+        other._call(MANAGER, "StopUnit", "ss", (UNIT, "replace"))
+        told(eye, UnitState.CHANGING)
+        killed = told(eye, UnitState.FAILED, "a stop was ordered")
+        assert killed.detail == "timeout" and killed.is_wanted_off
+        restarted_by_hand(other)
+        told(eye, UnitState.RUNS)
+        kill_in(root, "sleep")
+        assert not told(eye, UnitState.FAILED).is_wanted_off
+    finally:
+        eye.stop()
+        unit.write_text(SLEEPS)
+        other._call(MANAGER, "Reload", "", ())
+        restarted_by_hand(other)
+
+
+def bus(root: Path) -> Systemd:
+    return Systemd(f"unix:path={root}/run/dbus/system_bus_socket")
+
+
+def restarted_by_hand(systemd: Systemd) -> None:
+    systemd.restart(UNIT)
+    until = time.monotonic() + LIMIT_S
+    while systemd.states([UNIT])[UNIT][1] != "active":
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def mask(root: Path) -> None:
+    unit = root / "run/systemd/system" / UNIT
+    unit.unlink()
+    unit.symlink_to("/dev/null")
+
 
 
 def kill_in(root: Path, name: str) -> None:

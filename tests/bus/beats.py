@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from vmhad.kernel.beat import Beat, Domain, DomainState, PeerView, Plane, StorageBeat
+from vmhad.kernel.beat import Beat, Domain, DomainState, PeerView, Plane, StorageBeat, Unit, UnitState
 from vmhad.kernel.signal import Reading
 
 NAMES = st.text(
@@ -21,6 +21,7 @@ VIEWS = st.builds(
     st.dictionaries(st.sampled_from(Plane), READINGS),
     st.dictionaries(NAMES, st.builds(StorageBeat, NAMES, st.integers(0, 2**53), TIMES), max_size=2),
 )
+UNITS = st.builds(Unit, st.sampled_from(UnitState), NAMES, NAMES, NAMES, TIMES)
 BEATS = st.builds(
     Beat,
     host=NAMES,
@@ -35,6 +36,7 @@ BEATS = st.builds(
     peers=st.dictionaries(NAMES, VIEWS, max_size=3),
     domains=st.none() | DOMAINS,
     hardware=st.lists(st.text(min_size=1, max_size=20), max_size=3).map(tuple),
+    units=st.dictionaries(NAMES, UNITS, max_size=3),
 )
 
 
@@ -52,6 +54,7 @@ def busy_beat(host: str = "compute-0001", count: int = 1, guests: int = 50) -> B
         86_400.25 + count,
         1.8e9 + count,
         services={"libvirtd": up, "nova-compute": up},
+        units=dict.fromkeys(("libvirtd", "nova-compute"), Unit(UnitState.RUNS, invocation=32 * "a", since_s=7.5)),
         storages={"nfs": up, "ceph": up},
         peers={f"compute-{number:04}": view for number in range(2, 6)},
         domains={

@@ -24,7 +24,7 @@ from vmhad.bus.codec import (
     decode,
     encode,
 )
-from vmhad.kernel.beat import Beat, Domain, DomainState, PeerView, StorageBeat
+from vmhad.kernel.beat import Beat, Domain, DomainState, PeerView, StorageBeat, Unit, UnitState
 from vmhad.kernel.signal import Reading
 
 
@@ -129,6 +129,15 @@ def test_a_field_of_a_newer_agent_is_passed_over() -> None:
     assert decode(spoilt(moon_phase="full")) == busy_beat(guests=1)
 
 
+def test_a_field_that_an_older_agent_does_not_know_has_its_default() -> None:
+    assert decode(spoilt(units="left out")) == replace(busy_beat(guests=1), units={})
+
+
+def test_a_unit_since_for_ever() -> None:
+    with pytest.raises(UnreadableBeat, match="not a number"):
+        encode(replace(busy_beat(), units={"libvirtd": Unit(UnitState.FAILED, since_s=float("inf"))}))
+
+
 def test_a_guest_since_for_ever() -> None:
     beat = replace(busy_beat(), domains={"s1": Domain(DomainState.RUNNING, "", float("inf"))})
     with pytest.raises(UnreadableBeat, match="not a number"):
@@ -141,6 +150,7 @@ TOO_MUCH: list[tuple[str, dict[str, Any], str]] = [
     ("peers", {"peers": {f"h{number}": PeerView() for number in range(PEERS_MAX + 1)}}, "peers"),
     ("services", {"services": {f"u{number}": Reading.UP for number in range(FEW_MAX + 1)}}, "services"),
     ("storages", {"storages": {f"u{number}": Reading.UP for number in range(FEW_MAX + 1)}}, "storages"),
+    ("units", {"units": {f"u{number}": Unit(UnitState.RUNS) for number in range(FEW_MAX + 1)}}, "units"),
     ("complaints", {"hardware": ("fan",) * (FEW_MAX + 1)}, "complaints"),
     ("records", {"peers": {"h2": PeerView({}, RECORDS)}}, "records of one peer"),
     ("bytes", {"hardware": ("x" * BODY_BYTES_MAX,)}, "bytes"),

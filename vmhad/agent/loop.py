@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from vmhad.agent.bootclock import boot_s
 from vmhad.agent.told import Eye, Told
-from vmhad.kernel.beat import Beat, PeerView, Plane, StorageBeat
+from vmhad.kernel.beat import Beat, PeerView, Plane, StorageBeat, Unit
 from vmhad.kernel.signal import Reading
 
 LOG = logging.getLogger(__name__)
@@ -42,8 +42,10 @@ def compose(who: Identity, count: int, now: float, sent_at: float, told: Iterabl
     records: dict[str, dict[str, StorageBeat]] = {}
     domains = None
     hardware: list[str] = []
+    units: dict[str, Unit] = {}
     for part in told:
         services.update(part.services)
+        units.update(part.units)
         storages.update(part.storages)
         planes.update(part.planes)
         for peer, seen in part.records.items():
@@ -52,8 +54,9 @@ def compose(who: Identity, count: int, now: float, sent_at: float, told: Iterabl
         hardware += part.hardware
     peers = {peer: PeerView(planes.get(peer, {}), records.get(peer, {})) for peer in sorted({*planes, *records})}
     return Beat(
-        who.host, who.boot, who.run, count, now, sent_at, leaving, services, storages, peers, domains, tuple(hardware)
-    )
+        who.host, who.boot, who.run, count, now, sent_at, leaving, services, storages, peers, domains,
+        tuple(hardware), units,
+    )  # fmt: skip
 
 
 class Agent:

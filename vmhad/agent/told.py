@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from vmhad.agent.bootclock import boot_s
-from vmhad.kernel.beat import Domain, Plane, StorageBeat
+from vmhad.kernel.beat import Domain, Plane, StorageBeat, Unit
 from vmhad.kernel.signal import Reading
 
 LOG = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class Told:
     records: Mapping[str, Mapping[str, StorageBeat]] = field(default_factory=dict)
     domains: Mapping[str, Domain] | None = None
     hardware: tuple[str, ...] = ()
+    units: Mapping[str, Unit] = field(default_factory=dict)
 
 
 class Eye(Protocol):

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sized
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import msgspec
 
-from vmhad.kernel.beat import Beat, Domain, PeerView
+from vmhad.kernel.beat import Beat, Domain, PeerView, Unit
 from vmhad.kernel.signal import Reading
 
 BODY_BYTES_MAX = 256 * 1024
@@ -43,13 +43,14 @@ class Moving:
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """What mostly is as it was."""
+    """What mostly is as it was. What an older agent does not know has a default."""
 
     leaving: bool
     services: Mapping[str, Reading]
     storages: Mapping[str, Reading]
     domains: Mapping[str, Domain] | None
     hardware: tuple[str, ...]
+    units: Mapping[str, Unit] = field(default_factory=dict)
 
 
 class Parts(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -59,7 +60,7 @@ class Parts(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     lasting: msgspec.Raw
 
 
-MOVING, LASTING = (tuple(field.name for field in fields(part)) for part in (Moving, Lasting))
+MOVING, LASTING = (tuple(one.name for one in fields(part)) for part in (Moving, Lasting))
 _ENCODER = msgspec.msgpack.Encoder()
 _PARTS = msgspec.msgpack.Decoder(Parts)
 _LASTING = msgspec.msgpack.Decoder(Lasting)
@@ -126,6 +127,7 @@ def _joined(moving: Moving, lasting: Lasting) -> Beat:
         moving.peers,
         lasting.domains,
         lasting.hardware,
+        lasting.units,
     )
 
 
@@ -143,7 +145,8 @@ def _check(beat: Beat) -> None:
     """What types alone do not say."""
     _check_moving(beat)
     _check_counts(_counted(beat))
-    if beat.domains is not None and not all(math.isfinite(one.since_s) for one in beat.domains.values()):
+    lasting = (*(beat.domains or {}).values(), *beat.units.values())
+    if not all(math.isfinite(one.since_s) for one in lasting):
         raise UnreadableBeat(NO_TIME)
 
 
@@ -167,6 +170,7 @@ def _check_counts(counted: Iterator[tuple[str, Sized, int]]) -> None:
 def _counted(beat: Beat) -> Iterator[tuple[str, Sized, int]]:
     yield "guests", beat.domains or (), DOMAINS_MAX
     yield "services", beat.services, FEW_MAX
+    yield "units", beat.units, FEW_MAX
     yield "storages", beat.storages, FEW_MAX
     yield "complaints", beat.hardware, FEW_MAX
 

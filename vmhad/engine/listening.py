@@ -288,6 +288,7 @@ def _says_new(old: HeardBeat, heard: HeardBeat) -> bool:
     return (
         a.leaving != b.leaving
         or a.services != b.services
+        or a.units != b.units
         or a.storages != b.storages
         or a.boot != b.boot
         or old.refused != heard.refused

@@ -51,6 +51,37 @@ class Domain:
     since_s: float = 0.0
 
 
+class UnitState(StrEnum):
+    """What systemd says of a service. FAILED: it ended without having been asked to, and systemd gave it up. WAITS: it
+    ended so, and systemd starts it again after a pause. STOPPED: it ended clean, as when somebody stops it, or was
+    never started. CHANGING: it is being started or stopped, or is about to be."""
+
+    RUNS = "runs"
+    WAITS = "waits to be started again"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    CHANGING = "changing"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One service as systemd has it. detail: its own word of how it ended ("exit-code", "oom-kill"). kept_off: '' or
+    systemd's word of an operator's wish that it does not run ("masked", "disabled"). invocation: drawn by systemd for
+    each start, '' if there was none. since_s: the agent's boot clock when it was first seen so."""
+
+    state: UnitState
+    detail: str = ""
+    kept_off: str = ""
+    invocation: str = ""
+    since_s: float = 0.0
+
+    @property
+    def is_wanted_off(self) -> bool:
+        """By somebody, as far as systemd can tell: it ended clean, or is kept from running."""
+        return self.state is UnitState.STOPPED or (self.state is not UnitState.RUNS and bool(self.kept_off))
+
+
 @dataclass(frozen=True, slots=True)
 class StorageBeat:
     """What the sender read of a peer's record on one shared storage. boot, count: as the record says. still_s: for how
@@ -84,7 +115,7 @@ class Beat:
     or UNKNOWN ("nova-compute", "libvirtd"). storages: shared storage -> UP where its marker was read lately, DOWN where
     it was not. peers: host -> what is seen of it. domains: server id -> guest; None: libvirt cannot be asked. A guest
     that Nova reboots hard is not among them for a moment: it is defined anew. hardware: complaints in words, '' never
-    among them.
+    among them. units: service -> how systemd has it; none where no systemd answers.
     """
 
     host: str
@@ -99,6 +130,7 @@ class Beat:
     peers: Mapping[str, PeerView] = field(default_factory=dict)
     domains: Mapping[str, Domain] | None = None
     hardware: tuple[str, ...] = ()
+    units: Mapping[str, Unit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,7 @@ def _differs(old: HeardBeat, new: HeardBeat) -> bool:
     return (
         (was.boot, was.leaving, bool(old.refused)) != (now.boot, now.leaving, bool(new.refused))
         or was.services != now.services
+        or was.units != now.units
         or was.storages != now.storages
         # Where nothing changed the reader gives the same guests again, and they need not be compared.
         or (was.domains is not now.domains and was.domains != now.domains)
