@@ -179,7 +179,9 @@ def test_what_somebody_stopped_is_told_apart_from_what_died(systemd: Systemd, ro
         stopped = told(eye, UnitState.STOPPED)
         assert (stopped.detail, stopped.invocation) == ("success", again.invocation) and stopped.is_wanted_off
         # An order that was given before somebody stopped it comes too late.
-        restart(other, UNIT, again.invocation)
+        act = RestartService({"nova-compute": UNIT}, f"unix:path={root}/run/dbus/system_bus_socket")
+        with pytest.raises(Refused, match=r"somebody stopped nova-compute.service: it is stopped \(success\)"):
+            act({"service": "nova-compute", "known": again.invocation})
         assert other.states([UNIT])[UNIT] == ("loaded", "inactive", "dead")
         mask(root)
         other._call(MANAGER, "Reload", "", ())

@@ -24,6 +24,7 @@ from tests.stories.witness import (
 )
 from vmhad.guards.hosts.judge import TABLE
 from vmhad.guards.instances.judge import TABLE as VMS
+from vmhad.guards.services.judge import TABLE as SERVICES
 from vmhad.kernel.order import OrderKind
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.step import Verb
@@ -42,6 +43,8 @@ TOLD = (
     "guards/hosts/treat.py",
     "guards/instances/fence.py",
     "guards/instances/recover.py",
+    "guards/services/fence.py",
+    "guards/services/recover.py",
 )
 GROUPS = {
     "affinity",
@@ -68,6 +71,10 @@ def test_every_row_of_the_verdict_table(seen: Witness) -> None:
 
 def test_every_row_of_the_table_of_vms(seen: Witness) -> None:
     assert sorted({row.because for row in VMS} - seen.rows_of_vms) == []
+
+
+def test_every_row_of_the_table_of_services(seen: Witness) -> None:
+    assert sorted({row.because for row in SERVICES} - seen.rows_of_services) == []
 
 
 def test_every_edge_of_the_incident_machine(seen: Witness) -> None:

@@ -20,8 +20,9 @@ from typing import Any
 
 from vmhad.engine import evidence_store, loop
 from vmhad.guards.instances.judge import judge as judge_vm
+from vmhad.guards.services.judge import judge as judge_service
 from vmhad.kernel import incident as machine
-from vmhad.kernel.case import Case, Decision, VmCase
+from vmhad.kernel.case import Case, Decision, ServiceCase, VmCase
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.verdict import Verdict
 from vmhad.sim.directives import Stage
@@ -33,11 +34,12 @@ STORIES = sorted(Path(__file__).parent.glob("*.txt"))
 
 @dataclass
 class Witness:
-    """rows, rows_of_vms (by what they say), edges, texts, verbs, groups: what the core did. policies (fields set to
-    another value than the default), orders, directives, bmcs: what the story asked for."""
+    """rows, rows_of_vms, rows_of_services (these by what they say), edges, texts, verbs, groups: what the core did.
+    policies (fields set to another value than the default), orders, directives, bmcs: what the story asked for."""
 
     rows: set[str] = field(default_factory=set)
     rows_of_vms: set[str] = field(default_factory=set)
+    rows_of_services: set[str] = field(default_factory=set)
     edges: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
     verbs: set[str] = field(default_factory=set)
@@ -51,7 +53,7 @@ class Witness:
         for one in fields(self):
             getattr(self, one.name).update(getattr(other, one.name))
 
-    def take_decision(self, case: Case | VmCase, decision: Decision) -> None:
+    def take_decision(self, case: Case | VmCase | ServiceCase, decision: Decision) -> None:
         self.texts.update((decision.because, decision.incident.because, decision.incident.held))
         for step in decision.steps:
             self.verbs.add(step.verb.value)
@@ -60,6 +62,9 @@ class Witness:
             self.texts.update(text for seen in step.observed for text in (seen.reading, seen.text))
         if isinstance(case, VmCase):
             self.rows_of_vms.add(judge_vm(case).because)
+            return
+        if isinstance(case, ServiceCase):
+            self.rows_of_services.add(judge_service(case.health, case.incident.service, case.policy).because)
             return
         self.rows.update(str(verdict.row) for verdict in case.verdicts.values())
         for group in case.inventory.groups if case.inventory else ():
@@ -132,7 +137,7 @@ def _watching(witness: Witness) -> Iterator[None]:
         witness.rows.add(str(verdict.row))
         return verdict
 
-    def watched_reconcile(case: Case | VmCase, *rest: Any) -> Decision:
+    def watched_reconcile(case: Case | VmCase | ServiceCase, *rest: Any) -> Decision:
         decision = reconcile(case, *rest)
         witness.take_decision(case, decision)
         return decision

@@ -39,11 +39,11 @@ class RestartService:
             raise Refused(f"this agent knows no unit of {service!r}")
         systemd = Systemd(self._bus)
         try:
-            if systemd.invocation(unit) != known:
-                raise Refused(f"another start of {unit} runs than the one that was seen")
-            restart(systemd, unit, known)
+            declined = restart(systemd, unit, known)
         except Unheard as error:
             raise Unanswered(str(error)) from None
         finally:
             systemd.close()
+        if declined:
+            raise Refused(declined)
         return "", f"systemd restarts {unit}"

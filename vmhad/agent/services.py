@@ -186,12 +186,17 @@ def reading(loaded: str, state: str, sub_state: str) -> Reading:
     return Reading.UNKNOWN
 
 
-def restart(systemd: Systemd, unit: str, known: str) -> None:
+def restart(systemd: Systemd, unit: str, known: str) -> str:
     """The act of an order to restart. known: the invocation that whoever gave the order saw; one that runs since then
     is left alone, so that an order that comes late or twice harms nobody, and so is what somebody stopped meanwhile.
-    Raises Unheard."""
-    if systemd.invocation(unit) == known and not systemd.unit(systemd.words([unit])[unit]).is_wanted_off:
-        systemd.restart(unit)
+    Answers '' or why it was left alone. Raises Unheard."""
+    if systemd.invocation(unit) != known:
+        return f"another start of {unit} runs than the one that was seen"
+    now = systemd.unit(systemd.words([unit])[unit])
+    if now.is_wanted_off:
+        return f"somebody stopped {unit}: it is {now.state.value} ({now.kept_off or now.detail})"
+    systemd.restart(unit)
+    return ""
 
 
 def restarted(systemd: Systemd, unit: str, known: str) -> Reading:

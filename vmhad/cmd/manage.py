@@ -70,6 +70,8 @@ def give_order(journal: Journal, settings: Settings, told: argparse.Namespace) -
     """Leaves the order; a resume takes the pauses back instead."""
     if told.vm:
         return _give_order_of_vm(journal, settings, told)
+    if told.service:
+        return _give_order_of_service(journal, settings, told)
     segment = _segment_of(settings, told)
     if told.kind is OrderKind.RESUME:
         pauses = [one for one in journal.orders(segment) if one.kind is OrderKind.PAUSE and one.host == told.host]
@@ -100,6 +102,23 @@ def _give_order_of_vm(journal: Journal, settings: Settings, told: argparse.Names
     return 0
 
 
+def _give_order_of_service(journal: Journal, settings: Settings, told: argparse.Namespace) -> int:
+    """HOST/SERVICE, where that has an open incident of its own."""
+    known = [one for segment in settings.segments for one in journal.load(segment.name).incidents if one.is_open]
+    meant = [one for one in known if one.service and one.subject == told.service]
+    if not meant:
+        there = ", ".join(sorted(one.subject for one in known if one.service)) or "none"
+        raise ConfigError(f"no service {told.service!r} has an open incident of its own; there are: {there}.")
+    one = meant[0]
+    journal.put_order(
+        Order(
+            uuid.uuid4().hex, told.kind, one.segment, one.host, by=getpass.getuser(), why=told.why, service=one.service
+        )
+    )
+    print(f"{told.kind.value} is ordered for service {one.subject}")
+    return 0
+
+
 def _segment_of(settings: Settings, told: argparse.Namespace) -> str:
     known = {host: segment.name for segment in settings.segments for host in segment.names}
     if told.host:
@@ -113,6 +132,7 @@ def _segment_of(settings: Settings, told: argparse.Namespace) -> str:
 
 def _print_incident(incident: Incident, steps: Sequence[Step]) -> None:
     subject = f"VM {incident.vm_name} on host {incident.host}" if incident.vm else f"host {incident.host}"
+    subject = f"service {incident.service} of host {incident.host}" if incident.service else subject
     print(f"incident {incident.id} of {subject}, {incident.state.value.upper()}")
     if incident.held:
         print(f"  held: {incident.held}")
@@ -120,7 +140,8 @@ def _print_incident(incident: Incident, steps: Sequence[Step]) -> None:
         print(f"  {_time(turn.at)}  {turn.state.value.upper():<11} {turn.because}")
     if incident.proof:
         seen = "; ".join(f"{_time(one.at)} {one.text}" for one in incident.proof.observed)
-        print(f"  proof: {incident.proof.kind} ({'by us' if incident.proof.by_us else 'already off'}): {seen}")
+        how = f" ({'by us' if incident.proof.by_us else 'already off'})" if incident.is_of_host else ""
+        print(f"  proof: {incident.proof.kind}{how}: {seen}")
     for step in sorted(steps, key=lambda one: (one.started_at, one.id)):
         subject = step.args.get("name", step.subject)
         where = f" to {step.args['target']}" if step.verb is Verb.EVACUATE and "target" in step.args else ""
@@ -146,8 +167,8 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     for kind, text in (
         (OrderKind.PAUSE, "begin no fence, for some minutes"),
         (OrderKind.RESUME, "take a pause back"),
-        (OrderKind.RETRY, "try a STUCK incident of a host or a VM again"),
-        (OrderKind.CLOSE, "close an incident of a host or a VM as it is"),
+        (OrderKind.RETRY, "try a STUCK incident of a host, a VM or a service again"),
+        (OrderKind.CLOSE, "close an incident of a host, a VM or a service as it is"),
     ):
         one = orders.add_parser(kind.value, help=text)
         of_incident = kind in (OrderKind.RETRY, OrderKind.CLOSE)
@@ -155,7 +176,9 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         subject.add_argument("--host", default="")
         if of_incident:
             subject.add_argument("--vm", default="", help="id or name, for an incident of its own")
-        one.set_defaults(vm="")
+            subject.add_argument("--service", default="", help="HOST/SERVICE, for an incident of its own")
+        else:
+            one.set_defaults(vm="", service="")
         one.add_argument("--segment", default="")
         one.add_argument("--why", default="no reason given")
         if kind is OrderKind.PAUSE:

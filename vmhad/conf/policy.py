@@ -344,4 +344,53 @@ INSTANCES = [
     ),
 ]
 
-OPTS = [*EVIDENCE, *AGENTS, *FENCING, *BRAKE, *RECOVERY, *INSTANCES]
+SERVICES = [
+    cfg.StrOpt(
+        "on_service_failure",
+        default=_D.on_service_failure.value,
+        choices=[
+            (OnFailure.RESTART.value, "its agent restarts it"),
+            (OnFailure.LEAVE.value, "it is left as it is"),
+        ],
+        help="What to do with a nova-compute or libvirtd that failed while its host lives. Needs an agent on it.",
+    ),
+    cfg.FloatOpt(
+        "service_down_s",
+        default=_D.service_down_s,
+        min=1.0,
+        max=3600.0,
+        help="A service that failed is restarted when it has not run for this many seconds. Longer than systemd waits "
+        "before it starts it again by itself.",
+    ),
+    cfg.FloatOpt(
+        "service_hung_s",
+        default=_D.service_hung_s,
+        min=10.0,
+        max=86400.0,
+        help="A nova-compute that runs hangs when Nova has read it down for this many seconds, and most of its segment "
+        "up.",
+    ),
+    cfg.IntOpt(
+        "service_starts_max",
+        default=_D.service_starts_max,
+        min=1,
+        max=100,
+        help="Restarts of one service of one host in service_window_s; then it is left, and told as STUCK.",
+    ),
+    cfg.FloatOpt(
+        "service_window_s",
+        default=_D.service_window_s,
+        min=1.0,
+        max=86400.0,
+        help="The seconds in which restarts of one service are counted.",
+    ),
+    cfg.IntOpt(
+        "service_restarts_max",
+        default=_D.service_restarts_max,
+        min=1,
+        max=1000,
+        help="Restarts of services of a segment at a time.",
+    ),
+]
+
+OPTS = [*EVIDENCE, *AGENTS, *FENCING, *BRAKE, *RECOVERY, *INSTANCES, *SERVICES]

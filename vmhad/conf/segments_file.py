@@ -39,7 +39,7 @@ POLICY_ENUMS = {
     "after_fence": AfterFence,
     "isolated": CutOff,
     "storage_lost": CutOff,
-    **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent"), OnFailure),
+    **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent", "on_service_failure"), OnFailure),
     "on_io_error": OnIoError,
 }
 

@@ -21,7 +21,7 @@ from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 
 # No step that is planned for later waits longer than this: retry_backoff_max_s may be no more.
 WAIT_MAX_S = 600.0
-STARTS = (Verb.RESTORE_STATE, Verb.RESTART)
+STARTS = (Verb.RESTORE_STATE, Verb.RESTART, Verb.RESTART_SERVICE)
 _NEWS = attrgetter(*(one.name for one in fields(Incident) if one.name != "wake_at"))
 # A host that was suspected in vain has been asked for its fallen VMs after this long.
 OWNED_LATELY_S = 120.0
@@ -63,6 +63,7 @@ class Book:
     answers: dict[str, tuple[tuple[object, ...], float]] = field(default_factory=dict)
     _open: tuple[Incident, ...] = ()
     _open_of_vms: tuple[Incident, ...] = ()
+    _open_of_services: tuple[Incident, ...] = ()
     _of: dict[str, dict[str, Step]] = field(default_factory=dict)
     _in_order: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     _started: dict[str, tuple[Step, ...]] = field(default_factory=dict)
@@ -83,14 +84,16 @@ class Book:
         changed = {one.id: one for one in incidents if self.incidents.get(one.id) is not one}
         if changed:
             self.incidents.update(changed)
-            maybe = {one.id: self.incidents[one.id] for one in (*self._open, *self._open_of_vms, *changed.values())}
+            were_open = (*self._open, *self._open_of_vms, *self._open_of_services)
+            maybe = {one.id: self.incidents[one.id] for one in (*were_open, *changed.values())}
             self._sort(one for one in maybe.values() if one.is_open)
             self._take_ended(changed.values())
 
     def _sort(self, open_now: Iterable[Incident]) -> None:
         by_id = sorted(open_now, key=lambda one: one.id)
-        self._open = tuple(one for one in by_id if not one.vm)
+        self._open = tuple(one for one in by_id if one.is_of_host)
         self._open_of_vms = tuple(one for one in by_id if one.vm)
+        self._open_of_services = tuple(one for one in by_id if one.service)
 
     def _take_ended(self, incidents: Iterable[Incident]) -> None:
         for one in incidents:
@@ -129,13 +132,15 @@ class Book:
         own = tuple(one for one in fallen.servers if one.id not in alone and one not in worth)
         return own if was_back or len(worth) != 1 else (*own, *worth)
 
-    def starts(self, server_id: str, now: float, window_s: float) -> int:
-        """On the host that it fell on. What it got back where it was evacuated to is no such start."""
-        of_it = [one for one in self.steps.values() if one.subject == server_id and one.verb in STARTS]
+    def starts(self, subject: str, now: float, window_s: float) -> int:
+        """Of a VM on the host that it fell on, or of a service. What a VM got back where it was evacuated to is no such
+        start."""
+        of_it = [one for one in self.steps.values() if one.subject == subject and one.verb in STARTS]
         mine = [one for one in of_it if not one.args.get("source") and one.args.get("state") != "stopped"]
         since = now - window_s
+        once = [one for one in mine if one.verb is not Verb.RESTORE_STATE]
         return sum(one.state is StepState.DONE and one.ended_at > since for one in mine) + sum(
-            self._was_vain(one) and one.acts > 0 and one.acted_at > since for one in mine if one.verb is Verb.RESTART
+            self._was_vain(one) and one.acts > 0 and one.acted_at > since for one in once
         )
 
     def resumes(self, server_id: str, now: float, window_s: float) -> int:
@@ -166,6 +171,14 @@ class Book:
     def open_of_vms(self) -> tuple[Incident, ...]:
         """Those of VMs that failed alone, by id."""
         return self._open_of_vms
+
+    def open_of_services(self) -> tuple[Incident, ...]:
+        """Those of services of living hosts, by id."""
+        return self._open_of_services
+
+    def last_of_service(self, host: str, service: str) -> Incident | None:
+        mine = (one for one in self.incidents.values() if one.service == service and one.host == host)
+        return max(mine, key=lambda one: (one.opened_at, one.id), default=None)
 
     def steps_of(self, incident: Incident) -> tuple[Step, ...]:
         """By id."""
@@ -253,12 +266,12 @@ class Book:
     ) -> list[Order]:
         """Orders that are over: pauses past their end; others whose incident took a turn, or that fit no incident."""
         same = (one for key, one in current.items() if key in before and one.state is before[key].state)
-        waiting = {one.vm or one.host for one in same}
+        waiting = {one.subject for one in same}
         return [
             one
             for one in self.orders
             if (one.kind is OrderKind.PAUSE and now >= one.until)
-            or (one.kind in (OrderKind.RETRY, OrderKind.CLOSE) and (one.vm or one.host) not in waiting)
+            or (one.kind in (OrderKind.RETRY, OrderKind.CLOSE) and one.subject not in waiting)
         ]
 
     def orders_for(self, incident: Incident) -> frozenset[str]:
@@ -267,7 +280,7 @@ class Book:
         return frozenset(
             one.kind
             for one in self.orders
-            if (one.vm or one.host) == (incident.vm or incident.host) and one.kind in ("retry", "close")
+            if one.subject == incident.subject and one.kind in ("retry", "close")
         )
 
 

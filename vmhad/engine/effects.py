@@ -16,7 +16,7 @@ from vmhad.engine.world import Departures, World
 from vmhad.guards.hosts.settle import IDLE
 from vmhad.guards.instances.judge import USERS
 from vmhad.guards.instances.recover import CROSSED
-from vmhad.kernel.beat import DISK_PAUSED, DomainState
+from vmhad.kernel.beat import DISK_PAUSED, DomainState, Unit, UnitState
 from vmhad.kernel.cloud import ARRIVED, BROKEN, OUR_REASON, ComputeService, Migration, Server, ServerState, Standing
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Answer, Step, Verb
@@ -252,6 +252,31 @@ def _probe_resumed(step: Step, level: tuple[Standing, Told | None]) -> Probed:
     return Answer.FAILED, domain.state.value, said
 
 
+def _look_unit(world: World, step: Step) -> tuple[Unit | None, float]:
+    return world.unit(step.args["host"], step.args["service"])
+
+
+def _probe_unit(step: Step, level: tuple[Unit | None, float]) -> Probed:
+    """Its systemd draws another invocation for each start: the known one is that which was proven to have failed."""
+    unit, _ = level
+    if unit is None:
+        return Answer.UNKNOWN, "", f"the agent of {step.args['host']} does not tell of it"
+    is_known = unit.invocation == step.args["known"]
+    if unit.is_wanted_off:
+        return Answer.FAILED, unit.state.value, f"somebody stopped it meanwhile: {unit.kept_off or 'it ended clean'}"
+    if unit.state is UnitState.RUNS and not is_known:
+        return Answer.SO, unit.state.value, f"runs on {step.args['host']}"
+    if unit.state is UnitState.CHANGING:
+        return Answer.NOT_YET, unit.state.value, "it is being started"
+    if is_known:
+        return Answer.NOT_SO, unit.state.value, f"not restarted, it {unit.state.value}"
+    return Answer.FAILED, unit.state.value, f"it was started and ended again: {unit.detail or unit.state.value}"
+
+
+def _act_unit(world: World, step: Step) -> None:
+    world.hands.restart_service(step.args["host"], step.args["service"], step.args["known"])
+
+
 EFFECTS: dict[Verb, Effect] = {
     Verb.POWER_OFF: Effect(_look_power, _probe_power, lambda world, step: world.power.off(step.subject), 0.9, True),
     Verb.POWER_ON: Effect(_look_power, _probe_power, lambda world, step: world.power.on(step.subject), 5.0),
@@ -275,6 +300,7 @@ EFFECTS: dict[Verb, Effect] = {
         1.0,
         read_at=lambda level: level[1].at if level[1] is not None else level[0].at,
     ),
+    Verb.RESTART_SERVICE: Effect(_look_unit, _probe_unit, _act_unit, 1.0, read_at=lambda level: level[1]),
     Verb.LIFT_FENCE: Effect(
         _look_lift, _probe_lifted, lambda world, step: world.compute.set_forced_down(step.subject, False), 2.0
     ),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import ceil, inf
 
 from vmhad.engine.guests import Guests
+from vmhad.engine.units import Units
 from vmhad.kernel.beat import Beat, HeardBeat, Plane
 from vmhad.kernel.evidence import Evidence, weigh
 from vmhad.kernel.policy import Policy
@@ -70,6 +71,7 @@ class Listening:
     segments: Sequence[Segment]
     policies: Mapping[str, Policy]
     guests: Guests = field(default_factory=Guests)
+    units: Units = field(default_factory=Units)
     latest: dict[str, HeardBeat] = field(default_factory=dict)
     _segment_of: dict[str, Segment] = field(default_factory=dict)
     _site_of: dict[str, str] = field(default_factory=dict)
@@ -109,6 +111,7 @@ class Listening:
         if old is not None and heard.at < old.at:
             return
         self.guests.take(heard)
+        self.units.take(heard)
         self.latest[host] = heard
         if old is None or _paused(old, heard):
             self._steady_from[host] = heard.at

@@ -19,12 +19,15 @@ from vmhad.engine.guests import Guests
 from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import RENEW_SHARE, Ownership
 from vmhad.engine.reads import Reads
+from vmhad.engine.service_cases import ServiceCases
 from vmhad.engine.timeline import Timeline
+from vmhad.engine.units import Units
 from vmhad.engine.vm_cases import VmCases
 from vmhad.engine.world import NoHands, World
 from vmhad.engine.writing import Writing
 from vmhad.guards import hosts as hosts_guard
 from vmhad.guards import instances as instances_guard
+from vmhad.guards import services as services_guard
 from vmhad.journal import keys
 from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.journal import EpochLost, Journal
@@ -60,7 +63,10 @@ ORDERS_EVERY_S = 2.0
 PURSUED: dict[State, tuple[Verb, ...]] = {
     State.SUSPECTED: (),
     State.FENCING: (Verb.POWER_OFF,),
-    State.RECOVERING: (Verb.FORCE_DOWN, Verb.DISABLE, Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART, Verb.RESUME),
+    State.RECOVERING: (
+        Verb.FORCE_DOWN, Verb.DISABLE, Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART, Verb.RESUME,
+        Verb.RESTART_SERVICE,
+    ),  # fmt: skip
     State.STUCK: (),
     State.RECOVERED: (Verb.POWER_ON,),
     State.LIFTING: (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE),
@@ -102,14 +108,16 @@ class Engine:
         self.membership = membership
         self.journal = Journal(store)
         self.guests = Guests()
-        listening = Listening(tuple(beats), tuple(segments), policies, self.guests)
+        units = Units()
+        listening = Listening(tuple(beats), tuple(segments), policies, self.guests, units)
         self.evidence = EvidenceStore(watches, nudges, listening)
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
-        world = World(compute, power, clock, hands or NoHands(), self.guests)
+        world = World(compute, power, clock, hands or NoHands(), self.guests, units)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
         self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world)
         self.writing = Writing(self.journal, timeline, self.executor, self.evidence)
         self.books: dict[str, Book] = {}
+        self._has_hands = hands is not None
         self._orders_at: dict[str, float] = {}
         self._pruned_at: dict[str, float] = {}
         self._frozen = ""
@@ -195,10 +203,12 @@ class Engine:
             self.reads.look_for_fallen(host)
         vms = VmCases(self.segments[name], policy, book, judged, self.guests, self._contested, now)
         book.spared = vms.spared() if book.fallen else frozenset()
+        services = self._services(name, book, judged, now)
         before = {one.id: one for one in book.open_incidents()}
         come_at = min(now + TICK_MAX_S, judged.look_at)
         for_hosts = before or judged.suspects or book.fallen or book.in_want
-        if not (for_hosts or book.orders or book.open_of_vms() or vms.ill):
+        of_parts = book.open_of_vms() or vms.ill or book.open_of_services() or services.ill
+        if not (for_hosts or book.orders or of_parts):
             return come_at
         current = dict(before)
         alone: list[Server] = []
@@ -219,7 +229,9 @@ class Engine:
             changed.update((step.id, step) for step in decision.steps)
             wake_at = min(wake_at, decision.wake_at)
             self.reads.read_inventory(book, decision, name)
+        services.hosts = dict(current)
         wake_at = min(wake_at, self._decide_vms(vms, alone, before, current, changed))
+        wake_at = min(wake_at, self._decide_services(services, before, current, changed))
         self.writing.commit(name, book, before, current, changed, fences, now)
         return min(wake_at, self._pursue(name, book, now))
 
@@ -248,6 +260,30 @@ class Engine:
             wake_at = min(wake_at, decision.wake_at)
             self.reads.read_standing_for(book, decision)
             vms.take(decision.incident)
+        return wake_at
+
+    def _services(self, name: str, book: Book, judged: Judged, now: float) -> ServiceCases:
+        segment, policy, units = self.segments[name], self.policies[name], self.executor.world.units
+        return ServiceCases(
+            segment, policy, book, judged, self.evidence, units, self._contested, self._has_hands, now
+        )
+
+    def _decide_services(
+        self,
+        services: ServiceCases,
+        before: dict[str, Incident],
+        current: dict[str, Incident],
+        changed: dict[str, Step],
+    ) -> float:
+        """Those of living hosts, when the incidents of the hosts are decided: a host's has its services, too."""
+        book, wake_at = services.book, inf
+        before.update((one.id, one) for one in book.open_of_services())
+        for incident in services.in_order():
+            decision = reconcile(services.of(incident), services_guard, services.now)
+            current[incident.id] = decision.incident
+            changed.update((step.id, step) for step in decision.steps)
+            wake_at = min(wake_at, decision.wake_at)
+            services.take(decision.incident)
         return wake_at
 
     def _book(self, name: str, epoch: int, now: float) -> Book:
@@ -299,8 +335,8 @@ class Engine:
     def _pursue(self, name: str, book: Book, now: float) -> float:
         """Hands STARTED steps to the executor: only those that belong to the state the incident is in."""
         steps: list[Step] = []
-        for incident in (*book.open_incidents(), *book.open_of_vms()):
-            if incident.state is State.FENCING and not incident.vm:
+        for incident in (*book.open_incidents(), *book.open_of_vms(), *book.open_of_services()):
+            if incident.state is State.FENCING and incident.is_of_host:
                 self.evidence.look_at_all(self.segments[name], now)
             if verbs := PURSUED[incident.state]:
                 steps += [step for step in book.started_of(incident) if step.verb in verbs]

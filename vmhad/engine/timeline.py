@@ -12,7 +12,8 @@ from vmhad.kernel.step import Step, StepState, Verb
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """at: unix seconds. subject: e.g. "host host01" or "vm web-1". word: the new state, upper case."""
+    """at: unix seconds. subject: e.g. "host host01", "vm web-1" or "service host01/libvirtd". word: the new state, in
+    upper case."""
 
     at: float
     subject: str
@@ -25,7 +26,7 @@ Timeline = Callable[[Line], None]
 
 def of_incident(old: Incident | None, new: Incident, now: float) -> Iterator[Line]:
     """One line for each turn it took, one when a hold begins or changes."""
-    subject = f"vm {new.vm_name}" if new.vm else f"host {new.host}"
+    subject = f"vm {new.vm_name}" if new.vm else f"{'service' if new.service else 'host'} {new.subject}"
     told = old.turns if old else ()
     for turn in (one for one in new.turns if one not in told):
         yield Line(turn.at, subject, turn.state.value.upper(), turn.because)
@@ -40,7 +41,8 @@ def of_step(old: Step | None, new: Step, now: float) -> Iterator[Line]:
     if new.state is StepState.PLANNED and not new.because:
         return
     of_vm = new.verb in (Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART, Verb.RESUME)
-    subject = f"vm {new.args.get('name', new.subject)}" if of_vm else f"host {new.subject}"
+    kind = "service" if new.verb is Verb.RESTART_SERVICE else "host"
+    subject = f"vm {new.args.get('name', new.subject)}" if of_vm else f"{kind} {new.subject}"
     word = f"{new.verb.value} {new.state.value}".upper()
     text = new.because
     if new.state is StepState.STARTED:

@@ -10,6 +10,8 @@ from math import inf
 from typing import Generic, TypeVar
 
 from vmhad.engine.guests import Guests
+from vmhad.engine.units import Units
+from vmhad.kernel.beat import Unit
 from vmhad.kernel.cloud import BROKEN, OVER, Inventory, Migration, Server, Standing
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Clock, Compute, Hands, Power, Refused
@@ -30,6 +32,8 @@ IDS_REST_S = 10.0
 ROWS_REST_S = 15.0
 # How old the reading of a proof may be when an act follows it.
 PROOF_REST_S = 0.5
+# How old the word of an agent may be that is heard.
+BEAT_OLD_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,7 @@ class World:
     clock: Clock
     hands: Hands = field(default_factory=NoHands)
     guests: Guests = field(default_factory=Guests)
+    units: Units = field(default_factory=Units)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _departures: dict[str, DeparturesRead] = field(default_factory=dict)
     _active: dict[str, SharedRead[frozenset[str]]] = field(default_factory=dict)
@@ -168,6 +173,11 @@ class World:
         at = self.clock.now()
         server = self.compute.server(server_id)
         return Standing(server_id, at, server, self.compute.actions(server_id) if server is not None else ())
+
+    def unit(self, host: str, service: str) -> tuple[Unit | None, float]:
+        """As its host's agent said last, and when; (None, 0.0) while that is not heard."""
+        told = self.units.of(host, self.clock.now(), BEAT_OLD_S)
+        return (told.units.get(service), told.at) if told is not None else (None, 0.0)
 
     def remember(self, inventory: Inventory) -> None:
         """The plan was made from it, so the first acts of that plan need not read the same again."""

@@ -65,7 +65,7 @@ class Writing:
                 self._fences = after
             book.orders = tuple(one for one in book.orders if one not in over)
         for incident in incidents:
-            if not incident.is_open and not incident.vm:
+            if not incident.is_open and incident.is_of_host:
                 # More of its VMs may be missing by now, or another engine knew of some before our time.
                 book.fallen.pop(incident.host, None)
                 self.evidence.returned(incident.host, now)
@@ -84,8 +84,15 @@ class Writing:
 
 def _fences_after(current: Mapping[str, Incident], fences: frozenset[str]) -> frozenset[str]:
     """The cloud's, with those of the segment's own incidents as they are now."""
-    fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING and not one.vm)
+    fencing = frozenset(one.id for one in current.values() if one.state is State.FENCING and one.is_of_host)
     return fences if not fencing and fences.isdisjoint(current) else fences.difference(current) | fencing
+
+
+def claim(incident: Incident) -> str:
+    """The key of what it has."""
+    if incident.service:
+        return keys.open_service(incident.host, incident.service)
+    return keys.open_vm(incident.vm) if incident.vm else keys.open_host(incident.host)
 
 
 def _claims(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) -> dict[str, str | None]:
@@ -93,8 +100,7 @@ def _claims(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) ->
     let go on arrival or at the end."""
     claims: dict[str, str | None] = {}
     for incident in incidents:
-        subject = keys.open_vm(incident.vm) if incident.vm else keys.open_host(incident.host)
-        claims[subject] = incident.id if incident.is_open else None
+        claims[claim(incident)] = incident.id if incident.is_open else None
     for step in steps:
         if step.verb is Verb.EVACUATE and step.state is not StepState.PLANNED:
             claims[keys.open_vm(step.subject)] = step.incident if step.is_open else None

@@ -14,6 +14,7 @@ ROOT = "/vmhad/v1/"
 SEGMENTS = ROOT + "segment/"
 OPEN_HOSTS = ROOT + "open/host/"
 OPEN_VMS = ROOT + "open/vm/"
+OPEN_SERVICES = ROOT + "open/service/"
 FENCES = ROOT + "budget/fences"
 
 
@@ -69,6 +70,11 @@ def open_host(host: str) -> str:
 def open_vm(server_id: str) -> str:
     """The claim on a VM: which incident has it. Cloud-wide: two segments may meet over one VM."""
     return OPEN_VMS + _path(server_id)
+
+
+def open_service(host: str, service: str) -> str:
+    """The claim on a service of a host: which incident has it."""
+    return OPEN_SERVICES + _path(host, service)
 
 
 def orders(segment_name: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from vmhad.kernel.beat import Domain, DomainState
+from vmhad.kernel.beat import Domain, DomainState, Unit, UnitState
 from vmhad.kernel.cloud import Inventory, Server, Standing
 from vmhad.kernel.evidence import Evidence, Seen
 from vmhad.kernel.incident import Event, Incident
@@ -109,6 +109,53 @@ class VmCase:
 def _may_have_started_it(step: Step) -> bool:
     """A guest is resumed before anybody has the answer."""
     return step.acts > 0 or (step.verb is Verb.RESUME and step.state is StepState.STARTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is known of one service of a host. unit: how its systemd has it, None where nobody tells; at: when that was
+    so; lasts_s: for how long, as was said then. nova_down_s: for how long Nova has read it down, without a heartbeat of
+    it meanwhile; fellows_up: most others of its segment read up. heard_at: Nova's newest heartbeat of it. broken: '' or
+    the service of the host that it needs and that does not run."""
+
+    unit: Unit | None = None
+    at: float = 0.0
+    lasts_s: float = 0.0
+    nova_down_s: float = 0.0
+    fellows_up: bool = False
+    heard_at: float = 0.0
+    broken: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCase:
+    """One incident of a service of a living host with what is known about it. owner, starts, under_way, hold, orders:
+    as VmCase has them."""
+
+    incident: Incident
+    steps: tuple[Step, ...]
+    policy: Policy
+    health: Health
+    owner: str = ""
+    starts: int = 0
+    under_way: int = 0
+    hold: str = ""
+    orders: frozenset[str] = frozenset()
+
+    @property
+    def life_at(self) -> float:
+        """When it was last said to run; where Nova reads it down, when that heard it last. What runs after an act of
+        ours runs by it."""
+        unit, health = self.health.unit, self.health
+        if unit is None or unit.state is not UnitState.RUNS or any(step.acts for step in self.steps):
+            return 0.0
+        return health.heard_at if health.nova_down_s else health.at
+
+    def step(self, step_id: str) -> Step | None:
+        return _step_of(self.steps, step_id)
+
+    def after(self, incident: Incident, moved: tuple[Step, ...], proof: Proof | None) -> ServiceCase:
+        return replace(self, incident=incident, steps=_with_steps(self.steps, moved))
 
 
 def _step_of(steps: tuple[Step, ...], step_id: str) -> Step | None:

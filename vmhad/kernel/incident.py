@@ -102,8 +102,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One failure of one host, or of one VM alone. id: '<host or server>.<n>', n is when it was opened (ms). held: ''
-    or why nothing is done. vm, vm_name: '' for a host's; else the server, while host is where it failed.
+    """One failure of one host, or of one VM or one service of it alone. id: '<subject>.<n>', n is when it was opened
+    (ms). held: '' or why nothing is done. vm, vm_name, service: '' for a host's; else the server, or the service, while
+    host is where it failed.
 
     round: counts the passages into FENCING; steps of an older round prove nothing. wake_at: look again no later.
     """
@@ -121,6 +122,16 @@ class Incident:
     wake_at: float = 0.0
     vm: str = ""
     vm_name: str = ""
+    service: str = ""
+
+    @property
+    def is_of_host(self) -> bool:
+        return not (self.vm or self.service)
+
+    @property
+    def subject(self) -> str:
+        """A host's name holds no '/', and neither does a server's id."""
+        return f"{self.host}/{self.service}" if self.service else self.vm or self.host
 
     @property
     def is_open(self) -> bool:
@@ -135,6 +146,11 @@ def opened(incident_id: str, segment: str, host: str, now: float, because: str) 
 def opened_of_vm(server: Server, segment: str, now: float, because: str) -> Incident:
     incident = opened(f"{server.id}.{int(now * 1000)}", segment, server.host, now, because)
     return replace(incident, vm=server.id, vm_name=server.name)
+
+
+def opened_of_service(host: str, service: str, segment: str, now: float, because: str) -> Incident:
+    incident = opened(f"{host}/{service}.{int(now * 1000)}", segment, host, now, because)
+    return replace(incident, service=service)
 
 
 def turn(incident: Incident, event: Event, now: float, because: str) -> Incident:

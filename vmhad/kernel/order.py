@@ -16,7 +16,8 @@ class OrderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order. host '': the whole segment. vm: the server whose own incident is meant, '' for that of the host.
+    """One order. host '': the whole segment. vm, service: the server, or the service of the host, whose own
+    incident is meant; both '' for that of the host.
 
     until: Unix seconds, when a pause ends by itself; 0 for the other kinds.
 
@@ -31,3 +32,9 @@ class Order:
     by: str = ""
     why: str = ""
     vm: str = ""
+    service: str = ""
+
+    @property
+    def subject(self) -> str:
+        """Whose incident it is for, as Incident has it."""
+        return f"{self.host}/{self.service}" if self.service else self.vm or self.host

@@ -29,7 +29,7 @@ class AfterFence(StrEnum):
 
 
 class OnFailure(StrEnum):
-    """What happens to a VM that failed alone, while its host is well."""
+    """What happens to a VM, or a service, that failed alone while its host is well."""
 
     RESTART = "restart"
     LEAVE = "leave"
@@ -113,5 +113,13 @@ class Policy:
     instance_window_s: float = 1800.0
     # What failed by one cause, such as a storage that was away, does not start all at once.
     instance_restarts_max: int = 16
+    # Services of a living host, where its agent tells of them: down for this long (systemd's own restart gets its
+    # chance), or running while Nova reads it down for so long and most of its fellows up.
+    on_service_failure: OnFailure = OnFailure.RESTART
+    service_down_s: float = 10.0
+    service_hung_s: float = 90.0
+    service_starts_max: int = 3
+    service_window_s: float = 1800.0
+    service_restarts_max: int = 8
     # A VM is protected unless it says otherwise: server metadata key vmhad=false.
     opt_out_key: str = "vmhad"

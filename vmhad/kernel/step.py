@@ -26,6 +26,7 @@ class Verb(StrEnum):
     ENABLE = "enable"
     RESTART = "restart"
     RESUME = "resume"
+    RESTART_SERVICE = "restart_service"
 
 
 class StepState(StrEnum):
@@ -57,10 +58,10 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One effect. subject: a host's name, or a server's id for the verbs about one VM.
+    """One effect. subject: a host's name, a server's id for the verbs about one VM, or host/service.
 
     args: for evacuate {"target", "force", "awaits"}; for restore_state {"state"}; for restart {"how", "host", "known"};
-    for resume {"host", "known"}. Fixed from STARTED on.
+    for resume {"host", "known"}; for restart_service {"host", "service", "known"}. Fixed from STARTED on.
     acts: how often the call was made, as far as it was recorded. observed: the first one and the newest, in order.
     """
 

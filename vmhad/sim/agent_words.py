@@ -24,6 +24,7 @@ class AgentWords:
             "agent": self._agent,
             "bus": self._bus,
             "libvirtd": self._libvirtd,
+            "service": self._service,
         }
 
     @property
@@ -75,8 +76,31 @@ class AgentWords:
         self._after(words[1:], lambda: self._there.set_bus(False))
 
     def _libvirtd(self, words: list[str]) -> None:
-        """libvirtd h1 stops | libvirtd h1 starts"""
-        self._there.set_libvirtd(words[0], words[1] == "starts")
+        """libvirtd h1 stops | libvirtd h1 starts -- as service h1 libvirtd dies, and starts"""
+        self._service([words[0], "libvirtd", "dies" if words[1] == "stops" else words[1]])
+
+    def _service(self, words: list[str]) -> None:
+        """service h1 nova-compute dies | dies 5s | dies again | hangs | hangs again | stops | starts | is-masked |
+        is-gone | is-mended -- dies 5s: its systemd starts it again after that; again: whenever it is started; stops:
+        somebody stopped it; is-mended: it dies and hangs no more, and is not started by that"""
+        name, service, does = words[:3]
+        agents, services = self._there, self._stage.world.datacentre.services
+        if words[3:] == ["again"]:
+            services.doomed[name, service] = does
+        if does == "dies":
+            later = [seconds(word) for word in words[3:] if word != "again"]
+            services.dies(name, service, *later)
+        elif does == "hangs" and service == "nova-compute":
+            services.hangs(name)
+        elif does in ("stops", "starts"):
+            getattr(services, does)(name, service)
+        elif does in ("is-masked", "is-gone"):
+            getattr(services, does.replace("-", "_"))(name, service)
+        elif does == "is-mended":
+            services.mend(name)
+        else:
+            raise StoryError(f"a service does not {does}, or not {service}")
+        agents.tell(name)
 
     def _after(self, words: Sequence[str], call: Callable[[], None]) -> None:
         """For ever, where no time is said."""

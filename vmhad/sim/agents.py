@@ -54,7 +54,6 @@ class SimAgent:
     storages: tuple[str, ...]
     runs: bool = True
     frozen: bool = False
-    libvirtd: bool = True
     run: int = 1
     refused: str = ""
     late_s: float = 0.0
@@ -157,17 +156,12 @@ class Agents:
         agent = self.agents[name]
         agent.refused, agent.late_s, agent.unheard = "", 0.0, False
 
-    def set_libvirtd(self, name: str, runs: bool) -> None:
-        self.changing()
-        self.agents[name].libvirtd = runs
-        self.tell(name)
-
     def heal(self) -> None:
         self.changing()
         self.bus_is_down = False
         for agent in self.agents.values():
             agent.run += not agent.runs
-            agent.runs, agent.frozen, agent.libvirtd = True, False, True
+            agent.runs, agent.frozen = True, False
             agent.refused, agent.late_s, agent.unheard = "", 0.0, False
 
     # The truth of an agent.
@@ -266,9 +260,10 @@ class Agents:
             uptime_s=at - self.agenda.start_s,
             sent_at=at,
             leaving=leaving,
-            services=SERVICES[host.compute, agent.libvirtd],
+            services=SERVICES[host.compute, host.libvirtd],
             storages={one: self._storage(agent, one, at) for one in agent.storages},
             peers={peer: self._view(agent, peer, at, paused) for peer in agent.watches},
+            units=self.datacentre.services.units(agent.host),
         )
         made = Made(beat, at, agent.refused, agent.late_s)
         agent.made = [*agent.made[-9:], made] if agent.late_s else [made]

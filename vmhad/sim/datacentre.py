@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from vmhad.kernel.beat import DomainState
 from vmhad.sim.clock import Agenda
+from vmhad.sim.services import Services
 
 BOOT_S = 40.0
 COMPUTE_START_S = 3.0
@@ -49,7 +50,7 @@ class Disk:
 # What an answer of its BMC comes from. Whoever changes bmc_silenced_by sets bmc_at, too.
 SHOWN_BY_BMC = frozenset({"powered", "feed", "bmc", "bmc_of", "bmc_at", "blips_until"})
 # What its agent says, or its peers see of it, comes from these.
-SEEN_BY_AGENTS = frozenset({"powered", "alive", "hung", "compute", "network", "storage", "tenant"})
+SEEN_BY_AGENTS = frozenset({"powered", "alive", "hung", "compute", "libvirtd", "network", "storage", "tenant"})
 
 
 class _Watched:
@@ -65,7 +66,8 @@ class _Watched:
 class SimHost(_Watched):
     """powered: mains reach it and it is switched on. alive: its system runs. hung: stopped in its tracks, may go on.
 
-    compute: nova-compute runs. network, storage, tenant: its own link of that plane is there (network: management).
+    compute, libvirtd: it runs. stalled: its nova-compute runs and gets through to nobody.
+    network, storage, tenant: its own link of that plane is there (network: management).
     feed: mains are there at all. off_at, powered_at, bmc_at: when its power, and its BMC's ways, changed last.
     silenced_by: switches and WANs that keep its management plane from us; bmc_silenced_by: its BMC, too.
     """
@@ -81,6 +83,8 @@ class SimHost(_Watched):
     booted_at: float = 0.0
     hung: bool = False
     compute: bool = True
+    libvirtd: bool = True
+    stalled: bool = False
     network: bool = True
     storage: bool = True
     tenant: bool = True
@@ -118,7 +122,8 @@ class SimHost(_Watched):
     @property
     def serves(self) -> bool:
         """Its nova-compute does its work and is heard."""
-        return self.powered and self.alive and self.compute and self.is_reached and not self.hung
+        works = self.compute and not self.stalled
+        return self.powered and self.alive and works and self.is_reached and not self.hung
 
     @property
     def is_reached(self) -> bool:
@@ -168,6 +173,7 @@ class Datacentre:
         self.hung_storages: set[str] = set()
         self.wans: set[str] = set()
         self.before_change: list[Callable[[], None]] = []
+        self.services = Services(self)
 
     def add_host(self, host: SimHost) -> None:
         self.hosts[host.name] = host
@@ -200,7 +206,8 @@ class Datacentre:
         if not host.powered:
             return
         host.life += 1
-        host.alive = host.compute = host.hung = False
+        host.alive = host.compute = host.libvirtd = host.hung = host.stalled = False
+        self.services.fell(name)
         self._drop_guests(name)
 
     def hang(self, name: str, seconds: float | None = None) -> None:
@@ -212,14 +219,8 @@ class Datacentre:
             self.agenda.after(seconds, lambda: self._unhang(name, life))
 
     def stop_compute(self, name: str) -> None:
-        self.hosts[name].compute = False
-
-    def restart_compute(self, name: str) -> None:
-        """By order of somebody who reaches its systemd."""
-        host = self.hosts[name]
-        host.compute = False
-        life = host.life
-        self.agenda.after(COMPUTE_START_S, lambda: self._start_compute(name, life))
+        """It dies; nobody asked it to."""
+        self.services.dies(name, "nova-compute")
 
     def isolate(self, name: str) -> None:
         """The management network is lost: guests and power go on, nothing is heard."""
@@ -232,7 +233,7 @@ class Datacentre:
 
     def cut_client(self, backend: str, name: str, cut: bool) -> None:
         """The backend refuses whatever the host writes, or takes it again."""
-        self._changing()
+        self.changing()
         clients = self.cut_clients.setdefault(backend, set())
         (clients.add if cut else clients.discard)(name)
         self.cut_at[backend, name] = self.agenda.now
@@ -240,7 +241,7 @@ class Datacentre:
 
     def silence(self, cause: str, names: Sequence[str], with_bmc: bool) -> None:
         """A switch or a WAN is lost: what is behind it lives on, unheard."""
-        self._changing()
+        self.changing()
         for name in names:
             self.hosts[name].silenced_by.add(cause)
             if with_bmc:
@@ -248,7 +249,7 @@ class Datacentre:
                 self.hosts[name].bmc_at = self.agenda.now
 
     def unsilence(self, cause: str) -> None:
-        self._changing()
+        self.changing()
         for host in self.hosts.values():
             host.silenced_by.discard(cause)
             if cause in host.bmc_silenced_by:
@@ -257,7 +258,7 @@ class Datacentre:
 
     def heal_planes(self) -> None:
         """Switches, WANs and backends are as they were."""
-        self._changing()
+        self.changing()
         self.hung_storages.clear()
         for host in self.hosts.values():
             host.silenced_by.clear()
@@ -270,14 +271,14 @@ class Datacentre:
 
     def hang_storage(self, backend: str, hangs: bool) -> None:
         """Whatever is asked of it waits."""
-        self._changing()
+        self.changing()
         (self.hung_storages.add if hangs else self.hung_storages.discard)(backend)
 
     def reaches(self, name: str, backend: str) -> bool:
         """Whether what the host reads there comes."""
         return self.hosts[name].storage and backend not in self.hung_storages
 
-    def _changing(self) -> None:
+    def changing(self) -> None:
         """Whoever works out lazily what was seen so far has to do it now."""
         for call in self.before_change:
             call()
@@ -296,6 +297,7 @@ class Datacentre:
         """Whatever was wrong with the host is repaired, and it is switched on if it was not."""
         host = self.hosts[name]
         host.feed = host.network = host.tenant = True
+        self.services.mend(name)
         self.set_storage(name, True)
         self.set_bmc(name, Bmc.OK)
         if not host.powered or not host.alive:
@@ -304,6 +306,8 @@ class Datacentre:
             self._unhang(name, host.life)
         elif not host.compute:
             self._start_compute(name, host.life)
+        if host.powered and host.alive:
+            self.services.starts(name, "libvirtd")
 
     def set_bmc(self, name: str, bmc: Bmc, other: str = "") -> None:
         """other: whose BMC it is that answers under this host's address."""
@@ -332,7 +336,8 @@ class Datacentre:
         host = self.hosts[name]
         host.life += 1
         host.off_at = self.agenda.now if host.powered else host.off_at
-        host.powered = host.alive = host.compute = host.hung = False
+        host.powered = host.alive = host.compute = host.libvirtd = host.hung = host.stalled = False
+        self.services.fell(name)
         self._drop_guests(name)
 
     def _perhaps_writes(self, name: str) -> None:
@@ -357,13 +362,18 @@ class Datacentre:
         host = self.hosts[name]
         if host.life == life:
             host.alive, host.booted_at = True, self.agenda.now
+            self.services.booted(name)
             self.agenda.after(COMPUTE_START_S, lambda: self._start_compute(name, life))
+
+    def start_compute(self, name: str) -> None:
+        self._start_compute(name, self.hosts[name].life)
 
     def _start_compute(self, name: str, life: int) -> None:
         """A starting nova-compute does nothing before it has spoken to Nova's conductor: cut off, it waits for that."""
         host = self.hosts[name]
         if host.life != life or host.compute:
             return
+        self.services.starting(name, "nova-compute")
         if host.hung or not host.is_reached:
             self.agenda.after(STARTS_AGAIN_S, lambda: self._start_compute(name, life), periodic=True)
             return

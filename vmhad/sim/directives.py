@@ -359,8 +359,8 @@ class Stage:
         self.world.nudges.put(Nudge(words[0], "", " ".join(words[1:])))
 
     def _order(self, words: list[str]) -> None:
-        """order pause east 60s new switches | order resume east | order retry h1 | order close h1 | order retry stuck
-        -- the last for every incident that is STUCK"""
+        """order pause east 60s new switches | order resume east | order retry h1 | order close h1 | order retry
+        h1/libvirtd | order retry stuck -- the last for every incident of a host that is STUCK"""
         order(self.world, words)
 
 

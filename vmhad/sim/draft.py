@@ -22,7 +22,7 @@ CHOICES: dict[str, type[StrEnum]] = {
     "after_fence": AfterFence,
     "isolated": CutOff,
     "storage_lost": CutOff,
-    **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent"), OnFailure),
+    **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent", "on_service_failure"), OnFailure),
     "on_io_error": OnIoError,
 }
 

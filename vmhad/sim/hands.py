@@ -17,6 +17,7 @@ from vmhad.sim.agents import Agents
 from vmhad.sim.clock import SimClock
 from vmhad.sim.life import Life
 from vmhad.sim.nova import SimNova
+from vmhad.sim.services import SERVICES
 
 ANSWER_S = 0.05
 # The broker says at once that nobody listens.
@@ -33,10 +34,24 @@ class Ear(StrEnum):
 
 
 @dataclass
+class ServiceOrder:
+    """One order to restart a service as it reached the agent of its host; kept for the checkers. late: its sender slept
+    before it left."""
+
+    at: float
+    engine: str
+    host: str
+    service: str
+    known: str
+    late: bool = False
+
+
+@dataclass
 class Acts:
     """The truth of all hosts. on_resume: told the engine, host and guest of each order to resume one, and whether its
-    engine slept before it left. agents: where there are any. ears: host -> how its agent takes orders. in_vain: guests
-    that pause again as soon as they are resumed. starts: host, service -> how often it was restarted by order."""
+    engine slept before it left; on_order: each order to restart a service, before its agent sees it. agents: where
+    there are any. ears: host -> how its agent takes orders. in_vain: guests that pause again as soon as they are
+    resumed. starts: host, service -> how often it was restarted by order."""
 
     nova: SimNova
     agents: Agents | None = None
@@ -44,6 +59,7 @@ class Acts:
     in_vain: set[str] = field(default_factory=set)
     starts: dict[tuple[str, str], int] = field(default_factory=dict)
     on_resume: Callable[[str, str, str, bool], None] = lambda engine, host, server, late: None
+    on_order: Callable[[ServiceOrder], None] = lambda order: None
 
     def ear(self, host: str) -> Ear:
         truth = self.nova.datacentre.hosts[host]
@@ -58,18 +74,13 @@ class Acts:
 
     def invocation(self, host: str, service: str) -> str:
         """Of the start of it that runs there."""
-        return f"{service}-{self.nova.datacentre.hosts[host].life}.{self.starts.get((host, service), 0)}"
+        return self.nova.datacentre.services.unit(host, service).invocation
 
     def restart(self, host: str, service: str, known: str) -> None:
-        if service not in ("nova-compute", "libvirtd"):
+        if service not in SERVICES:
             raise Refused(f"this agent knows no unit of {service!r}")
-        if self.invocation(host, service) != known:
-            raise Refused(f"another start of {service} runs than the one that was seen")
+        self.nova.datacentre.services.restart(host, service, known)
         self.starts[host, service] = self.starts.get((host, service), 0) + 1
-        if service == "nova-compute":
-            self.nova.datacentre.restart_compute(host)
-        elif self.agents is not None:
-            self.agents.set_libvirtd(host, True)
 
     def resume(self, host: str, server_id: str) -> None:
         datacentre = self.nova.datacentre
@@ -91,7 +102,7 @@ class SimHands:
         self._life, self._clock, self._acts, self._timeout_s = life, clock, acts, timeout_s
 
     def restart_service(self, host: str, service: str, known: str) -> None:
-        self._order("restart_service", host, lambda: self._acts.restart(host, service, known))
+        self._order("restart_service", host, lambda: self._restart(host, service, known))
 
     def resume_guest(self, host: str, server_id: str) -> None:
         def act() -> None:
@@ -99,6 +110,12 @@ class SimHands:
             self._acts.resume(host, server_id)
 
         self._order("resume_guest", host, act)
+
+    def _restart(self, host: str, service: str, known: str) -> None:
+        life, now = self._life, self._acts.nova.agenda.now
+        if service in SERVICES:
+            self._acts.on_order(ServiceOrder(now, life.name, host, service, known, life.is_late))
+        self._acts.restart(host, service, known)
 
     def _order(self, verb: str, host: str, act: Callable[[], None]) -> None:
         self._life.count_call()

@@ -19,11 +19,11 @@ def incidents(world: World) -> list[Incident]:
 
 
 def order(world: World, words: list[str]) -> None:
-    """pause SEGMENT|HOST FOR why... | resume SEGMENT|HOST | retry HOST|stuck | close HOST|stuck"""
+    """pause SEGMENT|HOST FOR why... | resume SEGMENT|HOST | retry HOST|VM|HOST/SERVICE|stuck | close as retry"""
     kind = OrderKind(words[0])
     if words[1] == "stuck":
         # An operator leaves a host alone that is just coming back.
-        hosts = {one.host for one in incidents(world) if one.state is State.STUCK and not one.vm}
+        hosts = {one.host for one in incidents(world) if one.state is State.STUCK and one.is_of_host}
         for host in sorted(host for host in hosts if not world.datacentre.hosts[host].powered):
             order(world, [words[0], host])
         return
@@ -32,6 +32,12 @@ def order(world: World, words: list[str]) -> None:
         number = f"{world.agenda.elapsed_s:012.3f}-{kind.value}-{vm}"
         segment = _place(world, host)[0]
         Journal(world.store).put_order(Order(number, kind, segment, host, 0.0, "operator", " ".join(words[2:]), vm))
+        return
+    if "/" in words[1]:
+        host, service = words[1].split("/")
+        number, segment = f"{world.agenda.elapsed_s:012.3f}-{kind.value}-{host}-{service}", _place(world, host)[0]
+        why = " ".join(words[2:])
+        Journal(world.store).put_order(Order(number, kind, segment, host, 0.0, "operator", why, service=service))
         return
     segment, host = _place(world, words[1])
     if kind is OrderKind.RESUME:

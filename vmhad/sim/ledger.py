@@ -114,8 +114,9 @@ class Ledger:
 
     def _incident(self, engine: str, old: Incident | None, new: Incident) -> None:
         self.incidents[new.id] = new
-        if new.vm:
-            self._written_by_owner(engine, new.segment, f"vm {new.vm_name}")
+        if not new.is_of_host:
+            subject = f"vm {new.vm_name}" if new.vm else f"service {new.subject}"
+            self._written_by_owner(engine, new.segment, subject)
             if not new.is_open:
                 self.open_steps = {name: one for name, one in self.open_steps.items() if one.incident != new.id}
             return
@@ -328,7 +329,7 @@ class Ledger:
             fits = order.segment == new.segment and order.host in ("", new.host)
             if order.kind is OrderKind.PAUSE and fits and self.now < until and self.now - since > ORDER_READ_S:
                 yield f"{order.host or order.segment} is paused"
-        others = [one for one in self.incidents.values() if one.is_open and one.id != new.id and not one.vm]
+        others = [one for one in self.incidents.values() if one.is_open and one.id != new.id and one.is_of_host]
         others = [one for one in others if self.again_at.get(one.id) != self.now]
         fencing = [one for one in others if one.state is State.FENCING and self._begun_before(one, new)]
         if len(fencing) >= policy.fences_in_flight_max:

@@ -50,7 +50,7 @@ class HostQueues:
             truth = self._datacentre.hosts[host]
             if self.life(host) != life or not truth.compute:
                 return
-            if truth.hung or not (truth.is_reached or alone):
+            if truth.hung or truth.stalled or not (truth.is_reached or alone):
                 self._agenda.after(LOOK_AGAIN_S, due, periodic=True)
             else:
                 act()

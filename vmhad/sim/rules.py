@@ -157,7 +157,7 @@ def of_start(at: Ledger, engine: str, new: Step, incident: Incident) -> Iterator
     if _seen_alive(at, engine, truth, incident):
         yield f"its evacuation is started although {incident.host} was seen to live after its proof"
     for other in at.incidents.values():
-        here = other.segment == incident.segment and not other.vm
+        here = other.segment == incident.segment and other.is_of_host
         if here and other.host == target and other.is_open and other.state in HANDLED:
             yield f"its evacuation is started to {target}, which is {other.state.value}"
     yield from _of_repeat(at, engine, new, target)

@@ -171,7 +171,7 @@ def unexplained(world: World, is_over: bool = False) -> Iterator[str]:
         if incident.state is State.STUCK and not incident.because:
             yield f"incident {incident.id} is stuck and does not say why"
     ended = [one for one in world.ledger.incidents.values() if "order" in one.because and not one.is_open]
-    given_up = {one.vm or one.host for one in ended}
+    given_up = {one.subject for one in ended}
     for server_id, wanted in sorted(world.nova.wished.items()):
         row = world.nova.servers.get(server_id)
         if row is None or row.metadata.get(OPT_OUT) == "false" or server_id in world.nova.taken:
@@ -211,7 +211,7 @@ def _is_stuck(world: World, row: ServerRow, open_now: Sequence[Incident]) -> boo
     steps = [one for one in world.ledger.steps.values() if one.subject == row.id and one.because]
     of_it = {one.incident for one in steps if one.state is StepState.FAILED}
     stuck = [one for one in open_now if one.state is State.STUCK and one.because]
-    of_host = [one for one in stuck if one.host == row.host and not one.vm and not _was_taken_back(world, one)]
+    of_host = [one for one in stuck if one.host == row.host and one.is_of_host and not _was_taken_back(world, one)]
     return bool(of_host) or any(one.id in of_it or one.vm == row.id for one in stuck)
 
 

@@ -27,6 +27,7 @@ from vmhad.kernel.cloud import ARRIVED
 from vmhad.sim.directives import Stage
 from vmhad.sim.draft import StoryError
 from vmhad.sim.failures import failures_of_engines
+from vmhad.sim.hands import SimHands
 from vmhad.sim.inbox import order
 from vmhad.sim.life import Killed, Life
 from vmhad.sim.story import directives_of, parse
@@ -53,11 +54,13 @@ CALLS = {
         "services", "service", "inventory", "departures", "evacuations", "server_ids", "fallen", "stopped_lately",
         "server", "actions", "set_forced_down", "set_enabled", "evacuate", "start", "stop", "reboot",
     ),
+    "hands": ("restart_service", "resume_guest"),
 }  # fmt: skip
 WRITES = {
     "store": ("commit",),
     "power": ("off", "on"),
     "compute": ("set_forced_down", "set_enabled", "evacuate", "start", "stop", "reboot"),
+    "hands": ("restart_service", "resume_guest"),
 }
 
 
@@ -236,7 +239,9 @@ def _arm(world: World, death: Death | None) -> None:
 
 def _ports(node: Node) -> dict[str, Any]:
     engine = node.engine
-    return {"store": engine.journal._store, "power": engine.executor.world.power, "compute": engine.compute}
+    world = engine.executor.world
+    ports = {"store": engine.journal._store, "power": world.power, "compute": engine.compute}
+    return ports | ({"hands": world.hands} if isinstance(world.hands, SimHands) else {})
 
 
 def _listen(node: Node, on_write: Callable[[Iterable[int]], None]) -> None:

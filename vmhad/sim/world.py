@@ -18,6 +18,7 @@ from vmhad.kernel.policy import Policy
 from vmhad.kernel.step import StepState
 from vmhad.kernel.topology import Segment
 from vmhad.ports import Nudge
+from vmhad.sim import rules_of_services
 from vmhad.sim.agents import Agents
 from vmhad.sim.beats import SimBeats
 from vmhad.sim.checkers import Checkers
@@ -111,6 +112,7 @@ class World:
         )
         self.ledger.sees_since = self._sees_since
         self.acts.on_resume = self.ledger.on_resume
+        self.acts.on_order = lambda order: rules_of_services.hear(self.ledger, order)
         self.store.on_commit = self.ledger.on_commit
         self.rebuilds.ended.append(self._rebuild_ended)
         self.rebuilds.landed.append(self.checkers.on_landed)
@@ -287,6 +289,8 @@ class World:
         now = self.agenda.now
         last = max(self.touched_at, self.agenda.start_s + self.said[-1].at if self.said else 0.0)
         if self.agenda.restless or now - last < SETTLE_S:
+            return False
+        if self.agents is not None and any(host.stalled for host in self.datacentre.hosts.values()):
             return False
         if any(now - self.nova.servers[one].stopped_at < RETURNS_LAST_S for one in self.fallen & self.nova.died_alone):
             return False

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the suspicion that a service of a living host failed to the proof that it may be restarted.
+
+There is nothing to switch off: systemd runs a service once, and ends what is left of it before it starts it anew. So
+the proof is a beat made after the incident began, which says that it still is so.
+"""
+
+from __future__ import annotations
+
+from vmhad.guards.services.judge import Row, judge, words_of
+from vmhad.kernel.case import Move, ServiceCase
+from vmhad.kernel.incident import Event, State
+from vmhad.kernel.proof import Proof
+from vmhad.kernel.step import Answer, Observation
+from vmhad.kernel.verdict import Judgement
+
+LOOK_AGAIN_S = 1.0
+# What nobody can tell for so long, or what is being started for so long, is left to others.
+UNTOLD_S = 120.0
+OWNED = "its host's incident has it"
+
+
+def suspect(case: ServiceCase, now: float) -> Move:
+    """SUSPECTED: did it fail, and is it ours to restart?"""
+    if "close" in case.orders:
+        return Move("closed by an operator's order", Event.CLOSED)
+    if case.owner:
+        return Move(f"{OWNED}: {case.owner}", Event.DISMISSED)
+    row = judge(case.health, case.incident.service, case.policy)
+    if row.judgement is Judgement.SUSPECT:
+        return _wait(case, row, now)
+    if row.judgement is Judgement.HEALTHY:
+        return Move(left(case, row), Event.DISMISSED)
+    held = _needs(case) or case.hold
+    if held:
+        return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
+    return Move(row.because, Event.FAILED)
+
+
+def fence(case: ServiceCase, now: float) -> Move:
+    """FENCING: the proof, or what speaks against it."""
+    if case.owner:
+        return Move(f"{OWNED}: {case.owner}", Event.WITHDRAWN)
+    row = judge(case.health, case.incident.service, case.policy)
+    if row.judgement is Judgement.SUSPECT:
+        return _wait(case, row, now)
+    if row.judgement is Judgement.HEALTHY:
+        return Move(left(case, row), Event.WITHDRAWN)
+    if case.health.at <= _since(case):
+        return Move("its agent is heard once more before it is restarted", wake_at=now + LOOK_AGAIN_S)
+    spent = _spent(case)
+    if spent:
+        return Move(spent, Event.EXHAUSTED)
+    held = _needs(case)
+    if case.under_way >= case.policy.service_restarts_max:
+        held = f"restarts of services under way: {case.under_way}, as many as service_restarts_max allows"
+    if held:
+        return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
+    seen = Observation(case.health.at, Answer.SO, words_of(case.health), f"its systemd says {words_of(case.health)}")
+    proof = Proof(case.incident.host, "service_down", case.health.at, False, case.incident.round, (seen,))
+    return Move(f"proven: {row.because}", Event.PROVEN, proof=proof)
+
+
+def left(case: ServiceCase, row: Row) -> str:
+    return f"left alone: {row.because}; its systemd says {words_of(case.health)}" if row.wish else row.because
+
+
+def _needs(case: ServiceCase) -> str:
+    """'' or what comes first."""
+    return f"{case.health.broken} of its host does not run, and it needs that" if case.health.broken else ""
+
+
+def _since(case: ServiceCase) -> float:
+    return case.incident.turns[-1].at if case.incident.round > 1 else case.incident.opened_at
+
+
+def _wait(case: ServiceCase, row: Row, now: float) -> Move:
+    if now > case.incident.turns[-1].at + UNTOLD_S:
+        event = Event.DISMISSED if case.incident.state is State.SUSPECTED else Event.WITHDRAWN
+        return Move(f"left alone: {row.because}", event)
+    return Move(case.incident.because, held=row.because, wake_at=now + LOOK_AGAIN_S)
+
+
+def _spent(case: ServiceCase) -> str:
+    """'' or why it is not tried again. An order to try again goes past what was tried before it."""
+    turns, most = case.incident.turns, case.policy.service_starts_max
+    stuck = [index for index, one in enumerate(turns) if one.state is State.STUCK]
+    if case.starts >= most and not stuck:
+        minutes = case.policy.service_window_s / 60
+        return f"it was restarted {case.starts} times in {minutes:g} minutes and failed each time"
+    tries = sum(one.state is State.RECOVERING for one in turns[stuck[-1] if stuck else 0 :])
+    return f"tried {tries} times: {case.incident.because}" if tries >= most else ""
