@@ -145,9 +145,12 @@ class ServiceCase:
     @property
     def life_at(self) -> float:
         """When it was last said to run; where Nova reads it down, when that heard it last. What runs after an act of
-        ours runs by it."""
+        ours runs by it, and so may another start than the one that a step is to end."""
         unit, health = self.health.unit, self.health
         if unit is None or unit.state is not UnitState.RUNS or any(step.acts for step in self.steps):
+            return 0.0
+        known = {step.args["known"] for step in self.steps if step.state is StepState.STARTED}
+        if known and unit.invocation not in known:
             return 0.0
         return health.heard_at if health.nova_down_s else health.at
 

@@ -26,6 +26,13 @@ OF_A_HOST = (
     "plane {host} tenant off {lasts}",
     "plane {host} management off {lasts}",
 )
+SERVICES_MAX = 8
+OF_A_SERVICE = (
+    "dies", "dies", "dies", "dies {lasts}", "dies again", "stops", "stops", "is-masked", "starts", "is-mended",
+)  # fmt: skip
+HANGS = ("hangs", "hangs again")
+# What befalls it once more, while it is decided what to do about the first time.
+NEXT_S = (5.0, 20.0)
 OF_ALL = ("bus down {lasts}", "storage ceph hangs {lasts}")
 
 
@@ -43,7 +50,22 @@ def with_agents(
     for _ in range(rng.randint(0, FAULTS_MAX)):
         line = rng.choice((*OF_A_HOST, *OF_ALL)).format(host=rng.choice(hosts), lasts=f"{rng.uniform(*LASTS_S):.1f}s")
         faults.append((round(rng.uniform(15.0, until_s * 0.9), 3), line))
-    return told, faults
+    return told, faults + _of_services(seed, hosts, until_s)
+
+
+def _of_services(seed: int, hosts: Sequence[str], until_s: float) -> list[Timed]:
+    """Drawn apart, so that no other disaster becomes another by them."""
+    rng = random.Random(f"services {seed}")
+    faults: list[Timed] = []
+    for _ in range(rng.choice((0, 0, rng.randint(1, SERVICES_MAX)))):
+        host, at = rng.choice(hosts), rng.uniform(15.0, until_s * 0.9)
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            service = rng.choice(("nova-compute", "nova-compute", "libvirtd"))
+            kinds = (*OF_A_SERVICE, *HANGS) if service == "nova-compute" else OF_A_SERVICE
+            does = rng.choice(kinds).format(lasts=f"{rng.uniform(1.0, 20.0):.1f}s")
+            faults.append((round(at, 3), f"service {host} {service} {does}"))
+            at += rng.uniform(*NEXT_S)
+    return [one for one in faults if one[0] < until_s]
 
 
 def _with_policy(rng: random.Random, line: str) -> str:

@@ -16,6 +16,8 @@ from vmhad.engine.executor import Executor
 from vmhad.guards.hosts import columns, settle
 from vmhad.journal import keys
 from vmhad.journal.journal import Journal
+from vmhad.kernel.beat import Unit, UnitState
+from vmhad.kernel.case import Health
 from vmhad.kernel.cloud import Standing
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.signal import Reading
@@ -25,6 +27,7 @@ from vmhad.kernel.verdict import Judgement
 # The package has functions of these names, so that they hide the modules.
 fence, lift, recover = (import_module(f"vmhad.guards.hosts.{name}") for name in ("fence", "lift", "recover"))
 fence_of_vms = import_module("vmhad.guards.instances.fence")
+fence_of_services = import_module("vmhad.guards.services.fence")
 Wrap = Callable[[Any], Any]
 
 
@@ -64,6 +67,20 @@ def without_task(was: Any) -> Any:
 def _standing_as(was: Any, change: Callable[[Standing], Standing]) -> Any:
     def call(*args: Any) -> Any:
         return was(*(change(one) if isinstance(one, Standing) else one for one in args))
+
+    return call
+
+
+def by_accident(was: Any) -> Any:
+    """Of a service, among the arguments: whatever is off failed, nobody wanted it off."""
+
+    def failed(unit: Unit | None) -> Unit | None:
+        wanted = unit is not None and unit.is_wanted_off
+        return replace(unit, state=UnitState.FAILED, kept_off="") if wanted and unit is not None else unit
+
+    def call(*args: Any) -> Any:
+        told = [replace(one, unit=failed(one.unit)) if isinstance(one, Health) else one for one in args]
+        return was(*((failed(one[0]), one[1]) if isinstance(one, tuple) else one for one in told))
 
     return call
 

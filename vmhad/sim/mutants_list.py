@@ -10,10 +10,12 @@ from vmhad.engine import book, effects, loop, writing
 from vmhad.engine.executor import Executor
 from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import Ownership
+from vmhad.engine.service_cases import ServiceCases
 from vmhad.engine.vm_cases import VmCases
 from vmhad.guards.hosts import columns, judge, place, settle, treat
 from vmhad.guards.hosts.columns import SEEN, Peers, Storage
 from vmhad.guards.instances import judge as judge_of_vms
+from vmhad.guards.services import judge as judge_of_services
 from vmhad.journal.journal import Journal
 from vmhad.kernel import brake, evidence, proof
 from vmhad.kernel.evidence import Evidence
@@ -27,12 +29,14 @@ from vmhad.sim.cuts import (
     any_off,
     any_receiver,
     any_target,
+    by_accident,
     by_nobody,
     clean,
     deaf_to_life,
     down_first,
     elsewhere,
     fence,
+    fence_of_services,
     fence_of_vms,
     groupless,
     in_scene,
@@ -114,8 +118,12 @@ AGENTS = (
     "peers_unheard",
     "one_plane_is_all",
     "silent_bus_is_death",
+    "wishes_unheard",
+    "services_unbounded",
+    "hosts_own_no_service",
 )
 LONELY = ("users_unheard", "tasks_unheard", "storage_unread", "restarts_unbounded", "hosts_own_nothing")
+
 
 # Found with hosts and hours of mutants.NASTY.
 SEEDS: dict[str, int] = {
@@ -320,6 +328,15 @@ MUTANTS: tuple[Mutant, ...] = (
     _m("storage_unread", "a guest is resumed when its storage is back", Cut(fence_of_vms, "_storage_hold", always(""))),
     _m("restarts_unbounded", "instance_starts_max", Cut(fence_of_vms, "_spent", always(""))),
     _m("hosts_own_nothing", "a host's incident has its VMs", Cut(VmCases, "_owner", always(""))),
+    # Services of living hosts.
+    _m(
+        "wishes_unheard",
+        "a service that somebody stopped is not restarted",
+        Cut(judge_of_services, "said_of", by_accident),
+        Cut(effects.EFFECTS, Verb.RESTART_SERVICE, with_effect(probe=by_accident(effects._probe_unit))),
+    ),
+    _m("services_unbounded", "service_starts_max", Cut(fence_of_services, "_spent", always(""))),
+    _m("hosts_own_no_service", "a host's incident has its services", Cut(ServiceCases, "_owner", always(""))),
     # The end.
     _m("lifted_unheard", "a host is taken back when it is heard", Cut(lift, "_is_back", always(True))),
     _m(
