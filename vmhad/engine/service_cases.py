@@ -58,7 +58,7 @@ class ServiceCases:
     def _ill(self) -> Iterator[Ill]:
         """Those that are worth an incident, if their hosts have none; what is needed stands before what needs it."""
         doubtful = self.units.not_running | self.judged.unwell
-        for host in (name for name in self.segment.names if name in doubtful):
+        for host in (name for name in self.segment.names if name in doubtful) if doubtful else ():
             for service in (one.name for one in CATALOG):
                 health = self._health(host, service)
                 if is_worth_asking(health, service, self.policy):
