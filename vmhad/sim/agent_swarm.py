@@ -58,7 +58,11 @@ def _of_services(seed: int, hosts: Sequence[str], until_s: float) -> list[Timed]
     rng = random.Random(f"services {seed}")
     faults: list[Timed] = []
     for _ in range(rng.choice((0, 0, rng.randint(1, SERVICES_MAX)))):
-        host, at = rng.choice(hosts), rng.uniform(15.0, until_s * 0.9)
+        host, at = rng.choice(hosts), rng.uniform(25.0, until_s * 0.9)
+        if rng.random() < 0.4:
+            # Its host has an incident of its own then, and its agent is heard all the time.
+            lost_at, lasts_s = at - rng.uniform(0.0, 9.0), rng.uniform(20.0, 90.0)
+            faults.append((round(lost_at, 3), f"plane {host} storage off {lasts_s:.1f}s"))
         for _ in range(rng.choice((1, 1, 2, 3))):
             service = rng.choice(("nova-compute", "nova-compute", "libvirtd"))
             kinds = (*OF_A_SERVICE, *HANGS) if service == "nova-compute" else OF_A_SERVICE

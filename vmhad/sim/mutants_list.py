@@ -98,6 +98,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "failures_forgotten": (" in evacuate", "engine e2"),
     "future_times": ("kill engine", "engine late", "offset=-3000s"),
     "groups_at_once": ("anti-affinity",),
+    "hosts_own_no_service": ("agents storage=ceph", " storage off", "nova-compute dies"),
     "no_canary": ("silent_means=fence",),
     "no_commit_count": ("store late",),
     "no_epoch": (" in commit", "blips 0.7s", "engine e2"),
@@ -191,6 +192,9 @@ SEEDS: dict[str, int] = {
     "tasks_unheard": 1,
     "restarts_unbounded": 2,
     "hosts_own_nothing": 10,
+    "wishes_unheard": 4,
+    "services_unbounded": 0,
+    "hosts_own_no_service": 44,
 }
 
 MUTANTS: tuple[Mutant, ...] = (
