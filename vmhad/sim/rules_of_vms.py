@@ -41,8 +41,8 @@ def of_restart(at: Ledger, post: Post, step: Step) -> Iterator[str]:
         elif row.task_state:
             yield f"it is restarted while its user's {newest.kind} is under way"
     for one in at.incidents.values():
-        is_open_of_host = one.host == row.host and one.is_open and one.is_of_host and one.opened_at < post.at - DECIDED_S
-        if is_open_of_host and not _was_taken_back(at, one):
+        has_it = one.host == row.host and one.is_open and one.is_of_host and one.opened_at < post.at - DECIDED_S
+        if has_it and not _was_taken_back(at, one):
             yield f"it is restarted although incident {one.id} of its host has it"
 
 
