@@ -121,7 +121,7 @@ class VmCases:
             starts=self.book.starts(incident.vm, now, self.policy.instance_window_s) if is_new else 0,
             resumes=self._resumes(incident.vm),
             under_way=len(self.under_way - {incident.id}),
-            hold=self.book.pause(incident.host, now) if incident.state is State.SUSPECTED else "",
+            hold=self.book.pause(incident.host, now) if is_new else "",
             orders=self.book.orders_for(incident),
         )
 

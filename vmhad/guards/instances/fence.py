@@ -55,6 +55,8 @@ def fence(case: VmCase, now: float) -> Move:
     """FENCING: the proof, or what speaks against it."""
     if case.owner:
         return Move(f"{OWNED}: {case.owner}", Event.WITHDRAWN)
+    if "close" in case.orders:
+        return Move("closed by an operator's order", Event.WITHDRAWN)
     since = _since(case, now)
     if not _is_read_since(case, since):
         because = "looked at again before it is restarted"
@@ -67,6 +69,8 @@ def fence(case: VmCase, now: float) -> Move:
     spent = "" if resumed else _spent(case)
     if spent:
         return Move(spent, Event.EXHAUSTED)
+    if case.hold:
+        return Move(case.incident.because, held=case.hold, wake_at=now + LOOK_AGAIN_S)
     held = _storage_hold(case, resumed, now)
     if held:
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
