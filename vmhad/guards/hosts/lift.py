@@ -56,23 +56,28 @@ def rest(case: Case, now: float) -> Move:
 
 
 def lift(case: Case, now: float) -> Move:
-    """LIFTING: clear forced_down, enable, start what is left on the host and was not stopped by its user."""
+    """LIFTING: clear forced_down, enable, start what is left on the host and was not stopped by its user. A host that
+    lives and is fit for no VM is not enabled; what it is waited for is said."""
     if "close" in case.orders:
         return Move("closed by an operator's order", Event.CLOSED)
     if case.verdict.judgement is Judgement.FAILED:
         return _fell_again(case)
     changed: list[Step] = [*settle.settle(case, now, OF_RETURN), *_arrived(case, now)]
     steps = {step.id: step for step in (*case.steps, *changed)}
+    unfit = case.verdict.because if case.verdict.unfit else ""
     for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
         step_id = f"{case.incident.id}/{case.incident.round}/{verb.value}"
         step = steps.get(step_id)
+        if step is None and unfit and verb is Verb.ENABLE:
+            return Move(case.incident.because, steps=tuple(changed), held=unfit, wake_at=now + 1.0)
         if step is None:
             fresh = start(Step(step_id, case.incident.id, verb, case.incident.host), now)
             return Move(f"{verb.value} is sent", steps=(*changed, fresh), wake_at=now + 1.0)
         if step.is_open:
             text = step.observed[-1].text if step.observed else "no answer yet"
             needs = _needs_inventory(case, now)
-            return Move(f"{verb.value}: {text}", steps=tuple(changed), needs_inventory=needs, wake_at=now + 1.0)
+            because = f"{verb.value}: {text}"
+            return Move(because, steps=tuple(changed), held=unfit, needs_inventory=needs, wake_at=now + 1.0)
         if step.state is StepState.FAILED and _is_to_clean(case, step):
             because = f"it is not taken back: {step.observed[-1].text}; restart its nova-compute"
             return Move(because, Event.EXHAUSTED, tuple(changed))
