@@ -10,6 +10,7 @@ from operator import attrgetter
 
 from vmhad.guards.hosts.lift import FELL_AGAIN
 from vmhad.guards.instances.fence import OWNED
+from vmhad.guards.services.recover import AGAIN
 from vmhad.journal.journal import SegmentRecord
 from vmhad.kernel.brake import Scene
 from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState, Standing
@@ -140,7 +141,7 @@ class Book:
         since = now - window_s
         once = [one for one in mine if one.verb is not Verb.RESTORE_STATE]
         return sum(one.state is StepState.DONE and one.ended_at > since for one in mine) + sum(
-            self._was_vain(one) and one.acts > 0 and one.acted_at > since for one in once
+            self._was_vain(one) and _was_sent(one) and max(one.acted_at, one.started_at) > since for one in once
         )
 
     def resumes(self, server_id: str, now: float, window_s: float) -> int:
@@ -335,6 +336,13 @@ def not_from_the_future(step: Step, now: float) -> Step:
         ended_at=min(step.ended_at, now),
         not_before=min(step.not_before, now + WAIT_MAX_S),
     )
+
+
+def _was_sent(step: Step) -> bool:
+    """Or may have been, by an engine that told nobody: of a service another start than the known one tells it."""
+    if step.verb is not Verb.RESTART_SERVICE or step.acts:
+        return step.acts > 0
+    return step.state is StepState.STARTED or any(one.reading == AGAIN for one in step.observed)
 
 
 def worth_writing(old: Incident | None, new: Incident) -> bool:

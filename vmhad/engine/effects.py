@@ -16,6 +16,7 @@ from vmhad.engine.world import Departures, World
 from vmhad.guards.hosts.settle import IDLE
 from vmhad.guards.instances.judge import USERS
 from vmhad.guards.instances.recover import CROSSED
+from vmhad.guards.services.recover import AGAIN
 from vmhad.kernel.beat import DISK_PAUSED, DomainState, Unit, UnitState
 from vmhad.kernel.cloud import ARRIVED, BROKEN, OUR_REASON, ComputeService, Migration, Server, ServerState, Standing
 from vmhad.kernel.signal import Reading
@@ -270,7 +271,7 @@ def _probe_unit(step: Step, level: tuple[Unit | None, float]) -> Probed:
         return Answer.NOT_YET, unit.state.value, "it is being started"
     if is_known:
         return Answer.NOT_SO, unit.state.value, f"not restarted, it {unit.state.value}"
-    return Answer.FAILED, unit.state.value, f"it was started and ended again: {unit.detail or unit.state.value}"
+    return Answer.FAILED, AGAIN, f"it was started and ended again: {unit.detail or unit.state.value}"
 
 
 def _act_unit(world: World, step: Step) -> None:

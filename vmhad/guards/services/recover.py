@@ -19,6 +19,8 @@ from vmhad.kernel.verdict import Judgement
 CALL_LIMIT_S = 10.0
 RESTART_LIMIT_S = 120.0
 STUCK_LOOK_S = 30.0
+# What a look says of one that was started, by whomever, and did not stay.
+AGAIN = "ended again"
 
 
 def recover(case: ServiceCase, now: float) -> Move:
