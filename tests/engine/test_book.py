@@ -3,10 +3,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from vmhad.engine.book import Book, inherited, not_from_the_future, perhaps_sent, worth_writing
+from vmhad.guards.hosts.lift import FELL_AGAIN
 from vmhad.guards.instances.fence import OWNED
+from vmhad.guards.services.recover import AGAIN
 from vmhad.kernel.cloud import Fallen, Server, ServerState
-from vmhad.kernel.incident import Event, Incident, opened, opened_of_vm, turn
+from vmhad.kernel.incident import Event, Incident, State, opened, opened_of_service, opened_of_vm, turn
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb
@@ -123,3 +127,35 @@ def test_only_a_new_time_to_look_again_is_not_worth_writing() -> None:
     assert not worth_writing(incident, replace(incident, wake_at=99.0))
     for changes in ({"held": "why"}, {"proof": None}, {"round": 9}, {"because": "else"}, {"turns": ()}):
         assert worth_writing(incident, replace(incident, **changes))  # type: ignore[arg-type]
+
+
+def test_the_end_of_a_services_incident_is_not_the_end_of_its_hosts() -> None:
+    of_host = replace(opened("h.1", "s", "h", 1.0, "dead"), state=State.CLOSED, because=f"{FELL_AGAIN}: off")
+    of_service = opened_of_service("h", "nova-compute", "s", 2.0, "it failed")
+    book = Book(7, {"h.1": of_host}, {"h.1/evacuate/vm": evacuation()})
+    assert set(book.in_want) == {"h"}
+    book.put([of_service])
+    book.put([replace(of_service, state=State.DISMISSED, because="it runs")])
+    assert set(book.in_want["h"]) == {"vm"}
+
+
+def restart(**changes: object) -> Step:
+    step = Step("i/1", "h/nova-compute.1", Verb.RESTART_SERVICE, "h/nova-compute", {"known": "a"}, StepState.FAILED, 1)
+    return replace(step, started_at=50.0, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("step", "counts"),
+    [
+        (restart(), 0),
+        (restart(acts=1, acted_at=51.0), 1),
+        (restart(observed=(Observation(55.0, Answer.FAILED, AGAIN, "it was started and ended again"),)), 1),
+        (restart(state=StepState.DONE, ended_at=55.0), 1),
+        (restart(state=StepState.DONE, ended_at=9.0), 0),
+        (restart(state=StepState.STARTED), 1),
+    ],
+)
+def test_a_restart_of_a_service_that_nobody_learnt_of_counts_as_one(step: Step, counts: int) -> None:
+    over = replace(opened_of_service("h", "nova-compute", "s", 0.001, "it failed"), state=State.DISMISSED)
+    book = Book(7, {over.id: over}, {step.id: step})
+    assert book.starts("h/nova-compute", now=100.0, window_s=60.0) == counts

@@ -99,7 +99,7 @@ class Book:
     def _take_ended(self, incidents: Iterable[Incident]) -> None:
         for one in incidents:
             newest = self._ended.get(one.host, one)
-            if one.vm or one.is_open or (one.opened_at, one.id) < (newest.opened_at, newest.id):
+            if not one.is_of_host or one.is_open or (one.opened_at, one.id) < (newest.opened_at, newest.id):
                 continue
             self._ended[one.host] = one
             self.in_want.pop(one.host, None)

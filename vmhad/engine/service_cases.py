@@ -11,6 +11,7 @@ from vmhad.engine.book import Book
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.units import Units
 from vmhad.guards.services.catalog import CATALOG, broken
+from vmhad.guards.services.fence import CLOSED_BY_ORDER
 from vmhad.guards.services.judge import is_worth_asking, judge
 from vmhad.journal import keys
 from vmhad.kernel.case import Health, ServiceCase
@@ -81,8 +82,7 @@ class ServiceCases:
         last = self.book.last_of_service(ill.host, ill.service)
         if last is None or last.is_open or last.turns[-1].at < ill.since:
             return False
-        by_order = last.state is State.CLOSED and last.turns[-2].state is not State.RECOVERED
-        return ill.wish or by_order
+        return ill.wish or last.because == CLOSED_BY_ORDER
 
     def in_order(self) -> list[Incident]:
         """The open ones and the new ones, what is needed before what needs it."""
@@ -98,7 +98,7 @@ class ServiceCases:
             owner=self._owner(incident.host),
             starts=self.book.starts(incident.subject, self.now, self.policy.service_window_s) if is_new else 0,
             under_way=len(self.under_way - {incident.id}),
-            hold=self.book.pause(incident.host, self.now) if incident.state is State.SUSPECTED else "",
+            hold=self.book.pause(incident.host, self.now) if is_new else "",
             orders=self.book.orders_for(incident),
         )
 

@@ -97,7 +97,7 @@ class VmCases:
     def _owner(self, host: str) -> str:
         """One that is STUCK on a host which was taken back, and serves, has the VMs that it names, and those that Nova
         found gone: of all others it sees nothing."""
-        mine = next((one for one in self.hosts.values() if one.host == host and one.is_open and not one.vm), None)
+        mine = next((one for one in self.hosts.values() if one.host == host and one.is_open and one.is_of_host), None)
         if mine is None:
             return ""
         verdict = self.judged.verdicts.get(host)

@@ -359,7 +359,8 @@ class Ledger:
 
     def _opened_at(self, name: str, new: Incident) -> float:
         """0.0 for the host of the new fence itself: it is counted apart."""
-        known = [one.opened_at for one in self.incidents.values() if one.is_open and not one.vm and one.host == name]
+        of_it = (one for one in self.incidents.values() if one.is_of_host and one.host == name)
+        known = [one.opened_at for one in of_it if one.is_open]
         return 0.0 if name == new.host else max(known, default=inf)
 
     def _storm(

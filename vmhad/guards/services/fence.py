@@ -18,12 +18,13 @@ LOOK_AGAIN_S = 1.0
 # What nobody can tell for so long, or what is being started for so long, is left to others.
 UNTOLD_S = 120.0
 OWNED = "its host's incident has it"
+CLOSED_BY_ORDER = "closed by an operator's order"
 
 
 def suspect(case: ServiceCase, now: float) -> Move:
     """SUSPECTED: did it fail, and is it ours to restart?"""
     if "close" in case.orders:
-        return Move("closed by an operator's order", Event.CLOSED)
+        return Move(CLOSED_BY_ORDER, Event.CLOSED)
     if case.owner:
         return Move(f"{OWNED}: {case.owner}", Event.DISMISSED)
     row = judge(case.health, case.incident.service, case.policy)
@@ -41,6 +42,8 @@ def fence(case: ServiceCase, now: float) -> Move:
     """FENCING: the proof, or what speaks against it."""
     if case.owner:
         return Move(f"{OWNED}: {case.owner}", Event.WITHDRAWN)
+    if "close" in case.orders:
+        return Move(CLOSED_BY_ORDER, Event.WITHDRAWN)
     row = judge(case.health, case.incident.service, case.policy)
     if row.judgement is Judgement.SUSPECT:
         return _wait(case, row, now)
@@ -51,8 +54,8 @@ def fence(case: ServiceCase, now: float) -> Move:
     spent = _spent(case)
     if spent:
         return Move(spent, Event.EXHAUSTED)
-    held = _needs(case)
-    if case.under_way >= case.policy.service_restarts_max:
+    held = _needs(case) or case.hold
+    if not held and case.under_way >= case.policy.service_restarts_max:
         held = f"restarts of services under way: {case.under_way}, as many as service_restarts_max allows"
     if held:
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)

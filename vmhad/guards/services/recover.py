@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vmhad.guards.services.fence import LOOK_AGAIN_S, OWNED, left
+from vmhad.guards.services.fence import CLOSED_BY_ORDER, LOOK_AGAIN_S, OWNED, left
 from vmhad.guards.services.judge import judge
 from vmhad.kernel.case import Move, ServiceCase
 from vmhad.kernel.incident import Event, State
@@ -40,7 +40,7 @@ def recover(case: ServiceCase, now: float) -> Move:
 def rest(case: ServiceCase, now: float) -> Move:
     """RECOVERED: it is over. STUCK: until it runs, until somebody takes it in hand, or until an order."""
     if "close" in case.orders:
-        return Move("closed by an operator's order", Event.CLOSED)
+        return Move(CLOSED_BY_ORDER, Event.CLOSED)
     if case.incident.state is State.RECOVERED:
         return Move(case.incident.because, Event.CLOSED)
     if case.owner:
