@@ -11,7 +11,7 @@ pytest.register_assert_rewrite("tests.ports.hands_contract")
 
 from tests.ports.hands_contract import CASES, FROZEN, PAUSED, Bench, Case  # noqa: E402
 from tests.ports.orders_bench import HOSTS, RabbitBench  # noqa: E402
-from vmhad.kernel.beat import DomainState  # noqa: E402
+from vmhad.kernel.beat import DomainState, Plane  # noqa: E402
 from vmhad.sim.agents import Agents  # noqa: E402
 from vmhad.sim.clock import SimClock  # noqa: E402
 from vmhad.sim.draft import Draft  # noqa: E402
@@ -33,7 +33,7 @@ class SimBench:
             draft.add_host(host, {})
         for vm in (FROZEN, PAUSED):
             draft.add_vm(vm, "h1", set(), {})
-        draft.agents = ("ceph", 1)
+        draft.agents = ("ceph", 1, tuple(Plane))
         self.world = draft.build()
         life = Life(self.world.agenda, "hands")
         self._clock = SimClock(self.world.agenda)
