@@ -7,10 +7,13 @@ from vmhad.kernel.cloud import ServerState
 from vmhad.sim.nova import SimNova
 from vmhad.sim.records import ServerRow
 
+UPLOADING = "image_uploading"
+SNAPSHOT_S = 200.0
+
 
 def act(nova: SimNova, wish: str, server_id: str) -> None:
-    """stops, starts, reboots, pauses, resizes, migrates or deletes, as far as the API lets them: a busy VM is
-    refused, what is gone is not found. A resize is long under way."""
+    """stops, starts, reboots, pauses, resizes, snapshots, migrates or deletes, as far as the API lets them: a busy VM
+    is refused, what is gone is not found. A resize is under way for ever, a snapshot for SNAPSHOT_S."""
     row = nova.servers.get(server_id)
     if row is None or (wish != "deletes" and (row.task_state or not nova.datacentre.hosts[row.host].serves)):
         return
@@ -34,10 +37,19 @@ def act(nova: SimNova, wish: str, server_id: str) -> None:
             nova.taken.add(server_id)
             nova.acted(server_id, "resize")
             row.task_state = "resize_prep"
+        elif wish == "snapshots":
+            nova.acted(server_id, "createImage")
+            row.task_state = UPLOADING
+            nova.agenda.after(SNAPSHOT_S, lambda: _uploaded(row))
         elif wish == "reboots":
             nova.reboot(server_id)
         elif row.state is ServerState.STOPPED:
             nova.start(server_id)
+
+
+def _uploaded(row: ServerRow) -> None:
+    if row.task_state == UPLOADING:
+        row.task_state = ""
 
 
 def _migrated(nova: SimNova, row: ServerRow) -> None:

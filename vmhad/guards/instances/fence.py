@@ -8,7 +8,7 @@ and its hypervisor's at the guest, where somebody tells.
 
 from __future__ import annotations
 
-from vmhad.guards.instances.judge import Guest, Remedy, Row, guest_of, is_left, is_resumed, judge
+from vmhad.guards.instances.judge import Guest, Nova, Remedy, Row, guest_of, is_left, is_resumed, judge, judged
 from vmhad.kernel.beat import DomainState
 from vmhad.kernel.case import Move, VmCase
 from vmhad.kernel.incident import Event, State
@@ -118,10 +118,13 @@ def _since(case: VmCase, now: float) -> float:
 
 
 def _wait(case: VmCase, row: Row, now: float) -> Move:
-    """A task of its user ends, a beat comes: it is asked again. What nobody can tell for long is left alone."""
-    if now > case.incident.opened_at + UNTOLD_S:
+    """A task of its user ends, a beat comes: it is asked again. What nobody can tell for long is left alone, unless its
+    hypervisor says all the time that it failed: a task may take long, and when it is over it still has failed."""
+    is_long = now > case.incident.opened_at + UNTOLD_S
+    is_ill = judged(Nova.ACTIVE, guest_of(case.domain)).judgement is Judgement.FAILED
+    if is_long and not (is_ill and Nova.BUSY in row.nova):
         return Move(f"left alone: {row.because}", Event.DISMISSED)
-    since = now - LOOK_AGAIN_S / 2
+    since = now - (OLD_S if is_long else LOOK_AGAIN_S / 2)
     return Move(case.incident.because, held=row.because, needs_inventory=since, wake_at=now + LOOK_AGAIN_S)
 
 
