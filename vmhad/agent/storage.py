@@ -109,9 +109,14 @@ class SharedStorage:
                     still_s = max(0.0, seen.read_at - seen.moved_at)
                     said = seen.record
                     records[peer] = {self.name: StorageBeat(said.boot, said.count, still_s, said.self_fence_s)}
-        complaint = self._missing or self._failed
+        complaint = self._missing or (self._failed if self._is_lasting(reading, now) else "")
         told = (f"storage {self.name}: {complaint}",) if complaint else ()
         return Told(storages={self.name: reading}, records=records, hardware=told)
+
+    def _is_lasting(self, reading: Reading, now: float) -> bool:
+        """One read or write that fails is ordinary noise, and no complaint."""
+        landed_at = self._written[0] if self._written is not None else self._begun_at
+        return reading is Reading.DOWN or (self._writes and now - landed_at > self._down_after_s)
 
     def _reading(self, now: float) -> Reading:
         if self._missing:

@@ -293,6 +293,7 @@ def _says_new(old: HeardBeat, heard: HeardBeat) -> bool:
         or a.services != b.services
         or a.units != b.units
         or a.storages != b.storages
+        or a.hardware != b.hardware
         or a.boot != b.boot
         or old.refused != heard.refused
     )

@@ -16,8 +16,8 @@ OFF_IS_NEWS_S = 30.0
 
 class Channel(StrEnum):
     """Which eye. AGENT: its own beats. STORAGE: its record on a shared storage, read by its peers. MANAGEMENT,
-    STORAGE_PLANE, TENANT: what its peers see of its kernel there. COMPUTE, LIBVIRTD, DISKS: its agent's word of its
-    nova-compute, its libvirtd, and the shared storages that it reaches."""
+    STORAGE_PLANE, TENANT: what its peers see of its kernel there. COMPUTE, LIBVIRTD, DISKS, HARDWARE: its agent's
+    word of its nova-compute, its libvirtd, the shared storages that it reaches, and what its hardware complains of."""
 
     NOVA = "nova"
     POWER = "power"
@@ -29,6 +29,7 @@ class Channel(StrEnum):
     COMPUTE = "nova-compute"
     LIBVIRTD = "libvirtd"
     DISKS = "disks"
+    HARDWARE = "hardware"
 
 
 class Reading(StrEnum):

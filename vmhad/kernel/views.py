@@ -17,7 +17,7 @@ from vmhad.kernel.signal import Channel, Reading, Signal
 
 # Looked up once: a member of an enumeration costs ten times what another name does.
 UP, DOWN, UNKNOWN = Reading.UP, Reading.DOWN, Reading.UNKNOWN
-AGENT, STORAGE, DISKS = Channel.AGENT, Channel.STORAGE, Channel.DISKS
+AGENT, STORAGE, DISKS, HARDWARE = Channel.AGENT, Channel.STORAGE, Channel.DISKS, Channel.HARDWARE
 PLANES = (
     (Plane.MANAGEMENT, Channel.MANAGEMENT),
     (Plane.STORAGE, Channel.STORAGE_PLANE),
@@ -30,6 +30,8 @@ FRESH_S = 3.0
 STEADY_S = 2.0
 # A peer is called seen for so long after its kernel answered last.
 ANSWER_OLD_S = 2.0
+# So many complaints of a host, and of their words so much, as an operator reads on one line.
+COMPLAINTS_SHOWN, COMPLAINTS_LONG = 3, 200
 
 
 class Witness(NamedTuple):
@@ -107,6 +109,9 @@ class Views(NamedTuple):
         lost = ", ".join(sorted(name for name, one in beat.storages.items() if one is DOWN))
         if DISKS in seen or beat.storages:
             yield from _if_new(seen, Signal(host, DISKS, DOWN if lost else UP, own.at, lost))
+        if HARDWARE in seen or beat.hardware:
+            reading = DOWN if beat.hardware else UP
+            yield from _if_new(seen, Signal(host, HARDWARE, reading, own.at, shown(beat.hardware)))
 
     def _storage(self, seen: Mapping[Channel, Seen], now: float) -> Iterator[Signal]:
         """It lives where one peer reads a record of it that moves; it has stopped where nobody who can read does."""
@@ -145,6 +150,13 @@ class Views(NamedTuple):
                 yield Signal(self.host, channel, UNKNOWN, now)
         if answered_at:
             yield Signal(self.host, Channel.MANAGEMENT, UP, answered_at - ANSWER_OLD_S, "", True)
+
+
+def shown(complaints: Sequence[str]) -> str:
+    """'' where there are none."""
+    text = "; ".join(complaints[:COMPLAINTS_SHOWN])[:COMPLAINTS_LONG]
+    more = len(complaints) - COMPLAINTS_SHOWN
+    return f"{text}; {more} more" if more > 0 else text
 
 
 def _if_new(seen: Mapping[Channel, Seen], signal: Signal) -> Iterator[Signal]:

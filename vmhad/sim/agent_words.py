@@ -45,9 +45,9 @@ class AgentWords:
 
     def _agent(self, words: list[str]) -> None:
         """agent h1 stops | agent h1 starts | agent h1 leaves 10s | agent h1 freezes 5s | agent h1 wrong-clock 60s |
-        agent h1 late 3s 60s | agent h1 unheard 60s -- leaves: it is upgraded, says so, and is back then; wrong-clock:
-        its beats are outside the replay window; late: they wait in the broker for so long; unheard: they do not reach
-        it"""
+        agent h1 late 3s 60s | agent h1 unheard 60s | agent h1 complains fan 3 stands still -- leaves: it is upgraded,
+        says so, and is back then; wrong-clock: its beats are outside the replay window; late: they wait in the broker
+        for so long; unheard: they do not reach it; complains: its hardware does, of nothing where nothing is said"""
         name, does = words[0], words[1]
         agents = self._there
         agent = agents.agents[name]
@@ -67,6 +67,8 @@ class AgentWords:
             agent.late_s = seconds(words[2]) if does == "late" else 0.0
             agent.unheard = does == "unheard"
             self._after(words[3:] if does == "late" else words[2:], lambda: agents.set_right(name))
+        elif does == "complains":
+            agents.set_complaints(name, (" ".join(words[2:]),) if words[2:] else ())
         else:
             raise StoryError(f"an agent does not {does}")
 

@@ -45,7 +45,8 @@ class SimAgent:
     runs: its process is there and not stopped. run: how often it was started. beat_at, count: its newest beat;
     heard_at: the newest that reached the bus, heard_from: the first of the unbroken row of those. records: storage ->
     boot, count and time of its newest record there. reads: what it read of its peers' records last. refused: what is
-    wrong with its clock. unheard: its way to the bus is lost, and nothing else. made: beats that nobody may have read.
+    wrong with its clock. complaints: of its hardware. unheard: its way to the bus is lost, and nothing else. made:
+    beats that nobody may have read.
     """
 
     host: str
@@ -54,6 +55,7 @@ class SimAgent:
     storages: tuple[str, ...]
     runs: bool = True
     frozen: bool = False
+    complaints: tuple[str, ...] = ()
     run: int = 1
     refused: str = ""
     late_s: float = 0.0
@@ -156,13 +158,17 @@ class Agents:
         agent = self.agents[name]
         agent.refused, agent.late_s, agent.unheard = "", 0.0, False
 
+    def set_complaints(self, name: str, complaints: tuple[str, ...]) -> None:
+        self.changing()
+        self.agents[name].complaints = complaints
+
     def heal(self) -> None:
         self.changing()
         self.bus_is_down = False
         for agent in self.agents.values():
             agent.run += not agent.runs
             agent.runs, agent.frozen = True, False
-            agent.refused, agent.late_s, agent.unheard = "", 0.0, False
+            agent.refused, agent.late_s, agent.unheard, agent.complaints = "", 0.0, False, ()
 
     # The truth of an agent.
 
@@ -263,6 +269,7 @@ class Agents:
             services=SERVICES[host.compute, host.libvirtd],
             storages={one: self._storage(agent, one, at) for one in agent.storages},
             peers={peer: self._view(agent, peer, at, paused) for peer in agent.watches},
+            hardware=agent.complaints,
             units=self.datacentre.services.units(agent.host),
         )
         made = Made(beat, at, agent.refused, agent.late_s)

@@ -89,12 +89,13 @@ SEEN = (Peers.SEEN, Peers.ELSEWHERE, Peers.NO_MANAGEMENT, Peers.NO_STORAGE, Peer
 
 
 class Own(StrEnum):
-    """Its agent's word while that is heard; the worst of it."""
+    """Its agent's word while that is heard; the worst of it. COMPLAINS: nothing but its hardware is wrong."""
 
     FINE = "fine"
     NO_DISKS = "no disks"
     NO_LIBVIRTD = "no libvirtd"
     NO_COMPUTE = "no nova-compute"
+    COMPLAINS = "complains"
 
 
 class Lasts(StrEnum):
@@ -239,10 +240,16 @@ def _plane(evidence: Evidence, channel: Channel) -> Reading | None:
     return seen.reading if seen is not None else None
 
 
+OF_OWN = (
+    (Channel.DISKS, Own.NO_DISKS),
+    (Channel.LIBVIRTD, Own.NO_LIBVIRTD),
+    (Channel.COMPUTE, Own.NO_COMPUTE),
+    (Channel.HARDWARE, Own.COMPLAINS),
+)
+
+
 def _own(evidence: Evidence) -> Own:
-    for channel, word in (
-        (Channel.DISKS, Own.NO_DISKS), (Channel.LIBVIRTD, Own.NO_LIBVIRTD), (Channel.COMPUTE, Own.NO_COMPUTE)
-    ):  # fmt: skip
+    for channel, word in OF_OWN:
         seen = evidence.seen.get(channel)
         if seen is not None and seen.reading is DOWN:
             return word

@@ -34,7 +34,7 @@ from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.verdict import Judgement, Verdict
 
 # Looked up once: a member of an enumeration costs ten times what another name does.
-NOVA, POWER, DISKS = Channel.NOVA, Channel.POWER, Channel.DISKS
+NOVA, POWER, DISKS, HARDWARE = Channel.NOVA, Channel.POWER, Channel.DISKS, Channel.HARDWARE
 OFF = Reading.OFF
 # A time is added up here and subtracted there: this much is left for the difference.
 ROUNDING_S = 0.001
@@ -133,6 +133,11 @@ HEARD: tuple[Row, ...] = (
         "degraded",
         "its agent says that nova-compute does not run: the service is to be repaired, no VM is touched",
         "unfit", agent="UP", own="NO_COMPUTE",
+    ),
+    _row(
+        "degraded",
+        "its agent is heard; its hardware complains",
+        "unfit", agent="UP", own="COMPLAINS",
     ),
     _row(
         "degraded",
@@ -294,6 +299,8 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Verdict:
         because += f" (nova: {evidence.detail(NOVA)})"
     if words[5] is Own.NO_DISKS:
         because += f" ({evidence.detail(DISKS)})"
+    if words[5] is Own.COMPLAINS:
+        because += f": {evidence.detail(HARDWARE)}"
     return verdict if because == verdict.because else replace(verdict, because=because)
 
 
