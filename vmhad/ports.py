@@ -127,6 +127,12 @@ class Compute(Protocol):
     def evacuate(self, server_id: str, target: str, force: bool) -> None:
         """Never idempotent. force: past the scheduler (2.67); else the scheduler validates the target (2.94)."""
 
+    def live_migrations(self, server_id: str) -> tuple[Migration, ...]:
+        """Those of the server, newest first, over or not."""
+
+    def live_migrate(self, server_id: str, target: str) -> None:
+        """The scheduler validates the target. Refused while the server has a task, and where it is already."""
+
     def start(self, server_id: str) -> None: ...
 
     def stop(self, server_id: str) -> None: ...

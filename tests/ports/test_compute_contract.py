@@ -19,6 +19,7 @@ from vmhad.sim.clock import Agenda, SimClock  # noqa: E402
 from vmhad.sim.compute import NovaFaults, SimCompute  # noqa: E402
 from vmhad.sim.datacentre import Datacentre, SimHost  # noqa: E402
 from vmhad.sim.life import Life  # noqa: E402
+from vmhad.sim.migrations import LiveMigrations  # noqa: E402
 from vmhad.sim.nova import GroupRow, ServerRow, SimNova  # noqa: E402
 from vmhad.sim.rebuild import Rebuilds  # noqa: E402
 
@@ -36,7 +37,10 @@ class SimBench:
         self.rebuilds = Rebuilds(self.nova)
         self.faults = NovaFaults()
         life, clock = Life(self.agenda, "e1"), SimClock(self.agenda)
-        self.compute: Compute = SimCompute(self.nova, self.rebuilds, self.faults, life, clock, 5.0, lambda post: None)
+        live = LiveMigrations(self.nova, self.rebuilds)
+        self.compute: Compute = SimCompute(
+            self.nova, self.rebuilds, live, self.faults, life, clock, 5.0, lambda post: None
+        )
 
     def boot(self, name: str, host: str, *, group: str = "", stopped: bool = False, locked: bool = False) -> str:
         state = ServerState.STOPPED if stopped else ServerState.ACTIVE

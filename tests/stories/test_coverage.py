@@ -35,8 +35,10 @@ VMHAD = Path(vmhad.__file__).parent
 TOLD = (
     "kernel/brake.py",
     "kernel/reconcile.py",
+    "guards/hosts/drain.py",
     "guards/hosts/fence.py",
     "guards/hosts/lift.py",
+    "guards/hosts/move.py",
     "guards/hosts/place.py",
     "guards/hosts/recover.py",
     "guards/hosts/settle.py",

@@ -22,7 +22,7 @@ from vmhad.engine import evidence_store, loop
 from vmhad.guards.instances.judge import judge as judge_vm
 from vmhad.guards.services.judge import judge as judge_service
 from vmhad.kernel import incident as machine
-from vmhad.kernel.case import Case, Decision, ServiceCase, VmCase
+from vmhad.kernel.case import Case, Decision, DrainCase, ServiceCase, VmCase
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.verdict import Verdict
 from vmhad.sim.directives import Stage
@@ -53,13 +53,14 @@ class Witness:
         for one in fields(self):
             getattr(self, one.name).update(getattr(other, one.name))
 
-    def take_decision(self, case: Case | VmCase | ServiceCase, decision: Decision) -> None:
+    def take_decision(self, case: Case | VmCase | ServiceCase | DrainCase, decision: Decision) -> None:
         self.texts.update((decision.because, decision.incident.because, decision.incident.held))
         for step in decision.steps:
             self.verbs.add(step.verb.value)
             self.texts.update((step.because, *step.args.values()))
         for step in case.steps:
             self.texts.update(text for seen in step.observed for text in (seen.reading, seen.text))
+        case = case.case if isinstance(case, DrainCase) else case
         if isinstance(case, VmCase):
             self.rows_of_vms.add(judge_vm(case).because)
             return
@@ -137,7 +138,7 @@ def _watching(witness: Witness) -> Iterator[None]:
         witness.rows.add(str(verdict.row))
         return verdict
 
-    def watched_reconcile(case: Case | VmCase | ServiceCase, *rest: Any) -> Decision:
+    def watched_reconcile(case: Case | VmCase | ServiceCase | DrainCase, *rest: Any) -> Decision:
         decision = reconcile(case, *rest)
         witness.take_decision(case, decision)
         return decision

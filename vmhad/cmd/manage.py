@@ -133,6 +133,7 @@ def _segment_of(settings: Settings, told: argparse.Namespace) -> str:
 def _print_incident(incident: Incident, steps: Sequence[Step]) -> None:
     subject = f"VM {incident.vm_name} on host {incident.host}" if incident.vm else f"host {incident.host}"
     subject = f"service {incident.service} of host {incident.host}" if incident.service else subject
+    subject = f"the drain of {subject}" if incident.drain else subject
     print(f"incident {incident.id} of {subject}, {incident.state.value.upper()}")
     if incident.held:
         print(f"  held: {incident.held}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
+from vmhad.conf.drains import DRAINS
 from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, OnIoError, Policy, SilentMeans
 
 GROUP = cfg.OptGroup("policy", title="What is done when; per segment in the segments file")
@@ -393,4 +394,4 @@ SERVICES = [
     ),
 ]
 
-OPTS = [*EVIDENCE, *AGENTS, *FENCING, *BRAKE, *RECOVERY, *INSTANCES, *SERVICES]
+OPTS = [*EVIDENCE, *AGENTS, *FENCING, *BRAKE, *RECOVERY, *INSTANCES, *SERVICES, *DRAINS]

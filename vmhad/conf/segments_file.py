@@ -19,7 +19,7 @@ from vmhad.conf import policy as policy_options
 from vmhad.conf.settings import BmcAccess, ConfigError
 from vmhad.conf.yaml_file import Field, parse, read_secret_text, read_text
 from vmhad.kernel.beat import Plane
-from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, OnIoError, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutOff, Drain, OnFailure, OnIoError, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 
 SEGMENTS_OPTION = "[engine] segments_file"
@@ -41,6 +41,7 @@ POLICY_ENUMS = {
     "storage_lost": CutOff,
     **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent", "on_service_failure"), OnFailure),
     "on_io_error": OnIoError,
+    "drain": Drain,
 }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from math import inf
 from operator import attrgetter
 
 from vmhad.guards.hosts.lift import FELL_AGAIN
@@ -18,7 +19,8 @@ from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof, holds
-from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
+from vmhad.kernel.step import MOVES, Outcome, Step, StepState, Verb, record
+from vmhad.kernel.verdict import Ailment
 
 # No step that is planned for later waits longer than this: retry_backoff_max_s may be no more.
 WAIT_MAX_S = 600.0
@@ -47,7 +49,8 @@ class Book:
     loaded under. fallen: host -> those of its VMs that Nova switched off. standings, left: server -> how it stands, and
     the newest action on it when it was found to be none of ours. spared: fallen VMs that are off by
     their users' wish, or opted out: no return of a host starts them. in_want: host -> what its last incident left
-    undone, if that ended because the host seemed to fall again: server -> step. survey: the last one. answers:
+    undone, if that ended because the host seemed to fall again: server -> step. survey: the last one. ails_since,
+    well_since: host and ailment, host -> since when it has been so without a break, until looked_at. answers:
     incident -> what its last decision rested on, and until when it stands while that is so."""
 
     epoch: int
@@ -61,10 +64,14 @@ class Book:
     spared: frozenset[str] = frozenset()
     in_want: dict[str, Mapping[str, Step]] = field(default_factory=dict)
     survey: Survey | None = None
+    ails_since: dict[tuple[str, Ailment | None], float] = field(default_factory=dict)
+    well_since: dict[str, float] = field(default_factory=dict)
+    looked_at: float = -inf
     answers: dict[str, tuple[tuple[object, ...], float]] = field(default_factory=dict)
     _open: tuple[Incident, ...] = ()
     _open_of_vms: tuple[Incident, ...] = ()
     _open_of_services: tuple[Incident, ...] = ()
+    _drains: tuple[Incident, ...] = ()
     _of: dict[str, dict[str, Step]] = field(default_factory=dict)
     _in_order: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     _started: dict[str, tuple[Step, ...]] = field(default_factory=dict)
@@ -85,8 +92,7 @@ class Book:
         changed = {one.id: one for one in incidents if self.incidents.get(one.id) is not one}
         if changed:
             self.incidents.update(changed)
-            were_open = (*self._open, *self._open_of_vms, *self._open_of_services)
-            maybe = {one.id: self.incidents[one.id] for one in (*were_open, *changed.values())}
+            maybe = {one.id: self.incidents[one.id] for one in (*self.open_now(), *changed.values())}
             self._sort(one for one in maybe.values() if one.is_open)
             self._take_ended(changed.values())
 
@@ -95,6 +101,7 @@ class Book:
         self._open = tuple(one for one in by_id if one.is_of_host)
         self._open_of_vms = tuple(one for one in by_id if one.vm)
         self._open_of_services = tuple(one for one in by_id if one.service)
+        self._drains = tuple(one for one in by_id if one.drain)
 
     def _take_ended(self, incidents: Iterable[Incident]) -> None:
         for one in incidents:
@@ -181,6 +188,14 @@ class Book:
         mine = (one for one in self.incidents.values() if one.service == service and one.host == host)
         return max(mine, key=lambda one: (one.opened_at, one.id), default=None)
 
+    def drains(self) -> tuple[Incident, ...]:
+        """The hosts that are emptied, or are to be, by id."""
+        return self._drains
+
+    def open_now(self) -> tuple[Incident, ...]:
+        """Of every kind."""
+        return (*self._open, *self._open_of_vms, *self._open_of_services, *self._drains)
+
     def steps_of(self, incident: Incident) -> tuple[Step, ...]:
         """By id."""
         if incident.id not in self._in_order:
@@ -265,9 +280,10 @@ class Book:
     def handled_orders(
         self, before: Mapping[str, Incident], current: Mapping[str, Incident], now: float
     ) -> list[Order]:
-        """Orders that are over: pauses past their end; others whose incident took a turn, or that fit no incident."""
+        """Orders that are over: pauses past their end; others whose incident took a turn, or that fit no incident. A
+        drain does at once what it is told."""
         same = (one for key, one in current.items() if key in before and one.state is before[key].state)
-        waiting = {one.subject for one in same}
+        waiting = {one.subject for one in same if not one.drain}
         return [
             one
             for one in self.orders
@@ -317,12 +333,12 @@ def _not_begun_later(incident: Incident, now: float) -> Incident:
 def perhaps_sent(step: Step, now: float) -> Step:
     """A step that another engine had STARTED begins for us now: its times were stamped by another clock.
 
-    Its call may be on its way. A second evacuation beside it would harm the VM's record in Nova, so an evacuation
+    Its call may be on its way. A second evacuation beside it would harm the VM's record in Nova, so what moves a VM
     counts as sent now, and is sent again only when no record of it comes.
     """
     if step.state is not StepState.STARTED:
         return step
-    if step.verb is Verb.EVACUATE:
+    if step.verb in MOVES:
         step = replace(step, acts=max(1, step.acts), acted_at=now)
     return replace(step, started_at=now)
 

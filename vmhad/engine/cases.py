@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,6 +118,31 @@ class Cases:
             former=book.former(host, inventory) if incident.state is State.RECOVERING else {},
             in_want=book.in_want.get(host, {}),
             hold=self._hold(incident),
+            orders=book.orders_for(incident),
+        )
+
+    def beside(self, incident: Incident, started: Sequence[Step], claimed: Mapping[str, str]) -> Case:
+        """The case of a drain. started: the moves of the other ones. claimed: VMs with an incident of their own."""
+        host, book, verdicts = incident.host, self.book, self.judged.verdicts
+        inventory = book.inventories.get(host)
+        evacuations = [step for step in self._evacuations.values() if step.state is StepState.STARTED]
+        taken = {step.subject: step.incident for step in evacuations}
+        return Case(
+            incident=incident,
+            steps=book.steps_of(incident),
+            segment=self.segment,
+            policy=self.policy,
+            evidence=self.evidence.of(host),
+            verdict=verdicts[host],
+            verdicts=verdicts,
+            proofs={},
+            powers={},
+            elsewhere=(*evacuations, *started),
+            suspected_at={},
+            busy_hosts=self._seen.busy_hosts,
+            claimed=self._contested(inventory) | taken | claimed,
+            inventory=inventory,
+            hold=book.pause(host, self.now),
             orders=book.orders_for(incident),
         )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmhad.engine.guests import Told
+from vmhad.engine.migrating import probe_migrated
 from vmhad.engine.world import Departures, World
 from vmhad.guards.hosts.settle import IDLE
 from vmhad.guards.instances.judge import USERS
@@ -77,7 +78,7 @@ def _probe_enabled(step: Step, level: ComputeService | None) -> Probed:
         return Answer.SO, "absent", "Nova does not know this compute service any more"
     if level.enabled:
         return Answer.SO, "enabled", "enabled"
-    if not level.disabled_reason.startswith(OUR_REASON):
+    if not level.disabled_reason.startswith(step.args.get("reason", OUR_REASON)):
         return Answer.SO, "disabled", f"left disabled: {level.disabled_reason or 'without a reason'}"
     return (
         (Answer.NOT_SO if level.up else Answer.NOT_YET),
@@ -291,6 +292,11 @@ EFFECTS: dict[Verb, Effect] = {
     ),
     Verb.EVACUATE: Effect(
         _look_departures, _probe_evacuated, _act_evacuate, 1.0, read_at=lambda departures: departures.at
+    ),
+    Verb.LIVE_MIGRATE: Effect(
+        lambda world, step: world.moved(step.subject),
+        probe_migrated,
+        lambda world, step: world.compute.live_migrate(step.subject, step.args["target"]),
     ),
     Verb.RESTORE_STATE: Effect(_look_state, _probe_state, _act_state, 1.0),
     Verb.RESTART: Effect(_look_standing, _probe_restarted, _act_restart, 1.0),

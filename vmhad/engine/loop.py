@@ -13,6 +13,7 @@ from math import inf
 
 from vmhad.engine.book import Book, loaded
 from vmhad.engine.cases import Cases
+from vmhad.engine.drains import Drains
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.executor import Executor, nothing_before_send
 from vmhad.engine.guests import Guests
@@ -28,6 +29,7 @@ from vmhad.engine.writing import Writing
 from vmhad.guards import hosts as hosts_guard
 from vmhad.guards import instances as instances_guard
 from vmhad.guards import services as services_guard
+from vmhad.guards.hosts import drain as drain_guard
 from vmhad.journal import keys
 from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.journal import EpochLost, Journal
@@ -63,6 +65,7 @@ ORDERS_EVERY_S = 2.0
 PURSUED: dict[State, tuple[Verb, ...]] = {
     State.SUSPECTED: (),
     State.FENCING: (Verb.POWER_OFF,),
+    State.DRAINING: (Verb.DISABLE, Verb.LIVE_MIGRATE),
     State.RECOVERING: (
         Verb.FORCE_DOWN, Verb.DISABLE, Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART, Verb.RESUME,
         Verb.RESTART_SERVICE,
@@ -206,9 +209,9 @@ class Engine:
         services = self._services(name, book, judged, now)
         before = {one.id: one for one in book.open_incidents()}
         come_at = min(now + TICK_MAX_S, judged.look_at)
-        for_hosts = before or judged.suspects or book.fallen or book.in_want
-        of_parts = book.open_of_vms() or vms.ill or book.open_of_services() or services.ill
-        if not (for_hosts or book.orders or of_parts):
+        drains = Drains(self.segments[name], policy, book, judged, now)
+        for_hosts = judged.suspects or book.fallen or book.in_want or drains.due
+        if not (for_hosts or book.orders or book.open_now() or vms.ill or services.ill):
             return come_at
         current = dict(before)
         alone: list[Server] = []
@@ -232,6 +235,7 @@ class Engine:
         services.hosts = dict(current)
         wake_at = min(wake_at, self._decide_vms(vms, alone, before, current, changed))
         wake_at = min(wake_at, self._decide_services(services, before, current, changed))
+        wake_at = min(wake_at, self._decide_drains(drains, cases, before, current, changed))
         self.writing.commit(name, book, before, current, changed, fences, now)
         return min(wake_at, self._pursue(name, book, now))
 
@@ -286,6 +290,33 @@ class Engine:
             services.take(decision.incident)
         return wake_at
 
+    def _decide_drains(
+        self,
+        drains: Drains,
+        cases: Cases,
+        before: dict[str, Incident],
+        current: dict[str, Incident],
+        changed: dict[str, Step],
+    ) -> float:
+        """The last of all: a host's own incident has its VMs, and so has each VM's own."""
+        book, wake_at = drains.book, inf
+        before.update((one.id, one) for one in book.drains())
+        current.update((one.id, one) for one in book.drains())
+        mine = (*book.drains(), *drains.fresh(current, self._contested))
+        drains.begin(mine)
+        for incident in mine:
+            current[incident.id] = incident
+            if incident.host not in drains.judged.verdicts:
+                self._warn_once(f"incident {incident.id} rests: its host is no longer in its segment")
+                continue
+            decision = reconcile(drains.of(incident, cases, current), drain_guard, drains.now)
+            current[incident.id] = decision.incident
+            drains.take(decision.incident, decision.steps)
+            changed.update((step.id, step) for step in decision.steps)
+            wake_at = min(wake_at, decision.wake_at)
+            self.reads.read_inventory(book, decision, drains.segment.name)
+        return wake_at
+
     def _book(self, name: str, epoch: int, now: float) -> Book:
         book = self.books.get(name)
         if book is None or book.epoch != epoch:
@@ -335,7 +366,7 @@ class Engine:
     def _pursue(self, name: str, book: Book, now: float) -> float:
         """Hands STARTED steps to the executor: only those that belong to the state the incident is in."""
         steps: list[Step] = []
-        for incident in (*book.open_incidents(), *book.open_of_vms(), *book.open_of_services()):
+        for incident in book.open_now():
             if incident.state is State.FENCING and incident.is_of_host:
                 self.evidence.look_at_all(self.segments[name], now)
             if verbs := PURSUED[incident.state]:

@@ -65,7 +65,7 @@ class Reads:
     def _take_inventory(self, inventory: Inventory, books: Mapping[str, Book]) -> None:
         self.world.remember(inventory)
         for book in books.values():
-            if any(one.host == inventory.host for one in book.open_incidents()):
+            if any(one.host == inventory.host for one in (*book.open_incidents(), *book.drains())):
                 book.inventories[inventory.host] = inventory
 
     def _failed(self, name: str, failure: Exception) -> None:

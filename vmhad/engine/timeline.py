@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vmhad.kernel.incident import Incident
-from vmhad.kernel.step import Step, StepState, Verb
+from vmhad.kernel.step import MOVES, Step, StepState, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ Timeline = Callable[[Line], None]
 
 def of_incident(old: Incident | None, new: Incident, now: float) -> Iterator[Line]:
     """One line for each turn it took, one when a hold begins or changes."""
-    subject = f"vm {new.vm_name}" if new.vm else f"{'service' if new.service else 'host'} {new.subject}"
+    kind = "drain" if new.drain else "service" if new.service else "host"
+    subject = f"vm {new.vm_name}" if new.vm else f"{kind} {new.subject}"
     told = old.turns if old else ()
     for turn in (one for one in new.turns if one not in told):
         yield Line(turn.at, subject, turn.state.value.upper(), turn.because)
@@ -40,13 +41,13 @@ def of_step(old: Step | None, new: Step, now: float) -> Iterator[Line]:
         return
     if new.state is StepState.PLANNED and not new.because:
         return
-    of_vm = new.verb in (Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART, Verb.RESUME)
+    of_vm = new.verb in (*MOVES, Verb.RESTORE_STATE, Verb.RESTART, Verb.RESUME)
     kind = "service" if new.verb is Verb.RESTART_SERVICE else "host"
     subject = f"vm {new.args.get('name', new.subject)}" if of_vm else f"{kind} {new.subject}"
     word = f"{new.verb.value} {new.state.value}".upper()
     text = new.because
     if new.state is StepState.STARTED:
-        text = f"to {new.args['target']}" if new.verb is Verb.EVACUATE else ""
+        text = f"to {new.args['target']}" if new.verb in MOVES else ""
         text = f"on {new.args['host']}, by {new.args['how']}" if new.verb is Verb.RESTART else text
         text = f"on {new.args['host']}" if new.verb is Verb.RESUME else text
         text += f" (attempt {new.attempt})" if new.attempt > 1 else ""

@@ -179,6 +179,11 @@ class World:
         told = self.units.of(host, self.clock.now(), BEAT_OLD_S)
         return (told.units.get(service), told.at) if told is not None else (None, 0.0)
 
+    def moved(self, server_id: str) -> tuple[Server | None, tuple[Migration, ...]]:
+        """The server first: a live migration that ends in between is not yet seen to have brought it anywhere."""
+        server = self.compute.server(server_id)
+        return server, self.compute.live_migrations(server_id) if server is not None else ()
+
     def remember(self, inventory: Inventory) -> None:
         """The plan was made from it, so the first acts of that plan need not read the same again."""
         self._departures_of(inventory.host).put(inventory)

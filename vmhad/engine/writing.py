@@ -14,7 +14,7 @@ from vmhad.engine.timeline import Timeline, of_incident, of_step
 from vmhad.journal import keys
 from vmhad.journal.journal import Change, Journal
 from vmhad.kernel.incident import Incident, State
-from vmhad.kernel.step import Step, StepState, Verb
+from vmhad.kernel.step import MOVES, Step, StepState, Verb
 
 FENCES_EVERY_S = 1.0
 
@@ -92,6 +92,8 @@ def claim(incident: Incident) -> str:
     """The key of what it has."""
     if incident.service:
         return keys.open_service(incident.host, incident.service)
+    if incident.drain:
+        return keys.open_drain(incident.host)
     return keys.open_vm(incident.vm) if incident.vm else keys.open_host(incident.host)
 
 
@@ -102,11 +104,11 @@ def _claims(incidents: Sequence[Incident], steps: Sequence[Step], book: Book) ->
     for incident in incidents:
         claims[claim(incident)] = incident.id if incident.is_open else None
     for step in steps:
-        if step.verb is Verb.EVACUATE and step.state is not StepState.PLANNED:
+        if step.verb in MOVES and step.state is not StepState.PLANNED:
             claims[keys.open_vm(step.subject)] = step.incident if step.is_open else None
     for incident in incidents:
         if not incident.is_open:
             for step in book.steps_of(incident):
-                if step.verb is Verb.EVACUATE:
+                if step.verb in MOVES:
                     claims[keys.open_vm(step.subject)] = None
     return claims

@@ -13,6 +13,7 @@ from urllib.parse import quote
 ROOT = "/vmhad/v1/"
 SEGMENTS = ROOT + "segment/"
 OPEN_HOSTS = ROOT + "open/host/"
+OPEN_DRAINS = ROOT + "open/drain/"
 OPEN_VMS = ROOT + "open/vm/"
 OPEN_SERVICES = ROOT + "open/service/"
 FENCES = ROOT + "budget/fences"
@@ -65,6 +66,11 @@ def step(segment_name: str, incident_id: str, step_id: str) -> str:
 def open_host(host: str) -> str:
     """The claim on a host: which incident has it. Cloud-wide."""
     return OPEN_HOSTS + _path(host)
+
+
+def open_drain(host: str) -> str:
+    """The claim on emptying a host, which may go on beside an incident of the host itself."""
+    return OPEN_DRAINS + _path(host)
 
 
 def open_vm(server_id: str) -> str:

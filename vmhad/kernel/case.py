@@ -161,6 +161,57 @@ class ServiceCase:
         return replace(self, incident=incident, steps=_with_steps(self.steps, moved))
 
 
+@dataclass(frozen=True, slots=True)
+class DrainCase:
+    """One host that is to be emptied, with what is known about it. case: as for its failure; claimed has every VM that
+    another incident has, hold is an operator's pause.
+
+    owner: '' or the open incident of the host itself, which has its VMs then. well_s: for how long it has been HEALTHY.
+    ailing: the segment's other hosts that ail, or are drained. draining: those that are being emptied. moving: those of
+    them that a VM is under way from.
+    """
+
+    case: Case
+    owner: str = ""
+    well_s: float = 0.0
+    ailing: frozenset[str] = frozenset()
+    draining: frozenset[str] = frozenset()
+    moving: frozenset[str] = frozenset()
+
+    @property
+    def incident(self) -> Incident:
+        return self.case.incident
+
+    @property
+    def life_at(self) -> float:
+        """That it lives is what it rests on."""
+        return 0.0
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return self.case.steps
+
+    @property
+    def policy(self) -> Policy:
+        return self.case.policy
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.case.verdict
+
+    @property
+    def is_lost(self) -> bool:
+        """It does not live for certain, or its own incident has it: nothing more is moved from it."""
+        return bool(self.owner) or not self.verdict.serves
+
+    @property
+    def ails(self) -> bool:
+        return self.policy.drain.covers(self.verdict.ailment)
+
+    def after(self, incident: Incident, moved: tuple[Step, ...], proof: Proof | None) -> DrainCase:
+        return replace(self, case=self.case.after(incident, moved, proof))
+
+
 def _step_of(steps: tuple[Step, ...], step_id: str) -> Step | None:
     for step in steps:
         if step.id == step_id:

@@ -26,6 +26,7 @@ class ServerState(StrEnum):
 
 # How every reason begins with which we disable a compute service; a service disabled with another one is left so.
 OUR_REASON = "vmhad: fenced"
+DRAIN_REASON = "vmhad: drained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +149,10 @@ class Fallen:
 class Inventory:
     """All that planning the recovery of one host needs, read at one time. at: when the read began.
 
-    servers: those Nova has on the host. migrations: unfinished or evacuation ones that name the host as source or
-    target, newest first. member_hosts: server id -> host for every member of the groups that a server of this host
-    is in. services, rooms: of the hosts that could receive. fallen: those of servers that Nova itself switched off,
-    asked only where the host was back for a while, and of those that had failed alone.
+    servers: those Nova has on the host. migrations: unfinished, evacuation and live-migration ones that name the host
+    as source or target, newest first. member_hosts: server id -> host for every member of the groups that a server of
+    this host is in. services, rooms: of the hosts that could receive. fallen: those of servers that Nova itself
+    switched off, asked only where the host was back for a while, and of those that had failed alone.
     """
 
     host: str

@@ -19,6 +19,7 @@ from vmhad.kernel.proof import Proof
 class State(StrEnum):
     SUSPECTED = "suspected"
     FENCING = "fencing"
+    DRAINING = "draining"
     RECOVERING = "recovering"
     RECOVERED = "recovered"
     LIFTING = "lifting"
@@ -30,6 +31,7 @@ class State(StrEnum):
 class Event(StrEnum):
     DISMISSED = "dismissed"
     FAILED = "failed"
+    AILS = "ails"
     WITHDRAWN = "withdrawn"
     PROVEN = "proven"
     PROOF_LOST = "proof_lost"
@@ -46,6 +48,12 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.SUSPECTED: {
         Event.DISMISSED: State.DISMISSED,
         Event.FAILED: State.FENCING,
+        Event.AILS: State.DRAINING,
+        Event.RETURNED: State.LIFTING,
+        Event.CLOSED: State.CLOSED,
+    },
+    State.DRAINING: {
+        Event.FELL_AGAIN: State.SUSPECTED,
         Event.RETURNED: State.LIFTING,
         Event.CLOSED: State.CLOSED,
     },
@@ -104,7 +112,8 @@ class Turn:
 class Incident:
     """One failure of one host, or of one VM or one service of it alone. id: '<subject>.<n>', n is when it was opened
     (ms). held: '' or why nothing is done. vm, vm_name, service: '' for a host's; else the server, or the service, while
-    host is where it failed.
+    host is where it failed. drain: the host lives and is emptied, which is no failure of it and stands beside an
+    incident of its own.
 
     round: counts the passages into FENCING; steps of an older round prove nothing. wake_at: look again no later.
     """
@@ -123,10 +132,12 @@ class Incident:
     vm: str = ""
     vm_name: str = ""
     service: str = ""
+    drain: bool = False
 
     @property
     def is_of_host(self) -> bool:
-        return not (self.vm or self.service)
+        """A failure of its host."""
+        return not (self.vm or self.service or self.drain)
 
     @property
     def subject(self) -> str:
@@ -151,6 +162,10 @@ def opened_of_vm(server: Server, segment: str, now: float, because: str) -> Inci
 def opened_of_service(host: str, service: str, segment: str, now: float, because: str) -> Incident:
     incident = opened(f"{host}/{service}.{int(now * 1000)}", segment, host, now, because)
     return replace(incident, service=service)
+
+
+def opened_of_drain(segment: str, host: str, now: float, because: str) -> Incident:
+    return replace(opened(f"{host}.drain.{int(now * 1000)}", segment, host, now, because), drain=True)
 
 
 def turn(incident: Incident, event: Event, now: float, because: str) -> Incident:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vmhad.kernel.verdict import Ailment
+
 
 class SilentMeans(StrEnum):
     """What a host is whose nova-compute is silent while its power is not read OFF, with no further eye to ask."""
@@ -41,6 +43,18 @@ class OnIoError(StrEnum):
     RESTART = "restart"
     LEAVE = "leave"
     RESUME = "resume"
+
+
+class Drain(StrEnum):
+    """What of a host that lives is worth moving its VMs away from it, alive."""
+
+    OFF = "off"
+    TENANT_PLANE = "tenant_plane"
+    HARDWARE = "hardware"
+    BOTH = "both"
+
+    def covers(self, ailment: Ailment | None) -> bool:
+        return ailment is not None and self.value in (Drain.BOTH.value, ailment.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,5 +135,12 @@ class Policy:
     service_starts_max: int = 3
     service_window_s: float = 1800.0
     service_restarts_max: int = 8
+    # Emptying a host that lives, when what is wrong with it has lasted drain_after_s; once it was healthy for
+    # drain_healthy_s it may be sent VMs again. How many hosts of a segment at a time, and how many VMs of one.
+    drain: Drain = Drain.OFF
+    drain_after_s: float = 120.0
+    drain_healthy_s: float = 300.0
+    drains_max: int = 1
+    live_migrations_max: int = 2
     # A VM is protected unless it says otherwise: server metadata key vmhad=false.
     opt_out_key: str = "vmhad"

@@ -84,6 +84,9 @@ def _ask(case: C, guard: Guard[C], now: float) -> Move:
         if not holds(case.incident.proof, case.incident.round, case.life_at):
             return Move("a sign of life came after its proof: it is proven again first", Event.PROOF_LOST)
         return guard.recover(case, now)
+    if state is State.DRAINING:
+        # Nothing was cut, and so there is nothing to prove: what lives is moved alive.
+        return guard.recover(case, now)
     if state is State.LIFTING:
         return guard.lift(case, now)
     return guard.rest(case, now)

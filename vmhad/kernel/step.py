@@ -27,6 +27,11 @@ class Verb(StrEnum):
     RESTART = "restart"
     RESUME = "resume"
     RESTART_SERVICE = "restart_service"
+    LIVE_MIGRATE = "live_migrate"
+
+
+# Those that may bring a VM to another host: while one is STARTED its incident has the VM.
+MOVES = (Verb.EVACUATE, Verb.LIVE_MIGRATE)
 
 
 class StepState(StrEnum):
@@ -61,7 +66,8 @@ class Step:
     """One effect. subject: a host's name, a server's id for the verbs about one VM, or host/service.
 
     args: for evacuate {"target", "force", "awaits"}; for restore_state {"state"}; for restart {"how", "host", "known"};
-    for resume {"host", "known"}; for restart_service {"host", "service", "known"}. Fixed from STARTED on.
+    for resume {"host", "known"}; for restart_service {"host", "service", "known"};
+    for live_migrate {"source", "target", "known"}. Fixed from STARTED on.
     acts: how often the call was made, as far as it was recorded. observed: the first one and the newest, in order.
     """
 

@@ -15,10 +15,18 @@ class Judgement(StrEnum):
     BLIND = "blind"
 
 
+class Ailment(StrEnum):
+    """What is wrong with a host that lives and could have its VMs moved away."""
+
+    TENANT_PLANE = "tenant_plane"
+    HARDWARE = "hardware"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """row: the table's row, by its number from 1. positive: death was seen, not inferred from silence: its power was
-    read OFF (is_off), or its storage beat stopped. unfit: it lives, and no VM may be sent to it."""
+    read OFF (is_off), or its storage beat stopped. unfit: it lives, and no VM may be sent to it. ailment: why
+    it might be emptied."""
 
     judgement: Judgement
     because: str
@@ -26,6 +34,7 @@ class Verdict:
     positive: bool = False
     is_off: bool = False
     unfit: bool = False
+    ailment: Ailment | None = None
 
     @property
     def serves(self) -> bool:

@@ -13,6 +13,7 @@ from vmhad.kernel.cloud import Action, ComputeService, Inventory, Migration, Ser
 from vmhad.ports import Unanswered
 from vmhad.sim.clock import SimClock
 from vmhad.sim.life import Life
+from vmhad.sim.migrations import LiveMigrations
 from vmhad.sim.nova import SimNova
 from vmhad.sim.rebuild import Rebuilds
 
@@ -50,7 +51,7 @@ class NovaFaults:
 
 @dataclass
 class Post:
-    """One request to evacuate or start a VM as it reached nova-api; kept for the checkers. late: its sender slept
+    """One request to evacuate, move or start a VM as it reached nova-api; kept for the checkers. late: its sender slept
     before it left."""
 
     at: float
@@ -62,22 +63,24 @@ class Post:
 
 
 class SimCompute:
-    """One engine's way to Nova. on_evacuate, on_start are told of every request before Nova sees it."""
+    """One engine's way to Nova. on_evacuate, on_start, on_migrate are told of every request before Nova sees it."""
 
     def __init__(
         self,
         nova: SimNova,
         rebuilds: Rebuilds,
+        migrations: LiveMigrations,
         faults: NovaFaults,
         life: Life,
         clock: SimClock,
         timeout_s: float,
         on_evacuate: Callable[[Post], None],
         on_start: Callable[[Post], None] = lambda post: None,
+        on_migrate: Callable[[Post], None] = lambda post: None,
     ) -> None:
-        self._nova, self._rebuilds, self._faults = nova, rebuilds, faults
+        self._nova, self._rebuilds, self._migrations, self._faults = nova, rebuilds, migrations, faults
         self._life, self._clock, self._timeout_s = life, clock, timeout_s
-        self._on_evacuate, self._on_start = on_evacuate, on_start
+        self._on_evacuate, self._on_start, self._on_migrate = on_evacuate, on_start, on_migrate
 
     def services(self) -> tuple[ComputeService, ...]:
         self._read()
@@ -145,6 +148,18 @@ class SimCompute:
             self._rebuilds.begin(server_id, target, force)
 
         self._write("evacuate", act)
+
+    def live_migrations(self, server_id: str) -> tuple[Migration, ...]:
+        self._read()
+        return self._nova.live_migrations(server_id)
+
+    def live_migrate(self, server_id: str, target: str) -> None:
+        def act() -> None:
+            now, life = self._nova.agenda.now, self._life
+            self._on_migrate(Post(now, life.name, server_id, target, False, life.is_late))
+            self._migrations.begin(server_id, target)
+
+        self._write("live_migrate", act)
 
     def start(self, server_id: str) -> None:
         self._write("start", lambda: self._start(server_id, self._nova.start))

@@ -263,8 +263,9 @@ class Stage:
 
     def _nova(self, words: list[str]) -> None:
         """nova down 30s | heartbeats-lost 90s | error-after-effect evacuate 1 | error-before-effect evacuate 1 |
-        slow 4s 60s | affinity-check off | finishes 8s late | hides h2 h3 60s -- finishes: a target that has a guest
-        running says so that much later; the last: their cell is down, Nova lists them not"""
+        slow 4s 60s | affinity-check off | finishes 8s late | hides h2 h3 60s | spoils 1 | moves 20s late -- finishes: a
+        target that has a guest running says so that much later; hides: their cell is down, Nova lists them not; spoils:
+        so many live migrations leave their server in error; moves: each takes that much longer"""
         world, fault = self.world, words[0]
         if fault == "down":
             world.nova_faults.down_until = self._lasting(words[1])
@@ -282,6 +283,10 @@ class Stage:
             world.nova.hidden_from.update(dict.fromkeys(words[1:-1], world.agenda.now))
         elif fault == "finishes":
             world.rebuilds.finish_s = seconds(words[1])
+        elif fault == "spoils":
+            world.migrations.spoils = int(words[1])
+        elif fault == "moves":
+            world.migrations.slow_s = seconds(words[1])
         elif fault == "affinity-check":
             world.nova.affinity_check_off = words[1] == "off"
         else:

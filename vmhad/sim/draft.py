@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from vmhad.kernel.beat import Plane
 from vmhad.kernel.cloud import ServerState
-from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, OnIoError, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutOff, Drain, OnFailure, OnIoError, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 from vmhad.sim.datacentre import SimHost
 from vmhad.sim.nova import GroupRow, ServerRow
@@ -24,6 +24,7 @@ CHOICES: dict[str, type[StrEnum]] = {
     "storage_lost": CutOff,
     **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent", "on_service_failure"), OnFailure),
     "on_io_error": OnIoError,
+    "drain": Drain,
 }
 
 

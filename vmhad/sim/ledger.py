@@ -19,7 +19,7 @@ from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.policy import Policy, SilentMeans
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.sim import agent_rules, rules, rules_of_vms
+from vmhad.sim import agent_rules, rules, rules_of_drains, rules_of_vms
 from vmhad.sim.agents import Agents
 from vmhad.sim.compute import Post
 from vmhad.sim.nova import HEARTBEAT_S, SERVICE_DOWN_S, SimNova
@@ -115,7 +115,7 @@ class Ledger:
     def _incident(self, engine: str, old: Incident | None, new: Incident) -> None:
         self.incidents[new.id] = new
         if not new.is_of_host:
-            subject = f"vm {new.vm_name}" if new.vm else f"service {new.subject}"
+            subject = f"vm {new.vm_name}" if new.vm else f"{'drain' if new.drain else 'service'} {new.subject}"
             self._written_by_owner(engine, new.segment, subject)
             if not new.is_open:
                 self.open_steps = {name: one for name, one in self.open_steps.items() if one.incident != new.id}
@@ -189,6 +189,8 @@ class Ledger:
             began = Started(self.now, engine, incident.id, new.args.get("target", ""), new.attempt)
             self.started.setdefault(new.subject, []).append(began)
             self.due.append(lambda: self._begun_step(engine, new, self.incidents[incident.id]))
+        if fresh and new.verb is Verb.LIVE_MIGRATE:
+            self.due.append(lambda: self._tell(f"vm {new.args['name']}", rules_of_drains.of_start(self, new)))
 
     def _begun_step(self, engine: str, new: Step, incident: Incident) -> None:
         whys = (*self._may_not_start(new, incident), *rules.of_start(self, engine, new, incident))
@@ -232,6 +234,16 @@ class Ledger:
         if incident.state is not State.RECOVERING:
             self.report(subject, f"an evacuation was sent while its incident is {incident.state.value}")
         self.acted(post.engine, incident.host, subject)
+
+    def on_migrate(self, post: Post) -> None:
+        """A request to move a VM alive reached nova-api."""
+        if post.server not in self.nova.servers:
+            return
+        subject = f"vm {self.nova.servers[post.server].name}"
+        step = self._open_step(Verb.LIVE_MIGRATE, post.server, post.target)
+        self._tell(subject, rules_of_drains.of_post(self, post, step))
+        if step is not None and not post.late:
+            self.acted(post.engine, self.incidents[step.incident].host, subject)
 
     def on_start(self, post: Post) -> None:
         """A request to start a VM, or to start it anew, reached nova-api."""

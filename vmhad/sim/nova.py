@@ -23,6 +23,7 @@ START_STOP_S = 1.0
 RESYNC_S = 60.0
 MISSED_AFTER_S = 15.5
 REBOOTING = "rebooting_hard"
+EVACUATION, LIVE, MIGRATING = "evacuation", "live-migration", "migrating"
 UNFINISHED = ("accepted", "pre-migrating")
 EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
 REBOOTABLE = (*EVACUABLE, ServerState.PAUSED, ServerState.SUSPENDED)
@@ -124,7 +125,12 @@ class SimNova:
         return tuple(server for server in found if server is not None)
 
     def evacuations_from(self, host: str) -> tuple[Migration, ...]:
-        return tuple(_shown(row) for row in reversed(self.migrations) if row.source == host and self._lives(row))
+        mine = (row for row in reversed(self.migrations) if (row.source, row.kind) == (host, EVACUATION))
+        return tuple(_shown(row) for row in mine if self._lives(row))
+
+    def live_migrations(self, server_id: str) -> tuple[Migration, ...]:
+        mine = (row for row in reversed(self.migrations) if (row.server, row.kind) == (server_id, LIVE))
+        return tuple(_shown(row) for row in mine if self._lives(row))
 
     def inventory(self, host: str, hosts: Sequence[str], at: float) -> Inventory:
         servers = self.on_host(host)
@@ -200,9 +206,9 @@ class SimNova:
         server.task_state = "rebuilding"
         return self.add_migration(server_id, server.host, target)
 
-    def add_migration(self, server_id: str, source: str, target: str) -> MigrationRow:
+    def add_migration(self, server_id: str, source: str, target: str, kind: str = EVACUATION) -> MigrationRow:
         now = self.agenda.iso()
-        row = MigrationRow(len(self.migrations) + 1, server_id, source, target, now, updated_at=now)
+        row = MigrationRow(len(self.migrations) + 1, server_id, source, target, now, kind, updated_at=now)
         self.migrations.append(row)
         return row
 
@@ -319,7 +325,9 @@ class SimNova:
         truth = self.datacentre.hosts[host]
         if truth.life != life or not truth.compute:
             return
-        gone = [move for move in self.migrations if move.source == host and move.status in (*UNFINISHED, "done")]
+        mine = [move for move in self.migrations if move.source == host]
+        self._end_live_migrations(mine)
+        gone = [move for move in mine if move.kind == EVACUATION and move.status in (*UNFINISHED, "done")]
         evacuated = {move.server: move for move in gone if self._lives(move)}
         for move in evacuated.values():
             self.datacentre.vms[move.server].guests.discard(host)
@@ -329,6 +337,16 @@ class SimNova:
         for row in self.servers.values():
             if row.host == host and row.id not in evacuated:
                 self._init_server(row)
+
+    def _end_live_migrations(self, moves: Sequence[MigrationRow]) -> None:
+        """Those that its nova-compute did not finish; their servers, where they are here yet, are as they were."""
+        for move in moves:
+            if move.kind == LIVE and move.status in ("accepted", "running"):
+                move.status, move.updated_at = "error", self.agenda.iso()
+                row = self.servers.get(move.server)
+                if row is not None and row.host == move.source and row.task_state == MIGRATING:
+                    row.task_state = ""
+                    self.allocations.discard((row.id, move.target))
 
     def _init_server(self, row: ServerRow) -> None:
         """A rebuild that nobody will go on with is an ERROR; a start or a stop that was under way is done."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vmhad.kernel.cloud import ServerState
-from vmhad.sim.nova import GroupRow, MigrationRow, ServerRow, SimNova
+from vmhad.sim.nova import EVACUATION, GroupRow, MigrationRow, ServerRow, SimNova
 
 CONDUCTOR_S = 0.15
 CLAIM_S = 0.2
@@ -69,7 +69,8 @@ class Rebuilds:
         server = attempt.server
         if server.id not in self.nova.servers:
             return
-        mine = (one for one in self.nova.migrations if one.server == server.id and one.status == "accepted")
+        of_it = (one for one in self.nova.migrations if (one.server, one.kind) == (server.id, EVACUATION))
+        mine = (one for one in of_it if one.status == "accepted")
         attempt.move = next(mine, None)
         if force:
             complaint = self._forced_complaint(attempt)
@@ -97,10 +98,11 @@ class Rebuilds:
     def _schedule(self, attempt: Attempt) -> str:
         """The target if the filters pass it; without one, the fitting host with most room."""
         hosts = [attempt.target] if attempt.target else [name for name in self.nova.services if name != attempt.source]
-        fitting = [name for name in hosts if self._fits(name, attempt.server)]
+        fitting = [name for name in hosts if self.fits(name, attempt.server)]
         return max(fitting, key=lambda name: self.nova.room(name).vcpus, default="")
 
-    def _fits(self, host: str, server: ServerRow) -> bool:
+    def fits(self, host: str, server: ServerRow) -> bool:
+        """The filters pass it."""
         room, truth, service = self.nova.room(host), self.datacentre.hosts[host], self.nova.services[host]
         if not (self.nova.is_up(host) and service.enabled) or self.agenda.now < service.barred_until:
             return False

@@ -52,14 +52,15 @@ CALLS = {
     "power": ("read", "off", "on"),
     "compute": (
         "services", "service", "inventory", "departures", "evacuations", "server_ids", "fallen", "stopped_lately",
-        "server", "actions", "set_forced_down", "set_enabled", "evacuate", "start", "stop", "reboot",
+        "server", "actions", "set_forced_down", "set_enabled", "evacuate", "live_migrations", "live_migrate", "start",
+        "stop", "reboot",
     ),
     "hands": ("restart_service", "resume_guest"),
 }  # fmt: skip
 WRITES = {
     "store": ("commit",),
     "power": ("off", "on"),
-    "compute": ("set_forced_down", "set_enabled", "evacuate", "start", "stop", "reboot"),
+    "compute": ("set_forced_down", "set_enabled", "evacuate", "live_migrate", "start", "stop", "reboot"),
     "hands": ("restart_service", "resume_guest"),
 }
 

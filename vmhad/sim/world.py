@@ -30,6 +30,7 @@ from vmhad.sim.hands import Acts, SimHands
 from vmhad.sim.ledger import Ledger
 from vmhad.sim.life import Killed, Life
 from vmhad.sim.membership import Ring, SimMembership
+from vmhad.sim.migrations import LiveMigrations
 from vmhad.sim.nova import ServerRow, SimNova
 from vmhad.sim.nudges import NudgeQueue, SimNudges
 from vmhad.sim.power import PowerOrder, SimPower
@@ -98,6 +99,7 @@ class World:
         self.datacentre = Datacentre(self.agenda)
         self.nova = SimNova(self.datacentre)
         self.rebuilds = Rebuilds(self.nova, self.seed)
+        self.migrations = LiveMigrations(self.nova, self.rebuilds, self.seed)
         self.nova_faults = NovaFaults()
         self.acts = Acts(self.nova)
         self.store = MemoryStore()
@@ -115,6 +117,7 @@ class World:
         self.acts.on_order = lambda order: rules_of_services.hear(self.ledger, order)
         self.store.on_commit = self.ledger.on_commit
         self.rebuilds.ended.append(self._rebuild_ended)
+        self.migrations.ended.append(self._rebuild_ended)
         self.rebuilds.landed.append(self.checkers.on_landed)
         self.touched_at = self.agenda.now
         self.events = 0
@@ -156,12 +159,14 @@ class World:
             compute=SimCompute(
                 self.nova,
                 self.rebuilds,
+                self.migrations,
                 self.nova_faults,
                 life,
                 clock,
                 pace.call_timeout_s,
                 self._on_evacuate,
                 self.ledger.on_start,
+                self.ledger.on_migrate,
             ),
             power=SimPower(self.datacentre, life, clock, pace.bmc_timeout_s, self._on_power),
             hands=SimHands(life, clock, self.acts, pace.call_timeout_s),

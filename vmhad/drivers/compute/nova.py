@@ -27,8 +27,10 @@ SERVICES_AT = "2.69"
 SERVERS_AT = "2.96"
 MIGRATIONS_AT = "2.80"
 GROUPS_AT = "2.64"
+LIVE = "live-migration"
 EVACUATE_AT = "2.94"
 EVACUATE_BY_FORCE_AT = "2.67"
+LIVE_MIGRATE_AT = "2.68"
 POWER_AT = "2.94"
 ACTIONS_AT = "2.84"
 REASON_MAX = 255
@@ -163,7 +165,7 @@ class NovaCompute:
             host=host,
             at=at,
             servers=servers,
-            migrations=tuple(m for m in migrations if is_unfinished(m) or m.kind == "evacuation"),
+            migrations=tuple(m for m in migrations if is_unfinished(m) or m.kind in ("evacuation", LIVE)),
             groups=groups,
             member_hosts=self._member_hosts(servers, groups),
             services=tuple(service for name, service in services.items() if service and name in hosts),
@@ -192,6 +194,13 @@ class NovaCompute:
             self._act("evacuate", server_id, {"host": target, "force": True}, EVACUATE_BY_FORCE_AT)
         else:
             self._act("evacuate", server_id, {"host": target}, EVACUATE_AT)
+
+    def live_migrations(self, server_id: str) -> tuple[Migration, ...]:
+        return self._migrations({"migration_type": LIVE, "instance_uuid": server_id})
+
+    def live_migrate(self, server_id: str, target: str) -> None:
+        """From 2.68 on no target goes past the scheduler. auto: disks are copied where they are not shared."""
+        self._act("os-migrateLive", server_id, {"host": target, "block_migration": "auto"}, LIVE_MIGRATE_AT)
 
     def start(self, server_id: str) -> None:
         self._act("os-start", server_id, None, POWER_AT)

@@ -31,7 +31,7 @@ from vmhad.guards.hosts.columns import (
 from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.policy import Policy, SilentMeans
 from vmhad.kernel.signal import Channel, Reading
-from vmhad.kernel.verdict import Judgement, Verdict
+from vmhad.kernel.verdict import Ailment, Judgement, Verdict
 
 # Looked up once: a member of an enumeration costs ten times what another name does.
 NOVA, POWER, DISKS, HARDWARE = Channel.NOVA, Channel.POWER, Channel.DISKS, Channel.HARDWARE
@@ -51,6 +51,7 @@ class Row:
     because: str
     positive: bool = False
     unfit: bool = False
+    ailment: Ailment | None = None
 
     @property
     def power(self) -> frozenset[StrEnum]:
@@ -67,7 +68,8 @@ def _row(judgement: str, because: str, *flags: str, **words: str) -> Row:
         frozenset(kind[word.upper()] for word in words.get(name, "").split())
         for name, kind in zip(NAMES, OF_COLUMN, strict=True)
     )
-    return Row(fits, Judgement(judgement), because, "positive" in flags, "unfit" in flags)
+    ailment = next((one for one in Ailment if one.value in flags), None)
+    return Row(fits, Judgement(judgement), because, "positive" in flags, "unfit" in flags, ailment)
 
 
 # Its peers reach it on the management plane.
@@ -122,7 +124,7 @@ HEARD: tuple[Row, ...] = (
     _row(
         "degraded",
         "its tenant plane is lost: it is to be drained by live migration, not fenced",
-        "unfit", agent="UP", peers="NO_TENANT",
+        "unfit", "tenant_plane", agent="UP", peers="NO_TENANT",
     ),
     _row(
         "degraded",
@@ -137,7 +139,7 @@ HEARD: tuple[Row, ...] = (
     _row(
         "degraded",
         "its agent is heard; its hardware complains",
-        "unfit", agent="UP", own="COMPLAINS",
+        "unfit", "hardware", agent="UP", own="COMPLAINS",
     ),
     _row(
         "degraded",
@@ -338,4 +340,4 @@ def first_row(words: Sequence[StrEnum]) -> tuple[int, Row]:
 def _plain(*words: StrEnum) -> Verdict:
     """The verdict before the details of what was read are added to its reason."""
     number, row = first_row(words)
-    return Verdict(row.judgement, row.because, number, row.positive, row.power == {Power.OFF}, row.unfit)
+    return Verdict(row.judgement, row.because, number, row.positive, row.power == {Power.OFF}, row.unfit, row.ailment)
