@@ -131,7 +131,8 @@ class Compute(Protocol):
         """Those of the server, newest first, over or not."""
 
     def live_migrate(self, server_id: str, target: str) -> None:
-        """The scheduler validates the target. Refused while the server has a task, and where it is already."""
+        """The scheduler validates the target, later: what it does not take leaves a record in error, and the server as
+        it was. Refused while the server has a task, and where it does not run."""
 
     def start(self, server_id: str) -> None: ...
 

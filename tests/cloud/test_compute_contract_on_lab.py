@@ -12,7 +12,7 @@ import pytest
 from lab.cloud_lab import CloudLab
 
 pytest.register_assert_rewrite(
-    *(f"tests.ports.compute_{one}" for one in ("bench", "services", "evacuations", "twins", "groups"))
+    *(f"tests.ports.compute_{one}" for one in ("bench", "services", "evacuations", "twins", "groups", "migrations"))
 )
 
 from tests.ports.compute_contract import CASES, Case  # noqa: E402

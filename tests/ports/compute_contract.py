@@ -42,6 +42,9 @@ real one. What is pinned, and by which case (all on both sides; [rare] only unde
 | late group check: of two anti-affinity members sent to one host at the same    | late_check [rare]                  |
 |   time the later one ends in ERROR; force does not get past the target's       |                                    |
 |   check, nor do two members of hard affinity                                   |                                    |
+| live migration: a task when the answer comes, the record a moment later; one   | live_migration                     |
+|   guest, never two                                                             |                                    |
+| one that the scheduler does not take: a record in error, the server as it was  | live_migration_that_nobody_takes   |
 | inventory: groups, member hosts, room                                          | inventory                          |
 | stop and start; start of what runs is refused                                  | stop_and_start                     |
 | an API that is away is no answer; what does not exist is None or refused       | away, absent                       |
@@ -53,9 +56,9 @@ Times are limits, not measurements.
 
 from __future__ import annotations
 
-from tests.ports import compute_evacuations, compute_groups, compute_services, compute_twins
+from tests.ports import compute_evacuations, compute_groups, compute_migrations, compute_services, compute_twins
 from tests.ports.compute_bench import CASES, Bench, Case
 
 __all__ = ["CASES", "Bench", "Case"]
 
-MODULES = (compute_services, compute_evacuations, compute_twins, compute_groups)
+MODULES = (compute_services, compute_evacuations, compute_twins, compute_groups, compute_migrations)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"tests.ports.compute_{one}" for one in ("bench", "services", "evacuations", "twins", "groups"))
+    *(f"tests.ports.compute_{one}" for one in ("bench", "services", "evacuations", "twins", "groups", "migrations"))
 )
 
 from tests.ports.compute_bench import bury, place, statuses  # noqa: E402

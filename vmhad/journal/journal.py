@@ -93,7 +93,7 @@ class Journal:
             now = codec.decode_number(epoch_key, self._store.get(epoch_key))
             if now != epoch:
                 raise EpochLost(f"segment {segment} is at epoch {now}, this engine had {epoch}") from None
-            subjects = [c.key for c in compares if c.key.startswith((keys.OPEN_HOSTS, keys.OPEN_VMS))]
+            subjects = [c.key for c in compares if c.key.startswith(keys.OPEN)]
             raise Contended(f"the journal of segment {segment} changed since it was read", subjects) from None
         self._commits[segment] = count + 1
 
@@ -101,7 +101,7 @@ class Journal:
         if len(wanted) <= _SINGLE_READS_MAX:
             return {key: self._store.get(key) for key in wanted}
         found: dict[str, bytes] = {}
-        for prefix in (keys.OPEN_HOSTS, keys.OPEN_VMS):
+        for prefix in keys.OPEN:
             if any(key.startswith(prefix) for key in wanted):
                 found |= self._store.list(prefix)
         return {key: self._store.get(key) if key == keys.FENCES else found.get(key) for key in wanted}

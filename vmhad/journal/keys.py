@@ -16,6 +16,8 @@ OPEN_HOSTS = ROOT + "open/host/"
 OPEN_DRAINS = ROOT + "open/drain/"
 OPEN_VMS = ROOT + "open/vm/"
 OPEN_SERVICES = ROOT + "open/service/"
+# Everything that an incident may have a claim on.
+OPEN = (OPEN_HOSTS, OPEN_DRAINS, OPEN_VMS, OPEN_SERVICES)
 FENCES = ROOT + "budget/fences"
 
 

@@ -16,6 +16,7 @@ from vmhad.sim.nova import LIVE, MIGRATING, SimNova
 from vmhad.sim.rebuild import CONDUCTOR_S, Rebuilds
 from vmhad.sim.records import MigrationRow, ServerRow
 
+RECORDED_S = 0.05
 MOVES_S = (1.0, 2.9)
 RUNS = (ServerState.ACTIVE, ServerState.PAUSED)
 
@@ -39,19 +40,21 @@ class LiveMigrations:
             raise Refused(f"Cannot 'os-migrateLive' instance {server_id} while it is {row.task_state or row.state}")
         if target not in nova.services:
             raise Refused(f"Compute host {target} could not be found.")
-        if target == row.host:
-            raise Refused("Unable to migrate instance to the host where it already is.")
-        if not nova.is_up(row.host):
-            raise Refused(f"Compute service of {row.host} is unavailable at this time.")
         nova.acted(server_id, LIVE)
         row.task_state = MIGRATING
-        move = nova.add_migration(server_id, row.host, target, LIVE)
-        nova.agenda.after(CONDUCTOR_S, lambda: self._conduct(row, move))
+        nova.agenda.after(RECORDED_S, lambda: self._record(row, target))
+
+    def _record(self, row: ServerRow, target: str) -> None:
+        """By the conductor, when the API has answered already: until then the task alone tells of it."""
+        if row.id in self.nova.servers and row.task_state == MIGRATING:
+            move = self.nova.add_migration(row.id, row.host, target, LIVE)
+            self.nova.agenda.after(CONDUCTOR_S, lambda: self._conduct(row, move))
 
     def _conduct(self, row: ServerRow, move: MigrationRow) -> None:
         if row.id not in self.nova.servers:
             return
-        if not self._rebuilds.fits(move.target, row):
+        is_up = self.nova.is_up(move.source)
+        if not is_up or move.target == move.source or not self._rebuilds.fits(move.target, row):
             self._end(row, move, "error", "No valid host was found.")
             return
         self.nova.allocations.add((row.id, move.target))

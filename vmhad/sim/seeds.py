@@ -253,7 +253,7 @@ def replay_command(seed: int, shape: Shape) -> str:
     """What a reader types to see that seed again."""
     size = f" --hosts {shape.hosts}" * (shape.hosts != STANDARD.hosts)
     size += f" --hours {shape.hours:g}" * (shape.hours != STANDARD.hours)
-    size += " --agents" * shape.agents + " --lonely" * shape.lonely
+    size += " --agents" * shape.agents + " --lonely" * shape.lonely + " --drains" * shape.drains
     return f"vmhad-sim seeds --replay {seed}{size}"
 
 

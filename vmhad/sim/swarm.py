@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from vmhad.sim.agent_swarm import with_agents
 from vmhad.sim.ambush import ambush
+from vmhad.sim.drain_swarm import with_drains
 from vmhad.sim.lateness import lateness
 from vmhad.sim.lonely import lonely, paused
 from vmhad.sim.mischief import Cloud, Timed, mischief
@@ -52,12 +53,14 @@ PACES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a seed is, whether its hosts have agents, and whether guests fail alone in it, too."""
+    """How large a seed is, whether its hosts have agents, and whether guests fail alone in it, too. drains: hosts ail,
+    and are emptied; they have agents then."""
 
     hosts: int = 30
     hours: float = 1.0
     agents: bool = False
     lonely: bool = False
+    drains: bool = False
 
 
 STANDARD = Shape()
@@ -113,9 +116,12 @@ def draw(seed: int, shape: Shape = STANDARD) -> Script:
     faults += ambush(seed, cloud, sheet.lines, faults, calm_from_s)
     declared, late = lateness(seed, cloud, sheet.lines, faults, calm_from_s)
     late += twins(seed, cloud, declared, faults, calm_from_s)
-    if shape.agents:
+    if shape.agents or shape.drains:
         declared, seen = with_agents(seed, declared, cloud.hosts, calm_from_s)
         late += seen
+    if shape.drains:
+        declared, ill = with_drains(seed, declared, cloud.hosts, calm_from_s)
+        late += ill
     if shape.lonely:
         late += lonely(seed, cloud, calm_from_s)
         declared, stopped = paused(seed, cloud, declared, calm_from_s)
