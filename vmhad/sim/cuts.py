@@ -55,6 +55,10 @@ def taken_for_unseen(*words: columns.Peers) -> Wrap:
     return wrap
 
 
+def as_property(value: Any) -> Wrap:
+    return lambda was: property(lambda one: value)
+
+
 def by_nobody(was: Any) -> Any:
     """Of a VM's standing, among the arguments: whatever was done to it, no user did it."""
     return _standing_as(was, lambda one: replace(one, actions=tuple(replace(a, by_user=False) for a in one.actions)))

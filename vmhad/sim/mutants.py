@@ -103,7 +103,7 @@ def broken_by(mutant: Mutant, seed: int, shape: Shape = NASTY) -> str:
 def hunt(mutant: Mutant, seeds: Sequence[int], shape: Shape = NASTY) -> Verdict:
     """Tries the seed that is on record, then these."""
     began = time.process_time()
-    shape = replace(shape, lonely=mutant.lonely, agents=mutant.agents)
+    shape = replace(shape, lonely=mutant.lonely, agents=mutant.agents, drains=mutant.drains)
     order = [*([mutant.seed] if mutant.seed is not None else []), *(one for one in seeds if one != mutant.seed)]
     tried = 0
     for seed in order:

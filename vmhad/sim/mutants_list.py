@@ -12,12 +12,13 @@ from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import Ownership
 from vmhad.engine.service_cases import ServiceCases
 from vmhad.engine.vm_cases import VmCases
-from vmhad.guards.hosts import columns, judge, place, settle, treat
+from vmhad.guards.hosts import columns, drain, judge, move, place, settle, treat
 from vmhad.guards.hosts.columns import SEEN, Peers, Storage
 from vmhad.guards.instances import judge as judge_of_vms
 from vmhad.guards.services import judge as judge_of_services
 from vmhad.journal.journal import Journal
 from vmhad.kernel import brake, evidence, proof
+from vmhad.kernel.case import DrainCase
 from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.incident import State
 from vmhad.kernel.policy import SilentMeans
@@ -29,6 +30,7 @@ from vmhad.sim.cuts import (
     any_off,
     any_receiver,
     any_target,
+    as_property,
     by_accident,
     by_nobody,
     clean,
@@ -70,7 +72,8 @@ from vmhad.sim.cuts import (
 class Mutant:
     """guard: what is off. needs: what a script must have for the guard to be asked at all; others are not played.
 
-    seed: the one that found it. lonely: its seeds have guests that fail alone. agents: its hosts have agents.
+    seed: the one that found it. lonely: its seeds have guests that fail alone. agents: its hosts have agents. drains:
+    hosts ail in them, and are emptied.
     """
 
     name: str
@@ -80,10 +83,12 @@ class Mutant:
     seed: int | None = None
     lonely: bool = False
     agents: bool = False
+    drains: bool = False
 
 
 def _m(name: str, guard: str, *cuts: Cut) -> Mutant:
-    return Mutant(name, guard, cuts, NEEDS.get(name, ()), SEEDS.get(name), name in LONELY, name in AGENTS)
+    kinds = (name in LONELY, name in AGENTS, name in DRAINS)
+    return Mutant(name, guard, cuts, NEEDS.get(name, ()), SEEDS.get(name), *kinds)
 
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -123,6 +128,8 @@ AGENTS = (
     "services_unbounded",
     "hosts_own_no_service",
 )
+BUDGETS = ((drain, "_waits"), (drain, "_held_up"), (move, "starts"))
+DRAINS = ("moved_in_doubt", "drains_unbounded")
 LONELY = ("users_unheard", "tasks_unheard", "storage_unread", "restarts_unbounded", "hosts_own_nothing")
 
 
@@ -195,6 +202,8 @@ SEEDS: dict[str, int] = {
     "wishes_unheard": 4,
     "services_unbounded": 0,
     "hosts_own_no_service": 44,
+    "drains_unbounded": 0,
+    "moved_in_doubt": 3,
 }
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -341,6 +350,18 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     _m("services_unbounded", "service_starts_max", Cut(fence_of_services, "_spent", always(""))),
     _m("hosts_own_no_service", "a host's incident has its services", Cut(ServiceCases, "_owner", always(""))),
+    # Hosts that are emptied alive.
+    _m(
+        "moved_in_doubt",
+        "nothing is moved from a host that may have failed",
+        Cut(DrainCase, "is_lost", as_property(False)),
+        Cut(DrainCase, "ails", as_property(True)),
+    ),
+    _m(
+        "drains_unbounded",
+        "drains_max and live_migrations_max",
+        *(Cut(owner, name, without_policy(drains_max=10_000, live_migrations_max=10_000)) for owner, name in BUDGETS),
+    ),
     # The end.
     _m("lifted_unheard", "a host is taken back when it is heard", Cut(lift, "_is_back", always(True))),
     _m(
