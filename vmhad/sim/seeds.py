@@ -170,7 +170,8 @@ def unexplained(world: World, is_over: bool = False) -> Iterator[str]:
             yield f"incident {incident.id} rests without a time to look again"
         if incident.state is State.STUCK and not incident.because:
             yield f"incident {incident.id} is stuck and does not say why"
-    ended = [one for one in world.ledger.incidents.values() if "order" in one.because and not one.is_open]
+    known = [one for one in world.ledger.incidents.values() if not (one.is_open or one.drain)]
+    ended = [one for one in known if "order" in one.because]
     given_up = {one.subject for one in ended}
     for server_id, wanted in sorted(world.nova.wished.items()):
         row = world.nova.servers.get(server_id)

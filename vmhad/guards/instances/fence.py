@@ -14,7 +14,7 @@ from vmhad.kernel.case import Move, VmCase
 from vmhad.kernel.incident import Event, State
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.step import Answer, Observation, Verb
-from vmhad.kernel.verdict import Judgement
+from vmhad.kernel.verdict import Ailment, Judgement
 
 LOOK_AGAIN_S = 2.0
 # What it was opened on may be what it is decided from.
@@ -43,7 +43,8 @@ def suspect(case: VmCase, now: float) -> Move:
     why_not = _why_not(case, row)
     if why_not:
         return Move(why_not, Event.DISMISSED)
-    if not case.verdict.serves or case.verdict.unfit:
+    if not case.verdict.serves or (case.verdict.unfit and case.verdict.ailment is not Ailment.HARDWARE):
+        # Hardware that complains carries the VM it carried before; elsewhere it is moved by its host's drain.
         held = f"its host is not well: {case.verdict.because}"
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
     if case.hold:
