@@ -226,7 +226,7 @@ class Ledger:
             if not any((one.engine, one.target) == (post.engine, post.target) for one in begun):
                 self.report(subject, f"a late request to {post.target} is no twin of what was STARTED")
             return
-        step = self._open_step(Verb.EVACUATE, post.server, post.target)
+        step = self.open_step(Verb.EVACUATE, post.server, post.target)
         if step is None:
             self.report(subject, f"an evacuation to {post.target} was sent that is not STARTED in the journal")
             return
@@ -235,26 +235,16 @@ class Ledger:
             self.report(subject, f"an evacuation was sent while its incident is {incident.state.value}")
         self.acted(post.engine, incident.host, subject)
 
-    def on_migrate(self, post: Post) -> None:
-        """A request to move a VM alive reached nova-api."""
-        if post.server not in self.nova.servers:
-            return
-        subject = f"vm {self.nova.servers[post.server].name}"
-        step = self._open_step(Verb.LIVE_MIGRATE, post.server, post.target)
-        self._tell(subject, rules_of_drains.of_post(self, post, step))
-        if step is not None and not post.late:
-            self.acted(post.engine, self.incidents[step.incident].host, subject)
-
     def on_start(self, post: Post) -> None:
         """A request to start a VM, or to start it anew, reached nova-api."""
-        step = self._open_step(Verb.RESTART, post.server)
+        step = self.open_step(Verb.RESTART, post.server)
         if step is not None and post.server in self.nova.servers:
             self._tell(f"vm {self.nova.servers[post.server].name}", rules_of_vms.of_restart(self, post, step))
 
     def on_resume(self, engine: str, host: str, server: str, late: bool) -> None:
         """An order to resume a guest reached the agent of its host."""
         subject = f"vm {self.nova.servers[server].name if server in self.nova.servers else server}"
-        step = self._open_step(Verb.RESUME, server)
+        step = self.open_step(Verb.RESUME, server)
         if late or step is None:
             if not late:
                 self.report(subject, "an order to resume it was sent that is not STARTED in the journal")
@@ -266,7 +256,7 @@ class Ledger:
         subject = f"host {order.host}"
         self.shot_at[order.host] = self.now if order.verb == "power_off" else self.shot_at.get(order.host, 0.0)
         verb = Verb.POWER_OFF if order.verb == "power_off" else Verb.POWER_ON
-        if self._open_step(verb, order.host) is None:
+        if self.open_step(verb, order.host) is None:
             self.report(subject, f"{order.verb} was sent that is not STARTED in the journal")
         self.acted(order.engine, order.host, subject)
 
@@ -275,7 +265,7 @@ class Ledger:
         if segment is not None and self.owner(segment.name) != engine:
             self.report(subject, f"{engine} acted while {self.owner(segment.name) or 'nobody'} owns {segment.name}")
 
-    def _open_step(self, verb: Verb, subject: str, target: str = "") -> Step | None:
+    def open_step(self, verb: Verb, subject: str, target: str = "") -> Step | None:
         for step in self.open_steps.values():
             if step.verb is verb and step.subject == subject and target in ("", step.args.get("target")):
                 return step
@@ -371,9 +361,8 @@ class Ledger:
 
     def _opened_at(self, name: str, new: Incident) -> float:
         """0.0 for the host of the new fence itself: it is counted apart."""
-        of_it = (one for one in self.incidents.values() if one.is_of_host and one.host == name)
-        known = [one.opened_at for one in of_it if one.is_open]
-        return 0.0 if name == new.host else max(known, default=inf)
+        mine = (one for one in self.incidents.values() if one.is_of_host and one.host == name)
+        return 0.0 if name == new.host else max((one.opened_at for one in mine if one.is_open), default=inf)
 
     def _storm(
         self, engine: str, new: Incident, segment: Segment, policy: Policy, others: Sequence[Incident]

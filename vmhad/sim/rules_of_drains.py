@@ -49,6 +49,18 @@ def _budgets(at: Ledger, source: str, segment: str) -> Iterator[str]:
         yield f"{own} VMs leave {source} at once, more than live_migrations_max allows ({policy.live_migrations_max})"
 
 
+def on_migrate(at: Ledger, post: Post) -> None:
+    """A request to move a VM alive reached nova-api."""
+    row = at.nova.servers.get(post.server)
+    if row is None:
+        return
+    step = at.open_step(Verb.LIVE_MIGRATE, post.server, post.target)
+    for why in of_post(at, post, step):
+        at.report(f"vm {row.name}", why)
+    if step is not None and not post.late:
+        at.acted(post.engine, at.incidents[step.incident].host, f"vm {row.name}")
+
+
 def of_post(at: Ledger, post: Post, step: Step | None) -> Iterator[str]:
     """A request that reached nova-api. A late one moves a VM that runs, wherever it is by then."""
     if post.late:

@@ -18,7 +18,7 @@ from vmhad.kernel.policy import Policy
 from vmhad.kernel.step import StepState
 from vmhad.kernel.topology import Segment
 from vmhad.ports import Nudge
-from vmhad.sim import rules_of_services
+from vmhad.sim import rules_of_drains, rules_of_services
 from vmhad.sim.agents import Agents
 from vmhad.sim.beats import SimBeats
 from vmhad.sim.checkers import Checkers
@@ -166,7 +166,7 @@ class World:
                 pace.call_timeout_s,
                 self._on_evacuate,
                 self.ledger.on_start,
-                self.ledger.on_migrate,
+                lambda post: rules_of_drains.on_migrate(self.ledger, post),
             ),
             power=SimPower(self.datacentre, life, clock, pace.bmc_timeout_s, self._on_power),
             hands=SimHands(life, clock, self.acts, pace.call_timeout_s),
