@@ -261,16 +261,6 @@ def test_many_claims_are_read_by_listing(tap: Tap) -> None:
     assert sum(value == b"h1.1" for value in tap.store.list(keys.OPEN_VMS).values()) == 29
 
 
-def test_every_kind_of_claim_is_read_among_many(tap: Tap) -> None:
-    kinds = (keys.open_host, keys.open_drain, keys.open_vm)
-    claims: dict[str, str | None] = {key(f"x{n}"): "h1.1" for key in kinds for n in range(5)}
-    journal = loaded(tap)
-    for _ in range(2):
-        journal.commit(S, 1, Change((incident("h1.1"),), claims=claims))
-    journal.commit(S, 1, Change((ended("h1.1", 3.0),), claims=dict.fromkeys(claims)))
-    assert not tap.store.list(keys.ROOT + "open/")
-
-
 def test_a_claim_taken_between_reading_and_writing_is_contended(tap: Tap) -> None:
     vm = keys.open_vm("vm1")
     journal = loaded(tap)
