@@ -96,7 +96,8 @@ def _is_unsent(step: Step) -> bool:
 
 def _may_arrive_on(step: Step, case: Case, inventory: Inventory) -> str:
     """Where an attempt that was given up may arrive yet, its request waiting there: '' where its record is over, or its
-    target proven off and the VM about to go elsewhere before that is back. One that was made after the inventory was read is the newest, to the step's own target."""
+    target proven off and the VM about to go elsewhere before that is back. One that was made after the inventory was
+    read is the newest, to the step's own target."""
     given_up = set(step.args.get("given_up", "").split(",")) - {""}
     targets = {one.id: "" if one.status in OVER else one.target for one in inventory.migrations if one.id in given_up}
     if given_up - targets.keys():

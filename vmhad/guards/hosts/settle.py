@@ -138,7 +138,7 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
             args["unclean_on"] = _joined(step, "unclean_on", target)
         return later(case, replace(step, args=args), newest.text, now)
     is_lost = newest.answer is Answer.NOT_SO and step.acts > 0 and newest.at > step.acted_at + CALL_LIMIT_S
-    if is_lost and target not in case.busy_hosts:
+    if is_lost and target not in case.busy_hosts and _serves(case, target):
         # Nova never made a record of it: the call was lost on its way, or whoever stopped before it will send it yet.
         # The same target again, unless that one fell; and no other in the next round.
         again = _again(case, step, f"Nova makes no record of it: {newest.text}", now)
