@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,3 +126,22 @@ def test_a_verdict_in_a_kept_case_stays_as_it_was() -> None:
     store.gather()
     assert store.judged(SEGMENTS[1], Policy(), START_S + 1.0).verdicts["h3"].judgement is Judgement.SUSPECT
     assert kept["h3"].judgement is Judgement.HEALTHY
+
+
+def test_a_verdict_is_said_when_it_becomes_another(caplog: pytest.LogCaptureFixture) -> None:
+    power, nova = ListedWatch(), ListedWatch()
+    store = EvidenceStore([nova, power], [])
+    is_on, is_up = well("h3", START_S)
+    power.put(is_on)
+    nova.put(is_up)
+    with caplog.at_level(logging.INFO):
+        store.gather()
+        store.judged(SEGMENTS[1], Policy(), START_S)
+        for at in (1.0, 2.0):
+            power.put(Signal("h3", Channel.POWER, Reading.UNKNOWN, START_S + at, "no answer"))
+            store.gather()
+            store.judged(SEGMENTS[1], Policy(), START_S + at)
+    assert caplog.messages == [
+        "host h3 is HEALTHY: nova-compute reports and its power is on",
+        "host h3 is DEGRADED: nova-compute reports, but its BMC does not: a death could not be proven",
+    ]

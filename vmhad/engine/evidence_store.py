@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -16,6 +17,7 @@ from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement, Verdict
 from vmhad.ports import Nudge, Nudges, Watch
 
+LOG = logging.getLogger(__name__)
 # Looked up once: a member of an enumeration costs ten times what another name does.
 HEALTHY, SUSPECT = Judgement.HEALTHY, Judgement.SUSPECT
 # A host under suspicion is looked at again this often, instead of at the watch's own pace.
@@ -226,6 +228,7 @@ class EvidenceStore:
         if self.listening.sources:
             judged.look_at = min(judged.look_at, good_until + ROUNDING_S)
         if changed:
+            _say_changes(judged.verdicts, changed)
             judged.verdicts = {**judged.verdicts, **changed}
             judged.unwell = {
                 name for name in judged.unwell | changed.keys()
@@ -288,3 +291,10 @@ class EvidenceStore:
         names = tuple(hosts)
         for watch in self.watches:
             watch.look(names)
+
+
+def _say_changes(old: Mapping[str, Verdict], changed: Mapping[str, Verdict]) -> None:
+    """Most verdicts open no incident, so nothing else would tell an operator of a host that is DEGRADED."""
+    for name, verdict in sorted(changed.items()):
+        if name not in old or old[name].row != verdict.row:
+            LOG.info("host %s is %s: %s", name, verdict.judgement.name, verdict.because)
