@@ -5,7 +5,18 @@ from __future__ import annotations
 
 import pytest
 
-from vmhad.agent.guest_states import BLOCKED, CRASHED, DISK_QUIET_S, PAUSED, RUNNING, SHUT_OFF, GuestStates, Row, level
+from vmhad.agent.guest_states import (
+    BLOCKED,
+    CRASHED,
+    DISK_QUIET_S,
+    PANICKED,
+    PAUSED,
+    RUNNING,
+    SHUT_OFF,
+    GuestStates,
+    Row,
+    level,
+)
 from vmhad.kernel.beat import DISK_PAUSED, Domain, DomainState
 
 
@@ -41,8 +52,10 @@ class Guest:
         self.process = 1
         self.now = 100.0
 
-    def list(self, state: int = RUNNING, reason: int = 1, disk: str = "", agent: bool | None = None) -> Domain:
-        """A second later. disk, agent: what was heard since the last list."""
+    def list(
+        self, state: int = RUNNING, reason: int = 1, disk: str = "", agent: bool | None = None, panic: bool = False
+    ) -> Domain:
+        """A second later. disk, agent, panic: what was heard since the last list."""
         self.now += 1.0
         rows = [Row("vm", self.process, state, reason)]
         self.states.meet(rows)
@@ -50,6 +63,8 @@ class Guest:
             self.states.disk_error("vm", disk, self.now)
         if agent is not None:
             self.states.agent("vm", agent)
+        if panic:
+            self.states.panic("vm")
         return self.states.take(rows, self.now)["vm"]
 
 
@@ -75,6 +90,27 @@ def test_a_disk_error_is_forgotten_with_the_process() -> None:
     guest.list(disk="vda")
     guest.process = 2
     assert guest.list().state is DomainState.RUNNING
+
+
+@pytest.mark.parametrize("heard", ["before it is off", "with its end"])
+def test_a_panic_that_ended_a_guest_is_told_as_one(heard: str) -> None:
+    guest = Guest()
+    guest.list(panic=heard == "before it is off")
+    guest.process = -1
+    told = [guest.list(SHUT_OFF, 3, panic=heard == "with its end"), guest.list(SHUT_OFF, 3)]
+    assert told == [Domain(DomainState.CRASHED, PANICKED, 102.0)] * 2
+    guest.process = 2
+    assert guest.list().state is DomainState.RUNNING
+    guest.process = -1
+    assert guest.list(SHUT_OFF, 3).detail == "crashed"
+
+
+def test_a_panic_is_forgotten_with_its_guest() -> None:
+    guest = Guest()
+    guest.list(panic=True)
+    guest.states.meet([])
+    guest.process = -1
+    assert guest.list(SHUT_OFF, 3).detail == "crashed"
 
 
 def test_a_pause_for_an_error_names_the_disk() -> None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From libvirt's numbers to what a beat says of a guest, and what must be remembered between two lists of them.
 
-The list of the domains is the level. Two things it does not hold: a disk's errors where the guest is not paused for
-them (Nova's guests are not), and that a guest agent once answered. Both are kept here, and forgotten with the process
-of the guest that they were seen of.
+The list of the domains is the level. Three things it does not hold: a disk's errors where the guest is not paused for
+them (Nova's guests are not), that a guest agent once answered, and that it was a panic that ended a guest (libvirt
+destroys it then, as Nova tells it to, and calls it crashed). They are kept here, and forgotten with the process of the
+guest that they were seen of.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from vmhad.kernel.beat import DISK_PAUSED, Domain, DomainState
 
 # A guest that goes on asking its dead disk gives errors every few seconds; after so much quiet it may be well again.
 DISK_QUIET_S = 30.0
+PANICKED = "panicked"
 RUNNING, BLOCKED, PAUSED, SHUTTING_DOWN, SHUT_OFF, CRASHED, SUSPENDED = range(1, 8)
 PLAIN = {
     RUNNING: (DomainState.RUNNING, ""),
@@ -37,7 +39,7 @@ WITH_REASON = {
     (PAUSED, 7): (DomainState.PAUSED, "from snapshot"),
     (PAUSED, 8): (DomainState.OTHER, "shutting down"),
     (PAUSED, 9): (DomainState.PAUSED, "snapshot"),
-    (PAUSED, 10): (DomainState.CRASHED, "panicked"),
+    (PAUSED, 10): (DomainState.CRASHED, PANICKED),
     (PAUSED, 11): (DomainState.OTHER, "starting"),
     (PAUSED, 12): (DomainState.PAUSED, "migration"),
     (PAUSED, 13): (DomainState.OTHER, "post-copy failed"),
@@ -50,7 +52,7 @@ WITH_REASON = {
     (SHUT_OFF, 7): (DomainState.SHUT_OFF, "from snapshot"),
     # libvirtd could not take a guest up again when it started, and ended it.
     (SHUT_OFF, 8): (DomainState.CRASHED, "ended by libvirtd"),
-    (CRASHED, 1): (DomainState.CRASHED, "panicked"),
+    (CRASHED, 1): (DomainState.CRASHED, PANICKED),
 }
 
 
@@ -85,11 +87,17 @@ class GuestStates:
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
+        # Server -> the process that panicked, for as long as no other one runs; -1 where it was off before we heard.
+        self._panicked: dict[str, int] = {}
         self._domains: Mapping[str, Domain] = {}
 
     def disk_error(self, server: str, disk: str, at: float) -> None:
         if server in self._known:
             self._known[server].disk, self._known[server].disk_at = disk, at
+
+    def panic(self, server: str) -> None:
+        if server in self._known:
+            self._panicked[server] = self._known[server].process
 
     def agent(self, server: str, connected: bool) -> None:
         """An agent that was never connected has nothing to fall silent with."""
@@ -101,15 +109,20 @@ class GuestStates:
         """The list as a whole, before it is asked what was heard of the guests in it. Who is not in it is gone."""
         known = {}
         for row in rows:
+            if row.process not in (-1, self._panicked.get(row.server)):
+                self._panicked.pop(row.server, None)
             old = self._known.get(row.server)
             known[row.server] = old if old is not None and old.process == row.process else _Known(row.process)
         self._known = known
+        self._panicked = {server: process for server, process in self._panicked.items() if server in known}
 
     def take(self, rows: Iterable[Row], now: float) -> Mapping[str, Domain]:
         """The same list; what is to be said of it."""
         domains = {}
         for row in sorted(rows):
             state, detail = self._state(row, self._known[row.server], now)
+            if state is DomainState.CRASHED and row.server in self._panicked:
+                detail = PANICKED
             before = self._domains.get(row.server)
             since_s = before.since_s if before is not None and before.state is state else now
             domains[row.server] = Domain(state, detail, since_s)

@@ -189,7 +189,7 @@ class Guests:
                 LOG.debug("%s: %s", self._uri, error)
         self._heard.clear()
         for event, heard in (
-            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_any),
+            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
             (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_any),
             (libvirt.VIR_DOMAIN_EVENT_ID_WATCHDOG, self._on_any),
             (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, self._on_disk_error),
@@ -227,6 +227,14 @@ class Guests:
     # Called by libvirt's event thread: they note and nudge, and never wait.
 
     def _on_any(self, link: Any, domain: Any, *what: Any) -> None:
+        self._rounds.nudge()
+
+    def _on_lifecycle(self, link: Any, domain: Any, event: int, detail: int, _: Any) -> None:
+        """Nova's guests are destroyed when they panic: then only this event tells a panic from a crash."""
+        libvirt = self._libvirt
+        if (event, detail) == (libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_PANICKED):
+            server = domain.UUIDString()
+            self._heard.append(lambda: self._states.panic(server))
         self._rounds.nudge()
 
     def _on_disk_error(self, link: Any, domain: Any, source: str, disk: str, action: int, reason: str, _: Any) -> None:
