@@ -22,7 +22,7 @@ from openstack.connection import Connection
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = ROOT / "lab" / "cloud"
 MICROVERSION = "2.96"
-SWITCHES = ("fail_spawn", "hang_spawn", "spawn_delay", "shared_storage", "no_image_locks")
+SWITCHES = ("fail_spawn", "hang_spawn", "spawn_delay", "shared_storage", "no_image_locks", "panic_device")
 SETTLED = frozenset({"done", "completed", "error", "failed", "cancelled", "confirmed", "reverted"})
 
 

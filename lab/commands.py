@@ -15,6 +15,9 @@ HURTS = {"cut": (hosts.cut, "the host loses its power at once; guests gone, BMC 
          "unplug": (hosts.unplug, "the host loses its power and its BMC dies with it"),
          "stop-compute": (hosts.stop_compute, "nova-compute is killed, guests run on"),
          "isolate": (hosts.isolate, "the host's cable is out, everything on it runs on (--virt qemu)"),
+         "freeze": (hosts.freeze, "all of the host stops, its cable is out, and its power is on (--virt qemu)"),
+         "stop-libvirtd": (hosts.stop_libvirtd, "libvirtd is killed, guests run on (--virt qemu)"),
+         "lose-storage": (hosts.lose_storage, "the host alone finds an empty shared storage (--virt qemu)"),
          "reboot": (hosts.reboot, "nova-compute and guests gone, back after a while")}
 
 
@@ -48,6 +51,7 @@ def parser():
             one.add_argument("--boot-s", type=float, default=20.0, metavar="S",
                              help="how long it is away (default: 20)")
     verb("lose-guest", "one guest's process is gone, the host runs on", "host", "server")
+    verb("panic", "one guest's kernel panics (--virt qemu)", "host", "server")
     one = verb("restore", "the host and its BMC run again, whatever was done to them", "host")
     one.add_argument("--enable", action="store_true", help="also lift forced_down and disabled in nova")
     verb("guests", "what each host really runs").add_argument("--json", action="store_true")
@@ -92,10 +96,11 @@ def run(args, say):
             bringup.down(lab.reload(), say, args.wipe)
     elif args.verb in HURTS:
         hurt(lab, args, say)
-    elif args.verb == "lose-guest":
+    elif args.verb in ("lose-guest", "panic"):
         report.must_be_up(lab)
         lab.host(args.host)
-        say("%s %s" % (args.host, hosts.lose_guest(lab, args.host, args.server)))
+        suffers = hosts.panic if args.verb == "panic" else hosts.lose_guest
+        say("%s %s" % (args.host, suffers(lab, args.host, args.server)))
     elif args.verb == "restore":
         report.must_be_up(lab)
         lab.host(args.host)

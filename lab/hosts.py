@@ -2,12 +2,17 @@
 """The misfortunes a host can meet, and the way back; each is one verb of `lab/cloud`, and none of them asks Nova."""
 import json
 import os
+import pathlib
 import signal
+import subprocess
 import time
 
 from lab import bmc, bringup, hostpower, processes, rest, services
 from lab.layout import LabError, write_private
-from lab.qemu import hypervisor, network
+from lab.qemu import hypervisor, network, settings
+
+# The empty directory that lies over a shared storage that is lost.
+NO_STORAGE = "no-storage"
 
 
 def cut(lab, host):
@@ -61,12 +66,83 @@ def lose_guest(lab, host, server):
     return "has lost the guest of server %s; nova finds out after a while" % server
 
 
+def panic(lab, host, server):
+    """An NMI, which the guest's kernel was told to panic of. Without a panic device nobody hears of it."""
+    folder = real(lab, host)
+    done = subprocess.run(hypervisor.inside(folder, "virsh", "inject-nmi", server), capture_output=True, text=True,
+                          check=False)
+    if done.returncode:
+        raise LabError("The guest of server %s on %s was not reached: %s" % (server, host, done.stderr.strip()))
+    return "has a guest whose kernel panics: that of server %s" % server
+
+
 def isolate(lab, host):
-    if lab.virt != "qemu":
-        raise LabError("Only the hosts of a lab with --virt qemu have a cable that can be pulled.")
-    powered(lab, host)
+    real(lab, host)
     network.pull_out(lab, host)
     return "is isolated: its cable is out, everything on it runs on"
+
+
+def freeze(lab, host):
+    """As a kernel that hangs: nothing runs, nothing answers, and only the power is on."""
+    folder = real(lab, host)
+    network.pull_out(lab, host)
+    stopped = everything_but_its_chassis(folder)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    return "is frozen: its cable is out and %d processes are stopped, its guests among them" % len(stopped)
+
+
+def everything_but_its_chassis(folder):
+    leader = hostpower.chassis(folder)
+    return [pid for pid, _ in hypervisor.processes_of(folder) if pid != leader]
+
+
+def stop_libvirtd(lab, host):
+    pid = hypervisor.libvirtd(real(lab, host))
+    if not pid:
+        raise LabError("%s has no libvirtd that could be killed." % host)
+    os.kill(pid, signal.SIGKILL)
+    return "has lost libvirtd; its guests run on"
+
+
+def lose_storage(lab, host):
+    """As a mount that is gone: what is open stays open, and nothing else of it is found."""
+    folder = real(lab, host)
+    if lab.storage != "dir":
+        raise LabError("Only a shared directory can be lost (--storage dir); Ceph blocks a client by itself.")
+    empty = folder / NO_STORAGE
+    empty.mkdir(exist_ok=True)
+    subprocess.run(hypervisor.inside(folder, "mount", "--bind", empty, storage_of(lab, host)), check=True)
+    return "has lost the shared storage; its guests go on with the files that they have open"
+
+
+def storage_of(lab, host):
+    return settings.instances_dir(lab, host)
+
+
+def real(lab, host):
+    if lab.virt != "qemu":
+        raise LabError("Only a host of a lab with --virt qemu can suffer that.")
+    return powered(lab, host)
+
+
+def mend(lab, host, say):
+    """What a real host suffers beside the death of its nova-compute. True when it was cut off."""
+    folder = lab.state_dir(host)
+    if not hostpower.chassis(folder):
+        return False
+    for pid in everything_but_its_chassis(folder):
+        os.kill(pid, signal.SIGCONT)
+    if NO_STORAGE in pathlib.Path("/proc/%d/mountinfo" % hostpower.chassis(folder)).read_text():
+        subprocess.run(hypervisor.inside(folder, "umount", storage_of(lab, host)), check=True)
+        say("%s has its shared storage again" % host)
+    if not hypervisor.libvirtd(folder):
+        hostpower.order(folder, "start")
+        say("libvirtd of %s started" % host)
+    replugged = network.put_back(lab, host)
+    if replugged:
+        say("the cable of %s is in again" % host)
+    return replugged
 
 
 def powered(lab, host):
@@ -83,9 +159,7 @@ def restore(lab, host, say, enable=False):
     services.bring(lab, "zygote", bmc.name(host))
     began = time.time()
     pid, state = hostpower.compute(folder)
-    replugged = lab.virt == "qemu" and hostpower.chassis(folder) and network.put_back(lab, host)
-    if replugged:
-        say("the cable of %s is in again" % host)
+    replugged = lab.virt == "qemu" and mend(lab, host, say)
     if not hostpower.chassis(folder):
         hostpower.on(folder)
         say("%s has power again" % host)

@@ -19,7 +19,7 @@ MEMORY_MB = 160
 AGENT_TALKS = 100
 IMAGE = FLAVOR = "counter"
 MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk",
-           "virtio_console")
+           "virtio_console", "pvpanic", "pvpanic-mmio")
 
 INIT = """#!/bin/busybox sh
 export PATH=/bin
@@ -97,8 +97,8 @@ def seed(lab):
         api.call("POST", "compute", "/flavors", {"flavor": {"name": FLAVOR, "ram": MEMORY_MB, "vcpus": 1, "disk": 0}})
     if any(row["status"] == "active" for row in api.get("image", "/v2/images?name=" + IMAGE)["images"]):
         return False
-    # The guest hears no power button; Nova would wait for it for a minute.
-    upload(api, IMAGE, "raw", bytes(DISK_BYTES), os_command_line="console=ttyS0 panic=1 quiet",
+    # The guest hears no power button; Nova would wait for it for a minute. A panic is ordered by an NMI.
+    upload(api, IMAGE, "raw", bytes(DISK_BYTES), os_command_line="console=ttyS0 panic=1 unknown_nmi_panic quiet",
            os_shutdown_timeout="2",
            kernel_id=upload(api, IMAGE + "-kernel", "aki", kernel()),
            ramdisk_id=upload(api, IMAGE + "-ramdisk", "ari", initramfs()))

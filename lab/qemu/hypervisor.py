@@ -15,17 +15,37 @@ def namespace(pid):
         return None
 
 
-def emulators(state_dir):
-    """(pid, words of its command line) of each QEMU of the host."""
+def processes_of(state_dir):
+    """(pid, name) of each process of the host, its chassis among them."""
     leader = hostpower.chassis(state_dir)
     home = leader and namespace(leader)
     for entry in pathlib.Path("/proc").iterdir():
-        if home and entry.name.isdigit():
+        if home and entry.name.isdigit() and namespace(int(entry.name)) == home:
             try:
-                if (entry / "comm").read_text().startswith("qemu-system") and namespace(int(entry.name)) == home:
-                    yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                yield int(entry.name), (entry / "comm").read_text().strip()
             except OSError:
                 continue
+
+
+def emulators(state_dir):
+    """(pid, words of its command line) of each QEMU of the host."""
+    for pid, name in processes_of(state_dir):
+        if name.startswith("qemu-system"):
+            try:
+                yield pid, pathlib.Path("/proc/%d/cmdline" % pid).read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+
+
+def libvirtd(state_dir):
+    """The pid of the host's libvirtd, or None."""
+    return next((pid for pid, name in processes_of(state_dir) if name == "libvirtd"), None)
+
+
+def inside(state_dir, *argv):
+    """argv, to be run in every namespace of the host."""
+    entering = ["nsenter", "--target=%d" % hostpower.chassis(state_dir), "--mount", "--net", "--uts", "--ipc", "--pid"]
+    return [*entering, *[str(word) for word in argv]]
 
 
 def guests(state_dir):

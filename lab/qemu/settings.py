@@ -35,13 +35,17 @@ stdio_handler = "file"
 """
 
 # QEMU locks its disks, where the storage knows locks. `no_image_locks` makes this host's storage one that does not,
-# as NFS without its lock daemon; the guests started from then on are concerned.
+# as NFS without its lock daemon; the guests started from then on are concerned. Nova 34 knows no panic device;
+# `panic_device` gives these guests one all the same. (libvirt also starts QEMU to ask what it can; that has no uuid.)
 EMULATOR_SCRIPT = """#!/bin/bash
 words=("$@")
 if [ -e {state}/no_image_locks ]; then
   for at in "${{!words[@]}}"; do
     words[at]="${{words[at]//'"driver":"file",'/'"driver":"file","locking":"off",'}}"
   done
+fi
+if [ -e {state}/panic_device ] && [[ " $* " == *" -uuid "* ]]; then
+  words+=(-device pvpanic)
 fi
 # QEMU looks for its parts beside itself, and is not where it was.
 export QEMU_MODULE_DIR=/usr/lib/x86_64-linux-gnu/qemu
