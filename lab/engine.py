@@ -92,6 +92,14 @@ class EngineProcess:
         whole = self.timeline_file.read_text().rpartition("\n")[0]
         return [json.loads(row) for row in whole.splitlines()]
 
+    def verdicts(self, host: str) -> list[dict[str, Any]]:
+        """What it judged the host to be since this start, as its log says: at, judgement, because."""
+        found = re.finditer(rf"(?m)^(\S+ [\d:]+)(\.\d+) .* host {host} is ([A-Z]+): (.*)$", self.log_of_this_start())
+        return [
+            {"at": time.mktime(time.strptime(one[1], "%Y-%m-%d %H:%M:%S")) + float(one[2]), "judgement": one[3],
+             "because": one[4]} for one in found
+        ]  # fmt: skip
+
     def signal(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agents on two real hosts and an engine that hears them: a guest that dies alone, and a host whose cable is out.
+"""Agents on two real hosts and an engine that hears them: guests that die alone, and hosts that lose a part of theirs.
 
 VMHAD_HEARD_LAB names the lab (default heard-test); it is taken down at the end.
 """
@@ -13,15 +13,17 @@ import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from real_guests import boot, boots, real_cloud
+from real_guests import COUNTS_AT_LEAST, NOVA_SEES_IT_S, assert_same_disks, boot, boots, count_on, real_cloud
 from trial import Trial
 
 from lab.agent import AgentProcess
 from lab.cloud_lab import CloudLab
 from lab.engine import EngineProcess
-from lab.qemu import hypervisor
+from lab.layout import Lab
+from lab.qemu import hypervisor, small_storage
 
 pytestmark = pytest.mark.cloud
 
@@ -33,6 +35,8 @@ PATIENT = {"instance_starts_max": 100}
 RUNS_AGAIN_S = 60.0
 # Nova calls a silent host down after 60 s, and then some.
 WATCHED_S = 90.0
+# Shorter than an operator would choose: it is waited for here.
+CUT_OFF_S = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +57,21 @@ def master() -> bytes:
 
 
 @pytest.fixture
-def engine(trial: Trial, master: bytes) -> Iterator[EngineProcess]:
-    """One that hears an agent on each host."""
+def agents(trial: Trial, master: bytes) -> Iterator[None]:
+    """One on each host."""
     agents = [AgentProcess(trial.lab.facts, host, None, master) for host in trial.lab.hosts]
     try:
         for agent in agents:
             agent.start()
-        yield trial.engine(agents=master, policy=PATIENT)
+        yield
     finally:
         for agent in agents:
             agent.stop()
+
+
+@pytest.fixture
+def engine(trial: Trial, agents: None, master: bytes) -> EngineProcess:
+    return trial.engine(agents=master, policy=PATIENT)
 
 
 def emulator_of(lab: CloudLab, host: str, server: str) -> int:
@@ -87,6 +96,125 @@ def test_a_killed_guest_writes_again(trial: Trial, engine: EngineProcess) -> Non
     assert len(boots(trial, other)) == 1
     print(f"medians: {statistics.median(issued_s):.2f} s, {statistics.median(writes_s):.2f} s")
     assert max(writes_s) < NOVA_NOTICES_S
+
+
+def test_a_guest_that_panics(trial: Trial, engine: EngineProcess) -> None:
+    """Nova gives no guest a panic device: such a guest reboots by itself, as its kernel was told to, and is let be. What
+    libvirt hears panic it ends, and that is restarted."""
+    (plain,) = trial.lab.boot(1, host="host01", name="plain")
+    trial.lab.switch("host01", "panic_device")
+    (heard,) = trial.lab.boot(1, host="host01", name="heard")
+    trial.lab.wait("the guests count", lambda: all(counts(trial, one) for one in (plain, heard)), RUNS_AGAIN_S)
+    trial.ready()
+    at = panic(trial, plain)
+    count_on(trial, [plain])
+    assert not trial.lines(engine, "vm", "SUSPECTED")
+    assert_same_disks(trial, [plain], at)
+    at = panic(trial, heard)
+    issued = trial.wait_line(engine, "vm heard", "RESTART STARTED", RUNS_AGAIN_S)["at"] - at
+    assert "panicked" in trial.wait_line(engine, "vm heard", "SUSPECTED", 1.0)["text"]
+    count_on(trial, [heard])
+    print(f"panic -> restart issued: {issued:.2f} s")
+    assert_same_disks(trial, [heard], at)
+    assert len(boots(trial, plain)) == 2 and not trial.lines(engine, "vm plain", "SUSPECTED")
+
+
+def panic(trial: Trial, server: str) -> float:
+    at = time.time()
+    trial.lab.command("panic", "host01", server)
+    return at
+
+
+def counts(trial: Trial, server: str) -> bool:
+    found = boots(trial, server)
+    return bool(found) and found[-1]["last"] >= found[-1]["first"] + COUNTS_AT_LEAST
+
+
+@pytest.fixture
+def small(lab: CloudLab) -> Iterator[Path]:
+    with small_storage.small_storage(Lab(lab.name)) as folder:
+        yield folder
+        # What is on it is deleted while it is there.
+        lab.reset()
+
+
+@pytest.fixture
+def engine_of_small(small: Path, trial: Trial, master: bytes, request: pytest.FixtureRequest) -> EngineProcess:
+    """An engine and agents that began when the small storage was there."""
+    request.getfixturevalue("agents")
+    return trial.engine(agents=master, policy=PATIENT | {"on_io_error": request.param})
+
+
+@pytest.mark.parametrize("engine_of_small", ["restart"], indirect=True)
+def test_a_storage_that_is_full(small: Path, trial: Trial, engine_of_small: EngineProcess) -> None:
+    """QEMU pauses a guest whose disk finds no room. When there is room again it goes on from where it was."""
+    engine = engine_of_small
+    server, other = boot(trial, "host01")
+    small_storage.make_sparse(small / server / "disk", boots(trial, server)[-1]["last"])
+    trial.ready()
+    small_storage.fill(small)
+    frozen = trial.wait_line(engine, "vm", "SUSPECTED", 120.0, "frozen")
+    last = boots(trial, server)[-1]
+    issued = trial.wait_line(engine, "vm", "RESTART STARTED", 30.0)
+    print(f"last write -> told {frozen['at'] - last['last_seen']:.2f} s, issued {issued['at'] - last['last_seen']:.2f} s")
+    small_storage.make_room(small)
+    trial.lab.wait("it counts again", lambda: boots(trial, server)[-1] != last and counts(trial, server), 120.0)
+    print(boots(trial, server))
+    assert len(boots(trial, other)) == 1
+
+
+@pytest.mark.parametrize("storage_lost", ["leave", "fence"])
+def test_a_host_that_loses_the_storage(trial: Trial, agents: None, master: bytes, storage_lost: str) -> None:
+    """It alone does not find the storage any more; its guests still write to the files that they had open."""
+    policy = PATIENT | {"storage_lost": storage_lost, "isolated_after_s": CUT_OFF_S}
+    engine = trial.engine(agents=master, policy=policy)
+    ids = boot(trial, "host01")
+    trial.ready()
+    at = trial.hurt("lose-storage", "host01")
+    suspected = trial.wait_line(engine, "host host01", "SUSPECTED", 30.0, "does not reach the storage")
+    print(f"storage lost -> suspected {suspected['at'] - at:.1f} s")
+    if storage_lost == "fence":
+        trial.wait_line(engine, "host01", "POWER_OFF DONE", CUT_OFF_S + 30.0, "by us")
+        trial.recovered(engine, "host01")
+        trial.assert_moved(ids)
+        count_on(trial, ids)
+        assert_same_disks(trial, ids, at)
+        return
+    trial.lab.wait("it is held", lambda: said(engine, "host01", "SUSPECT", "storage_lost = leave"), CUT_OFF_S + 30.0)
+    trial.stays("it was fenced", lambda: not trial.lines(engine, "host", "FENCING"), 20.0)
+    assert all(len(boots(trial, one)) == 1 for one in ids)
+    trial.lab.command("restore", "host01")
+    trial.wait_line(engine, "host host01", "DISMISSED", 60.0)
+    trial.assert_untouched(ids)
+
+
+def said(engine: EngineProcess, host: str, judgement: str, because: str = "") -> list[dict[str, Any]]:
+    return [one for one in engine.verdicts(host) if one["judgement"] == judgement and because in one["because"]]
+
+
+@pytest.mark.parametrize(
+    ("fault", "because", "within_s"),
+    [
+        ("stop-libvirtd", "its libvirtd does not run", 20.0),
+        # Without systemd the agent cannot tell, and Nova takes 60 s.
+        pytest.param("stop-compute", "nova-compute alone is silent", NOVA_SEES_IT_S, marks=pytest.mark.chaos),
+    ],
+)
+def test_a_service_that_dies_is_no_death(
+    trial: Trial, engine: EngineProcess, fault: str, because: str, within_s: float
+) -> None:
+    ids = boot(trial, "host01")
+    trial.ready()
+    at = trial.hurt(fault, "host01")
+    (verdict, *_) = trial.lab.wait(
+        "it is degraded", lambda: [one for one in said(engine, "host01", "DEGRADED", because) if one["at"] > at], within_s
+    )
+    print(f"{fault} -> degraded {verdict['at'] - at:.1f} s")
+    trial.stays("it was suspected", lambda: not trial.lines(engine, "host", "SUSPECTED"), 20.0)
+    assert all(len(boots(trial, one)) == 1 for one in ids)
+    trial.lab.command("restore", "host01")
+    trial.lab.wait("it is well", lambda: engine.verdicts("host01")[-1]["judgement"] == "HEALTHY", 60.0)
+    trial.assert_untouched(ids)
 
 
 def test_a_cable_that_is_out_fences_nobody(trial: Trial, engine: EngineProcess) -> None:
