@@ -5,6 +5,7 @@ Kernel and busybox are taken out of their Debian packages: installed they would 
 """
 import glob
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -15,6 +16,11 @@ from lab.qemu import settings
 
 GUEST = SHARED / "guest"
 KERNEL, BUSYBOX = "linux-image-cloud-amd64", "busybox-static"
+# The kernel for clouds drives no watchdog that QEMU has; this one does. Only what is named is kept of it.
+WATCHDOG_GUEST = SHARED / "watchdog-guest"
+WATCHDOG_KERNEL = "linux-image-amd64"
+WATCHDOG_MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
+                    "virtio_blk", "crc16", "mbcache", "jbd2", "crc32c_generic", "ext4", "watchdog", "i6300esb")
 BINDING = "libvirt-python>=9,<13"
 DEBIANS = "/usr/lib/python3/dist-packages/"
 LOG = SHARED / "qemu.log"
@@ -37,14 +43,14 @@ def install_binding():
          VENV / "bin" / "python", BINDING], env=env)
 
 
-def kernel_package():
+def kernel_package(name=KERNEL):
     """The package that the newest kernel really is in, by apt's lists of today: older ones name files that are gone."""
     with open(LOG, "ab") as out:
         subprocess.run(["apt-get", "-q", "update"], stdout=out, stderr=out, check=False)
-    text = subprocess.run(["apt-cache", "depends", KERNEL], capture_output=True, text=True, check=False).stdout
+    text = subprocess.run(["apt-cache", "depends", name], capture_output=True, text=True, check=False).stdout
     found = re.search(r"Depends: (linux-image-\S+)", text)
     if not found:
-        raise LabError("apt knows no %s; see %s." % (KERNEL, LOG))
+        raise LabError("apt knows no %s; see %s." % (name, LOG))
     return found[1]
 
 
@@ -57,6 +63,22 @@ def fetch_guest():
                 run(["dpkg-deb", "--extract", name, "tree"], cwd=folder)
         shutil.rmtree(GUEST, ignore_errors=True)
         os.rename(os.path.join(folder, "tree"), GUEST)
+
+
+def fetch_watchdog_guest():
+    """vmlinuz and the modules, below lab/run/shared/watchdog-guest; once."""
+    with locked(SHARED / "install.lock"), tempfile.TemporaryDirectory(dir=SHARED) as folder:
+        if WATCHDOG_GUEST.exists():
+            return
+        tree = pathlib.Path(folder) / "tree"
+        run(["apt-get", "-q", "download", kernel_package(WATCHDOG_KERNEL)], cwd=folder)
+        run(["dpkg-deb", "--extract", next(pathlib.Path(folder).glob("*.deb")), tree])
+        kept = pathlib.Path(folder) / "kept"
+        kept.mkdir()
+        shutil.copy(next(tree.glob("boot/vmlinuz-*")), kept / "vmlinuz")
+        for name in WATCHDOG_MODULES:
+            shutil.copy(next(tree.rglob(name + ".ko")), kept)
+        os.rename(kept, WATCHDOG_GUEST)
 
 
 def install_ceph_bindings():
