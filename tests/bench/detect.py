@@ -41,7 +41,7 @@ COUNTS_AT_LEAST = 15
 # A host rests so long between two faults, for what the last one left behind to be over.
 REST_S = 10.0
 # Each is one of those that a budget of three in half an hour would leave alone.
-POLICY = {"instance_starts_max": 1000}
+POLICY = {"instance_starts_max": 100}
 Row = dict[str, Any]
 Fault = Callable[[Lab, str], str]
 

@@ -24,7 +24,7 @@ OLD_S = 5.0
 # Whoever works on it, or cannot tell, has this long before it is left to them.
 UNTOLD_S = 120.0
 # A host tells that it lost a storage some seconds after the first error of a disk on it.
-RESUME_AFTER_S = 8.0
+STORAGE_TOLD_S = 8.0
 OWNED = "its host's incident has it"
 
 
@@ -85,12 +85,14 @@ def fence(case: VmCase, now: float) -> Move:
 
 
 def _storage_hold(case: VmCase, resumed: bool, now: float) -> str:
-    """'' or why what its disk failed waits."""
-    if guest_of(case.domain) in (Guest.FROZEN, Guest.DISK_PAUSED) and case.storage_down:
-        how = "resumed" if resumed else "restarted"
+    """'' or why what its disk failed waits: restarted without its disk it would only be broken more."""
+    if guest_of(case.domain) not in (Guest.FROZEN, Guest.DISK_PAUSED):
+        return ""
+    how = "resumed" if resumed else "restarted"
+    if case.storage_down:
         return f"storage {case.storage_down} is not reached from its host: it is {how} when that is back"
-    if resumed and now < case.incident.turns[-1].at + RESUME_AFTER_S:
-        return "its host's storages are read for some seconds more before it is resumed"
+    if now < case.incident.turns[-1].at + STORAGE_TOLD_S:
+        return f"its host's storages are read for some seconds more before it is {how}"
     return ""
 
 
