@@ -1,5 +1,5 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo test lint unit parts sim soak cloud chaos bench bench-growth bench-scale bench-agent bench-peer clean
+.PHONY: dev packages demo test lint unit parts sim soak cloud chaos bench bench-growth bench-scale bench-agent bench-detect bench-peer clean
 PYTHON := .venv/bin/python
 # Tests that start servers or processes of their own, and those that simulate for long.
 PARTS := tests/ports tests/journal tests/agent tests/conf/test_command.py
@@ -53,6 +53,9 @@ bench-scale: dev packages ## whether one engine hears a thousand agents, and a b
 
 bench-agent: dev ## what an agent costs its host; needs what lab/cloud up --virt qemu installs
 	$(PYTHON) tests/bench/agent_cost.py
+
+bench-detect: dev packages ## how long each kind of failure takes to be known, and to begin to be mended; needs root
+	$(PYTHON) tests/bench/detect.py
 
 bench-peer: dev packages ## measures masakari on the same lab
 	$(PYTHON) lab/peer/masakari bench
