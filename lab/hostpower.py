@@ -14,6 +14,9 @@ import time
 from lab import processes
 from lab.layout import LabError, write_private
 
+# In the state folder of a host that is frozen: who outside waits for a process of it.
+FROZEN = "frozen"
+
 
 def ask(folder, name, line, timeout=15.0):
     """Say one line to a unix socket and return the answer; the way through /proc keeps long paths within its limit."""
@@ -62,11 +65,22 @@ def shut_guests(state_dir):
     write_private(state_dir / "guests.json", json.dumps(rows) + "\n", 0o644)
 
 
+def wake_those_outside(state_dir):
+    """Whoever entered a host that is frozen waits outside and was stopped with what it waits for. The host is not gone
+    before they took notice of it."""
+    file = state_dir / FROZEN
+    if file.exists():
+        for pid in file.read_text().split():
+            processes.signal_one(int(pid), signal.SIGCONT)
+        file.unlink()
+
+
 def off(state_dir):
     """Take the power away: the whole group at once, and its guests with it."""
     pid = chassis(state_dir)
     if pid:
         processes.signal_group(pid, signal.SIGKILL)
+        wake_those_outside(state_dir)
         processes.wait_gone([state_dir / "chassis.pid", state_dir / "compute.pid"], 5.0)
     shut_guests(state_dir)
 

@@ -87,8 +87,10 @@ def freeze(lab, host):
     folder = real(lab, host)
     network.pull_out(lab, host)
     stopped = everything_but_its_chassis(folder)
+    outside = {hypervisor.parent(pid) for pid in stopped} - {*stopped, hostpower.chassis(folder), 0}
+    write_private(folder / hostpower.FROZEN, " ".join(map(str, sorted(outside))), 0o644)
     for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
+        processes.signal_one(pid, signal.SIGSTOP)
     return "is frozen: its cable is out and %d processes are stopped, its guests among them" % len(stopped)
 
 
@@ -132,7 +134,8 @@ def mend(lab, host, say):
     if not hostpower.chassis(folder):
         return False
     for pid in everything_but_its_chassis(folder):
-        os.kill(pid, signal.SIGCONT)
+        processes.signal_one(pid, signal.SIGCONT)
+    hostpower.wake_those_outside(folder)
     if NO_STORAGE in pathlib.Path("/proc/%d/mountinfo" % hostpower.chassis(folder)).read_text():
         subprocess.run(hypervisor.inside(folder, "umount", storage_of(lab, host)), check=True)
         say("%s has its shared storage again" % host)

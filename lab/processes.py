@@ -52,14 +52,18 @@ def spawn(argv, env, log, pid_file, cwd="/"):
     return child.pid
 
 
+def signal_one(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
 def signal_group(pid, number):
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
+        signal_one(pid, number)
 
 
 def wait_gone(pid_files, seconds):

@@ -27,6 +27,14 @@ def processes_of(state_dir):
                 continue
 
 
+def parent(pid):
+    """0 for one that is gone."""
+    try:
+        return int(pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 def emulators(state_dir):
     """(pid, words of its command line) of each QEMU of the host."""
     for pid, name in processes_of(state_dir):
