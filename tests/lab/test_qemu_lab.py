@@ -13,7 +13,7 @@ import pytest
 from lab import hostpower, processes
 from lab.cloud_lab import CloudLab
 from lab.layout import Lab
-from lab.qemu import network
+from lab.qemu import hypervisor, network
 from lab.report import watcher_of
 
 pytestmark = [pytest.mark.cloud, pytest.mark.chaos]
@@ -84,6 +84,8 @@ def look(cloud, guest):
         ("hang", ("on", "hung", True, True)),
         ("stop-compute", ("on", "dead", True, True)),
         ("isolate", ("on", "running", True, True)),
+        ("stop-libvirtd", ("on", "running", True, True)),
+        ("lose-storage", ("on", "running", True, True)),
     ],
 )
 def test_verb(cloud, guest, verb, seen):
@@ -91,6 +93,39 @@ def test_verb(cloud, guest, verb, seen):
     assert look(cloud, guest) == seen
     cloud.command("restore", "host01")
     assert look(cloud, guest) == ("on", "running", *seen[2:])
+
+
+def test_a_frozen_host_goes_on_or_loses_its_power(cloud, guest):
+    """Whoever entered it and waits for a process there, as whoever starts an agent does, does not keep its power on."""
+    cloud.command("freeze", "host01")
+    assert look(cloud, guest) == ("on", "hung", True, False)
+    cloud.command("restore", "host01")
+    assert look(cloud, guest) == ("on", "running", True, True)
+    waiting = subprocess.Popen(hypervisor.inside(Lab(NAME).state_dir("host01"), "sleep", "1000"))
+    cloud.wait("it has entered", lambda: any(name == "sleep" for _, name in of_host01()))
+    cloud.command("freeze", "host01")
+    order("host01", ("power", "0"))
+    assert look(cloud, guest) == ("off", "dead", False, False)
+    waiting.wait(10)
+    cloud.command("restore", "host01")
+
+
+def of_host01():
+    return list(hypervisor.processes_of(Lab(NAME).state_dir("host01")))
+
+
+def test_a_panic_is_seen_where_there_is_a_device_for_it(cloud, guest):
+    uuid, watcher = guest
+    boots = len(watcher.report()["disks"][uuid])
+    cloud.command("panic", "host01", uuid)
+    cloud.wait("it has rebooted", lambda: len(watcher.report()["disks"][uuid]) > boots)
+    assert cloud.running_on(uuid) == ["host01"]
+    cloud.switch("host01", "panic_device")
+    cloud.act(uuid, "reboot", {"type": "HARD"})
+    cloud.wait("it is anew", lambda: len(watcher.report()["disks"][uuid]) > boots + 1)
+    cloud.command("panic", "host01", uuid)
+    cloud.wait("it is ended", lambda: not cloud.running_on(uuid))
+    cloud.switch("host01", "panic_device", None)
 
 
 def test_an_isolated_host_hears_nothing_of_its_cloud(cloud):
