@@ -75,7 +75,7 @@ OF_VMS = (
     Kind("vm_crash", restart="RESTART STARTED", restart_max_s=3.0),
     Kind("vm_panic", because="panicked", restart="RESTART STARTED"),
 )
-ON_A_SMALL_STORAGE = (Kind("vm_io_error", because="its disk fails it", restart="RESTART STARTED"),)
+ON_A_SMALL_STORAGE = (Kind("vm_io_error", because="its disk fail", restart="RESTART STARTED"),)
 KINDS = (*FATAL, *OF_VMS, *ON_A_SMALL_STORAGE, *PASSING)
 
 

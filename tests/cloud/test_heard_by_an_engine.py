@@ -144,7 +144,7 @@ def agents_of_small(small: Path, agents: None) -> None:
     """They began when the small storage was there."""
 
 
-@pytest.mark.parametrize(("on_io_error", "boots_again"), [("restart", True)])
+@pytest.mark.parametrize(("on_io_error", "boots_again"), [("restart", True), ("resume", False)])
 def test_a_storage_that_is_full(
     agents_of_small: None, small: Path, trial: Trial, master: bytes, on_io_error: str, boots_again: bool
 ) -> None:
@@ -213,7 +213,7 @@ def test_a_service_that_dies_is_no_death(
     at = trial.hurt(fault, "host01")
     found = trial.lab.wait("it is degraded", lambda: said(engine, "host01", "DEGRADED", because), within_s)
     print(f"{fault} -> degraded {found[0]['at'] - at:.1f} s")
-    trial.stays("it was suspected", lambda: not trial.lines(engine, "host", "SUSPECTED"), HELD_S)
+    trial.stays("it was suspected", lambda: not trial.lines(engine, "host host01", "SUSPECTED"), HELD_S)
     assert all(len(boots(trial, one)) == 1 for one in ids)
     trial.lab.command("restore", "host01")
     trial.lab.wait("it is well", lambda: engine.verdicts("host01")[-1]["judgement"] == "HEALTHY", 60.0)
