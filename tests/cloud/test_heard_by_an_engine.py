@@ -144,7 +144,9 @@ def agents_of_small(small: Path, agents: None) -> None:
     """They began when the small storage was there."""
 
 
-@pytest.mark.parametrize(("on_io_error", "boots_again"), [("restart", True), ("resume", False)])
+@pytest.mark.parametrize(
+    ("on_io_error", "boots_again"), [("resume", False), pytest.param("restart", True, marks=pytest.mark.chaos)]
+)
 def test_a_storage_that_is_full(
     agents_of_small: None, small: Path, trial: Trial, master: bytes, on_io_error: str, boots_again: bool
 ) -> None:
