@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from vmhad.engine import evidence_store, loop
+from vmhad.engine import deciding, evidence_store
 from vmhad.guards.instances.judge import judge as judge_vm
 from vmhad.guards.services.judge import judge as judge_service
 from vmhad.kernel import incident as machine
@@ -131,7 +131,7 @@ def _told(path: Path) -> dict[str, Any]:
 @contextmanager
 def _watching(witness: Witness) -> Iterator[None]:
     """Stands between the engine and the core, and passes everything through unchanged."""
-    reconcile, turn, judge = loop.reconcile, machine.turn, evidence_store.judge
+    reconcile, turn, judge = deciding.reconcile, machine.turn, evidence_store.judge
 
     def watched_judge(*of: Any) -> Verdict:
         verdict = judge(*of)
@@ -148,11 +148,11 @@ def _watching(witness: Witness) -> Iterator[None]:
         witness.edges.add(edge(incident.state, event))
         return after
 
-    loop.reconcile, machine.turn, evidence_store.judge = watched_reconcile, watched_turn, watched_judge
+    deciding.reconcile, machine.turn, evidence_store.judge = watched_reconcile, watched_turn, watched_judge
     try:
         yield
     finally:
-        loop.reconcile, machine.turn, evidence_store.judge = reconcile, turn, judge
+        deciding.reconcile, machine.turn, evidence_store.judge = reconcile, turn, judge
 
 
 def edge(state: machine.State, event: machine.Event) -> str:

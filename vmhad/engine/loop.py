@@ -9,37 +9,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import inf
 
 from vmhad.engine.book import Book, loaded
-from vmhad.engine.cases import Cases
-from vmhad.engine.drains import Drains
-from vmhad.engine.evidence_store import EvidenceStore, Judged
+from vmhad.engine.deciding import TICK_MAX_S, Deciding
+from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.engine.executor import Executor, nothing_before_send
 from vmhad.engine.guests import Guests
 from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import RENEW_SHARE, Ownership
 from vmhad.engine.reads import Reads
-from vmhad.engine.service_cases import ServiceCases
 from vmhad.engine.timeline import Timeline
 from vmhad.engine.units import Units
-from vmhad.engine.vm_cases import VmCases
 from vmhad.engine.world import NoHands, World
 from vmhad.engine.writing import Writing
-from vmhad.guards import hosts as hosts_guard
-from vmhad.guards import instances as instances_guard
-from vmhad.guards import services as services_guard
-from vmhad.guards.hosts import drain as drain_guard
-from vmhad.journal import keys
 from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.journal import EpochLost, Journal
-from vmhad.kernel.cloud import Server
-from vmhad.kernel.incident import Incident, State, opened
+from vmhad.kernel.incident import State
 from vmhad.kernel.policy import Policy
-from vmhad.kernel.reconcile import reconcile
 from vmhad.kernel.step import Step, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.kernel.verdict import Judgement
 from vmhad.ports import (
     Beats,
     Clock,
@@ -58,7 +46,6 @@ from vmhad.ports import (
 
 LOG = logging.getLogger(__name__)
 
-TICK_MAX_S = 1.0
 TICK_MIN_S = 0.02
 ORDERS_EVERY_S = 2.0
 # What may be acted on in which state: during a fence only the fence itself, after a return nothing of a recovery.
@@ -119,13 +106,11 @@ class Engine:
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
         self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world)
         self.writing = Writing(self.journal, timeline, self.executor, self.evidence)
+        self.deciding = Deciding(self.evidence, self.reads, self.writing, world, hands is not None)
         self.books: dict[str, Book] = {}
-        self._has_hands = hands is not None
         self._orders_at: dict[str, float] = {}
         self._pruned_at: dict[str, float] = {}
         self._frozen = ""
-        self._contested: set[str] = set()
-        self._warned: set[str] = set()
         self._dropped: dict[str, Book] = {}
         self._renew_at = 0.0
         self._renew_every_s = lease_s * RENEW_SHARE
@@ -154,7 +139,7 @@ class Engine:
             except Conflict as error:
                 LOG.info("segment %s is read again: %s", name, error)
                 self._drop(name)
-                self._contested.update(getattr(error, "subjects", ()))
+                self.deciding.contested.update(getattr(error, "subjects", ()))
             except (Unanswered, JournalUnreadable) as error:
                 # The commit may have landed: nothing in memory may be believed until the journal was read again.
                 self._drop(name)
@@ -174,7 +159,7 @@ class Engine:
         try:
             self.ownership.renew()
             # Whether another segment still has what it had is asked anew with every renewal.
-            self._contested.clear()
+            self.deciding.contested.clear()
         except (Unanswered, JournalUnreadable) as error:
             self._freeze(str(error))
 
@@ -200,122 +185,16 @@ class Engine:
         """Reconciles every incident of a segment, one commit for all; returns when to look again."""
         now = self.clock.now()
         book = self._book(name, epoch, now)
-        policy = self.policies[name]
-        judged = self.evidence.judged(self.segments[name], policy, now)
-        for host in self.evidence.take_fallen_hints(self.segments[name], now):
+        segment, policy = self.segments[name], self.policies[name]
+        judged = self.evidence.judged(segment, policy, now)
+        for host in self.evidence.take_fallen_hints(segment, now):
             self.reads.look_for_fallen(host)
-        vms = VmCases(self.segments[name], policy, book, judged, self.guests, self._contested, now)
-        book.spared = vms.spared() if book.fallen else frozenset()
-        services = self._services(name, book, judged, now)
-        before = {one.id: one for one in book.open_incidents()}
         come_at = min(now + TICK_MAX_S, judged.look_at)
-        drains = Drains(self.segments[name], policy, book, judged, now)
-        for_hosts = judged.suspects or book.fallen or book.in_want or drains.due
-        if not (for_hosts or book.orders or book.open_now() or vms.ill or services.ill):
+        made = self.deciding.decide(segment, policy, book, judged, now)
+        if made is None:
             return come_at
-        current = dict(before)
-        alone: list[Server] = []
-        for incident in self._new_incidents(name, judged, before, alone, now):
-            current[incident.id] = incident
-        fences = self.writing.open_fences(now) if current else frozenset()
-        cases = Cases(self.segments[name], policy, book, self.evidence, judged, current, fences, self._contested, now)
-        changed: dict[str, Step] = {}
-        wake_at = come_at
-        for incident_id in sorted(current):
-            if current[incident_id].host not in judged.verdicts:
-                self._warn_once(f"incident {incident_id} rests: its host is no longer in segment {name}")
-                continue
-            if cases.still_stands(current[incident_id], now + TICK_MAX_S):
-                continue
-            decision = reconcile(cases.of(current[incident_id]), hosts_guard, now)
-            cases.take(decision)
-            changed.update((step.id, step) for step in decision.steps)
-            wake_at = min(wake_at, decision.wake_at)
-            self.reads.read_inventory(book, decision, name)
-        services.hosts = dict(current)
-        wake_at = min(wake_at, self._decide_vms(vms, alone, before, current, changed))
-        wake_at = min(wake_at, self._decide_services(services, before, current, changed))
-        wake_at = min(wake_at, self._decide_drains(drains, cases, before, current, changed))
-        self.writing.commit(name, book, before, current, changed, fences, now)
-        return min(wake_at, self._pursue(name, book, now))
-
-    def _decide_vms(
-        self,
-        vms: VmCases,
-        alone: Sequence[Server],
-        before: dict[str, Incident],
-        current: dict[str, Incident],
-        changed: dict[str, Step],
-    ) -> float:
-        """The incidents of VMs, when those of their hosts are decided: a host's has its VMs from SUSPECTED on."""
-        vms.hosts, book, wake_at = dict(current), vms.book, inf
-        for server_id in vms.unasked(alone):
-            self.reads.read_standing(server_id)
-        fresh = tuple(vms.fresh(alone))
-        before.update((one.id, one) for one in book.open_of_vms())
-        for incident in (*book.open_of_vms(), *fresh):
-            current[incident.id] = incident
-            if incident.host not in vms.judged.verdicts:
-                self._warn_once(f"incident {incident.id} rests: its host is no longer in its segment")
-                continue
-            decision = reconcile(vms.of(incident), instances_guard, vms.now)
-            current[incident.id] = decision.incident
-            changed.update((step.id, step) for step in decision.steps)
-            wake_at = min(wake_at, decision.wake_at)
-            self.reads.read_standing_for(book, decision)
-            vms.take(decision.incident)
-        return wake_at
-
-    def _services(self, name: str, book: Book, judged: Judged, now: float) -> ServiceCases:
-        segment, policy, units = self.segments[name], self.policies[name], self.executor.world.units
-        return ServiceCases(
-            segment, policy, book, judged, self.evidence, units, self._contested, self._has_hands, now
-        )
-
-    def _decide_services(
-        self,
-        services: ServiceCases,
-        before: dict[str, Incident],
-        current: dict[str, Incident],
-        changed: dict[str, Step],
-    ) -> float:
-        """Those of living hosts, when the incidents of the hosts are decided: a host's has its services, too."""
-        book, wake_at = services.book, inf
-        before.update((one.id, one) for one in book.open_of_services())
-        for incident in services.in_order():
-            decision = reconcile(services.of(incident), services_guard, services.now)
-            current[incident.id] = decision.incident
-            changed.update((step.id, step) for step in decision.steps)
-            wake_at = min(wake_at, decision.wake_at)
-            services.take(decision.incident)
-        return wake_at
-
-    def _decide_drains(
-        self,
-        drains: Drains,
-        cases: Cases,
-        before: dict[str, Incident],
-        current: dict[str, Incident],
-        changed: dict[str, Step],
-    ) -> float:
-        """The last of all: a host's own incident has its VMs, and so has each VM's own."""
-        book, wake_at = drains.book, inf
-        before.update((one.id, one) for one in book.drains())
-        current.update((one.id, one) for one in book.drains())
-        mine = (*book.drains(), *drains.fresh(current, self._contested))
-        drains.begin(mine)
-        for incident in mine:
-            current[incident.id] = incident
-            if incident.host not in drains.judged.verdicts:
-                self._warn_once(f"incident {incident.id} rests: its host is no longer in its segment")
-                continue
-            decision = reconcile(drains.of(incident, cases, current), drain_guard, drains.now)
-            current[incident.id] = decision.incident
-            drains.take(decision.incident, decision.steps)
-            changed.update((step.id, step) for step in decision.steps)
-            wake_at = min(wake_at, decision.wake_at)
-            self.reads.read_inventory(book, decision, drains.segment.name)
-        return wake_at
+        self.writing.commit(name, book, made.before, made.current, made.changed, made.fences, now)
+        return min(come_at, made.wake_at, self._pursue(name, book, now))
 
     def _book(self, name: str, epoch: int, now: float) -> Book:
         book = self.books.get(name)
@@ -336,33 +215,6 @@ class Engine:
             self._pruned_at[name] = now
         return book
 
-    def _new_incidents(
-        self, name: str, judged: Judged, before: Mapping[str, Incident], alone: list[Server], now: float
-    ) -> list[Incident]:
-        """Of hosts. alone takes the VMs that fell without their host."""
-        book, policy = self.books[name], self.policies[name]
-        fresh = []
-        suspects = judged.suspects | ((book.fallen.keys() | book.in_want.keys()) & judged.verdicts.keys())
-        for host in sorted(suspects - {one.host for one in before.values()}):
-            verdict = judged.verdicts[host]
-            because = verdict.because if verdict.judgement in (Judgement.SUSPECT, Judgement.FAILED) else ""
-            fallen = book.worth_starting(host, policy, now)
-            if verdict.serves:
-                by_themselves = book.fallen_alone(host, policy, self.evidence.was_back_since(host, now), now)
-                fallen = tuple(one for one in fallen if one not in by_themselves)
-                alone += by_themselves
-            if fallen and not because:
-                names = ", ".join(server.name for server in fallen[:3])
-                because = f"Nova found the guests of {len(fallen)} VMs gone and switched them off: {names}"
-            if verdict.serves and not because and (left := book.in_want.get(host)):
-                names = ", ".join(sorted(step.args.get("name", key) for key, step in left.items())[:3])
-                because = f"it seemed to fall again while {len(left)} of its VMs were in want: {names}"
-            if because and keys.open_host(host) in self._contested:
-                self._warn_once(f"{host} is in an open incident of another segment: {because}")
-            elif because:
-                fresh.append(opened(f"{host}.{int(now * 1000)}", name, host, now, because))
-        return fresh
-
     def _pursue(self, name: str, book: Book, now: float) -> float:
         """Hands STARTED steps to the executor: only those that belong to the state the incident is in."""
         steps: list[Step] = []
@@ -372,11 +224,6 @@ class Engine:
             if verbs := PURSUED[incident.state]:
                 steps += [step for step in book.started_of(incident) if step.verb in verbs]
         return min(now + TICK_MAX_S, self.executor.pursue(name, steps, now))
-
-    def _warn_once(self, text: str) -> None:
-        if text not in self._warned:
-            LOG.warning("%s", text)
-            self._warned.add(text)
 
     def _freeze(self, why: str) -> None:
         if self._frozen != why:
