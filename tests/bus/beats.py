@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from vmhad.kernel.beat import Beat, Domain, DomainState, PeerView, Plane, StorageBeat, Unit, UnitState
+from vmhad.kernel.beat import Beat, Domain, DomainState, Dump, PeerView, Plane, StorageBeat, Unit, UnitState
 from vmhad.kernel.signal import Reading
 
 NAMES = st.text(
@@ -20,6 +20,7 @@ VIEWS = st.builds(
     PeerView,
     st.dictionaries(st.sampled_from(Plane), READINGS),
     st.dictionaries(NAMES, st.builds(StorageBeat, NAMES, st.integers(0, 2**53), TIMES), max_size=2),
+    st.none() | st.tuples(TIMES, TIMES).map(lambda two: Dump(max(two), min(two))),
 )
 UNITS = st.builds(Unit, st.sampled_from(UnitState), NAMES, NAMES, NAMES, TIMES)
 BEATS = st.builds(

@@ -39,6 +39,8 @@ def test_good(tmp_path: Path) -> None:
     assert told.storages == (StorageAccess("a", "dir", ("/mnt/a",), "m-1"), StorageAccess("b", "dir", ("/mnt/b",), "m-2"))
     assert told.witnesses == (Witness(Plane.MANAGEMENT, "192.0.2.254"), Witness(Plane.TENANT, "2001:db8::f"))
     assert (told.beat_interval_s, told.peers_watched, told.probe_port) == (1.0, 4, 22)
+    assert told.kdump_port == 0
+    assert load(tmp_path, "host = h1\nkdump_port = 7410").kdump_port == 7410
 
 
 def test_a_pool_of_ceph(tmp_path: Path) -> None:
@@ -73,6 +75,8 @@ def test_it_needs_no_bmcs_and_reads_none(tmp_path: Path) -> None:
         ("host = h1\nstorages = a dir:/a m\nwatchdog_device = /dev/w\nwatchdog_lease_s = 8", "[agent] watchdog_lease_s, watchdog_timeout_s: a lease of 8 s does not outlive one failed write, for which it needs 12 s."),
         ("host = h1\nbeat_interval_s = 60", "[agent] beat_interval_s: "),
         ("host = h1\nprobe_port = 99999", "[agent] probe_port: "),
+        ("host = h2\nkdump_port = 7410", "[agent] kdump_port: 'h2' has no management address in "),
+        ("host = h1\nkdump_port = 99999", "[agent] kdump_port: "),
         ("host = h1\nstorage = a", "has an unknown option 'storage'."),
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from vmhad.agent.bootclock import boot_id
 from vmhad.agent.directory import Directory
+from vmhad.agent.dumps import Dumps
 from vmhad.agent.guests import Guests
 from vmhad.agent.hardware import Hardware
 from vmhad.agent.loop import Agent, Identity
@@ -21,6 +22,8 @@ from vmhad.conf.agent_settings import WRITE_S, AgentSettings, StorageAccess
 from vmhad.kernel.beat import Beat, Plane
 from vmhad.kernel.ring import rings, watched_by
 
+MANAGEMENT = Plane.MANAGEMENT.value
+
 
 def agent_of(told: AgentSettings, say: Callable[[Beat], None], acts: bool = True) -> Agent:
     """acts: False for one that only looks, beside the agent that beats for this host. Raises guests.LibvirtMissing."""
@@ -31,6 +34,8 @@ def agent_of(told: AgentSettings, say: Callable[[Beat], None], acts: bool = True
     units = {"nova-compute": told.nova_compute_unit, "libvirtd": told.libvirt_unit}
     eyes.append(Services({service: unit for service, unit in units.items() if unit}, Systemd()))
     eyes.append(PeerLooks(targets(told, peers), told.probe_port))
+    if told.kdump_port:
+        eyes.append(Dumps(told.segment.host(told.host).planes[MANAGEMENT], told.kdump_port, managed(told, peers)))
     storages = {
         one.name: SharedStorage(
             one.name,
@@ -67,6 +72,12 @@ def store_of(one: StorageAccess, buffered: bool) -> Store:
 
 def no_farewell(last: Beat) -> None:
     """Nothing is bound to this agent's life."""
+
+
+def managed(told: AgentSettings, peers: tuple[str, ...]) -> dict[str, str]:
+    """Address -> peer, of those that have one on the management plane."""
+    found = {peer: told.segment.host(peer).planes.get(MANAGEMENT) for peer in peers}
+    return {address: peer for peer, address in found.items() if address}
 
 
 def targets(told: AgentSettings, peers: tuple[str, ...]) -> list[Target]:

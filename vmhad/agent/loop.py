@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from vmhad.agent.bootclock import boot_s
 from vmhad.agent.told import Eye, Told
-from vmhad.kernel.beat import Beat, PeerView, Plane, StorageBeat, Unit
+from vmhad.kernel.beat import Beat, Dump, PeerView, Plane, StorageBeat, Unit
 from vmhad.kernel.signal import Reading
 
 LOG = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ def compose(who: Identity, count: int, now: float, sent_at: float, told: Iterabl
     storages: dict[str, Reading] = {}
     planes: dict[str, Mapping[Plane, Reading]] = {}
     records: dict[str, dict[str, StorageBeat]] = {}
+    dumps: dict[str, Dump] = {}
     domains = None
     hardware: list[str] = []
     units: dict[str, Unit] = {}
@@ -48,11 +49,15 @@ def compose(who: Identity, count: int, now: float, sent_at: float, told: Iterabl
         units.update(part.units)
         storages.update(part.storages)
         planes.update(part.planes)
+        dumps.update(part.dumps)
         for peer, seen in part.records.items():
             records.setdefault(peer, {}).update(seen)
         domains = part.domains if part.domains is not None else domains
         hardware += part.hardware
-    peers = {peer: PeerView(planes.get(peer, {}), records.get(peer, {})) for peer in sorted({*planes, *records})}
+    peers = {
+        peer: PeerView(planes.get(peer, {}), records.get(peer, {}), dumps.get(peer))
+        for peer in sorted({*planes, *records, *dumps})
+    }
     return Beat(
         who.host, who.boot, who.run, count, now, sent_at, leaving, services, storages, peers, domains,
         tuple(hardware), units,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from vmhad.agent.bootclock import boot_s
-from vmhad.kernel.beat import Domain, Plane, StorageBeat, Unit
+from vmhad.kernel.beat import Domain, Dump, Plane, StorageBeat, Unit
 from vmhad.kernel.signal import Reading
 
 LOG = logging.getLogger(__name__)
@@ -23,12 +23,14 @@ LOG = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Told:
     """The part of a beat that one eye sees; what it does not look at stays empty. planes: peer -> plane -> reading.
-    records: peer -> storage -> its record there. The other fields are those of a Beat."""
+    records: peer -> storage -> its record there. dumps: peer -> what its crash kernel says. The other
+    fields are those of a Beat."""
 
     services: Mapping[str, Reading] = field(default_factory=dict)
     storages: Mapping[str, Reading] = field(default_factory=dict)
     planes: Mapping[str, Mapping[Plane, Reading]] = field(default_factory=dict)
     records: Mapping[str, Mapping[str, StorageBeat]] = field(default_factory=dict)
+    dumps: Mapping[str, Dump] = field(default_factory=dict)
     domains: Mapping[str, Domain] | None = None
     hardware: tuple[str, ...] = ()
     units: Mapping[str, Unit] = field(default_factory=dict)

@@ -159,6 +159,9 @@ def _check_moving(beat: Beat) -> None:
     _check_counts(_counted_peers(beat))
     if not all(map(math.isfinite, _figures(beat))):
         raise UnreadableBeat(NO_TIME)
+    dumps = [view.dump for view in beat.peers.values() if view.dump is not None]
+    if not all(0.0 <= dump.last_s <= dump.first_s for dump in dumps):
+        raise UnreadableBeat("a message of a peer's crash kernel is from the future, or older than the first one.")
 
 
 def _check_counts(counted: Iterator[tuple[str, Sized, int]]) -> None:
@@ -188,3 +191,6 @@ def _figures(beat: Beat) -> Iterator[float]:
         for record in view.storage.values():
             yield record.still_s
             yield record.self_fence_s
+        if view.dump is not None:
+            yield view.dump.first_s
+            yield view.dump.last_s

@@ -41,6 +41,18 @@ OPTS = [
         help="The TCP port of its peers that a look goes to. It need not be open: a refusal is an answer. A port that "
         "nothing listens on and no firewall drops is the quietest one.",
     ),
+    cfg.PortOpt(
+        "kdump_port",
+        default=0,
+        min=0,
+        help="Listen on this UDP port (7410 is what fence_kdump_send uses by default) of the host's management address "
+        "for the messages by which the crash kernel of a peer that panicked says that it writes a dump "
+        "(fence_kdump_nodes in the kdump.conf of each host must name all hosts of its segment); [policy] kdump_wait_s "
+        "says what that is worth. 0: nobody listens. "
+        "That is the default since the crash kernel says so only where it was told to, since a fence_kdump of "
+        "another cluster may want the port, and since nobody signs such a message: whoever can send under the "
+        "address of a host whose agent has fallen silent can have that host taken for dead.",
+    ),
     cfg.ListOpt(
         "witnesses",
         default=[],

@@ -61,6 +61,7 @@ class AgentSettings:
     peers_watched: int
     watched_from_other: str
     probe_port: int
+    kdump_port: int
     witnesses: tuple[Witness, ...]
     libvirt_uri: str
     storages: tuple[StorageAccess, ...]
@@ -96,7 +97,7 @@ def agent_settings(conf: cfg.ConfigOpts) -> AgentSettings:
     """Raises ConfigError."""
     texts = filled(_Texts, conf, "agent")
     storages = _storages(texts.storages)
-    return filled(
+    told = filled(
         AgentSettings,
         conf,
         "agent",
@@ -108,6 +109,9 @@ def agent_settings(conf: cfg.ConfigOpts) -> AgentSettings:
         links=tuple(texts.links),
         watchdog=_watchdog(texts, [one.name for one in storages]),
     )
+    if told.kdump_port and Plane.MANAGEMENT.value not in told.segment.host(told.host).planes:
+        raise ConfigError(f"[agent] kdump_port: {told.host!r} has no management address in {texts.segments_file}.")
+    return told
 
 
 def _segment(texts: _Texts) -> Segment:

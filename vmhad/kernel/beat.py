@@ -96,14 +96,30 @@ class StorageBeat:
     self_fence_s: float = 0.0
 
 
+# So long after the newest message of its crash kernel a host is taken for writing its dump: fence_kdump_send sends one
+# every 10 s by default, and one may be lost.
+DUMP_HEARD_S = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """What the sender heard of a peer that writes a dump of its panicked kernel. first_s, last_s: how long ago, by the
+    sender's own clock, the first and the newest message of a row without a gap of DUMP_HEARD_S came."""
+
+    first_s: float
+    last_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class PeerView:
     """What the sender sees of one peer. planes: UP where the peer's own kernel answered, DOWN where it did not though
     others did or nobody was to be expected to, UNKNOWN where the sender cannot tell (its own link is down, say).
-    storage: storage -> the peer's record there; a storage that the sender cannot read itself is left out."""
+    storage: storage -> the peer's record there; a storage that the sender cannot read itself is left out. dump: None
+    where the peer's crash kernel was not heard lately."""
 
     planes: Mapping[Plane, Reading] = field(default_factory=dict)
     storage: Mapping[str, StorageBeat] = field(default_factory=dict)
+    dump: Dump | None = None
 
 
 @dataclass(frozen=True, slots=True)
