@@ -5,14 +5,14 @@ from itertools import product
 
 import pytest
 
-from vmhad.guards.hosts.columns import SEEN, Agent, Lasts, Nova, Own, Peers, Power, Storage
+from vmhad.guards.hosts.columns import SEEN, Agent, Dump, Lasts, Nova, Own, Peers, Power, Storage
 from vmhad.guards.hosts.judge import TABLE, Row, first_row, judge
 from vmhad.kernel.evidence import Evidence, weigh
 from vmhad.kernel.policy import CutOff, Policy, SilentMeans
 from vmhad.kernel.signal import Channel, Reading, Signal
 from vmhad.kernel.verdict import Judgement
 
-EVERY = list(product(Power, Nova, Agent, Storage, Peers, Own, Lasts, SilentMeans))
+EVERY = list(product(Power, Nova, Agent, Storage, Peers, Own, Lasts, Dump, SilentMeans))
 REPAIRED = (Judgement.DEGRADED, Judgement.HEALTHY)
 
 
@@ -26,7 +26,7 @@ def test_every_combination_has_a_row_and_every_row_decides_something(decided: li
 
 
 def test_failed_needs_seen_death_or_an_explicit_policy(decided: list) -> None:
-    for (power, nova, agent, storage, peers, _, lasts, silent_means), _, row in decided:
+    for (power, nova, agent, storage, peers, _, lasts, dump, silent_means), _, row in decided:
         if row.judgement is Judgement.FAILED and power is not Power.OFF:
             by_nova = nova is Nova.DOWN and silent_means is SilentMeans.FENCE
             unseen = peers is Peers.UNSEEN and storage in (Storage.STILL, Storage.NONE)
@@ -35,18 +35,21 @@ def test_failed_needs_seen_death_or_an_explicit_policy(decided: list) -> None:
             unseen |= peers is Peers.ALONE_UNSEEN and storage is Storage.NONE and silent_means is SilentMeans.FENCE
             by_all = agent is Agent.SILENT and unseen
             after_it_left = agent is Agent.UNKNOWN and nova is Nova.DOWN and unseen
-            assert by_nova or by_all or after_it_left or lasts is Lasts.FENCE
+            panicked = dump is Dump.SAID and agent in (Agent.LATE, Agent.SILENT) and storage is not Storage.MOVES
+            assert by_nova or by_all or after_it_left or panicked or lasts is Lasts.FENCE
         assert not row.positive or power is Power.OFF or storage is Storage.STILL
 
 
 def test_a_host_that_beats_on_the_storage_or_is_seen_is_not_dead_for_its_silence(decided: list) -> None:
-    for (power, _, _, storage, peers, _, lasts, _), _, row in decided:
-        if power is not Power.OFF and lasts is not Lasts.FENCE and (storage is Storage.MOVES or peers in SEEN):
+    for (power, _, _, storage, peers, _, lasts, dump, _), _, row in decided:
+        # The crash kernel that writes a dump answers the peers, too.
+        lives = storage is Storage.MOVES or (peers in SEEN and dump is Dump.NONE)
+        if power is not Power.OFF and lasts is not Lasts.FENCE and lives:
             assert row.judgement is not Judgement.FAILED
 
 
 def test_nova_compute_alone_silent_is_a_service_to_be_repaired(decided: list) -> None:
-    for (power, nova, agent, storage, peers, own, _, _), _, row in decided:
+    for (power, nova, agent, storage, peers, own, *_), _, row in decided:
         lives = agent is Agent.UP or agent is Agent.UNKNOWN and (storage is Storage.MOVES or peers in SEEN)
         if lives and nova in (Nova.DOWN, Nova.DOWN_ONCE) and power in (Power.ON, Power.UNKNOWN):
             assert row.judgement in REPAIRED or own is Own.NO_DISKS
@@ -59,7 +62,7 @@ def test_a_site_of_which_nothing_is_seen_is_not_judged(decided: list) -> None:
 
 
 def test_unknown_alone_is_never_death(decided: list) -> None:
-    for (power, nova, agent, storage, peers, own, _, _), _, row in decided:
+    for (power, nova, agent, storage, peers, own, *_), _, row in decided:
         eyes = (power, nova, agent, storage, peers, own)
         none = (Power.UNKNOWN, Nova.UNKNOWN, Agent.UNKNOWN, Storage.UNKNOWN, Peers.NONE, Own.FINE)
         if eyes == none:
@@ -67,10 +70,18 @@ def test_unknown_alone_is_never_death(decided: list) -> None:
 
 
 def test_clouds_without_agents_are_judged_by_the_rows_that_name_none(decided: list) -> None:
-    for (_, _, agent, storage, peers, own, lasts, _), _, row in decided:
-        without = (Agent.NONE, Storage.NONE, Peers.NONE, Own.FINE, Lasts.SHORT)
-        if (agent, storage, peers, own, lasts) == without:
-            assert not any(row.fits[2:7])
+    for (_, _, agent, storage, peers, own, lasts, dump, _), _, row in decided:
+        without = (Agent.NONE, Storage.NONE, Peers.NONE, Own.FINE, Lasts.SHORT, Dump.NONE)
+        if (agent, storage, peers, own, lasts, dump) == without:
+            assert not any(row.fits[2:8])
+
+
+def test_a_dump_alone_makes_nobody_dead_whose_agent_is_heard_or_whose_silence_means_nothing(decided: list) -> None:
+    silent = (Agent.LATE, Agent.SILENT)
+    without = {one: row for one, _, row in decided if one[7] is Dump.NONE}
+    for one, _, row in decided:
+        if one[2] not in silent or one[3] is Storage.MOVES:
+            assert row is without[(*one[:7], Dump.NONE, one[8])]
 
 
 def seen(*signals: Signal) -> Evidence:
@@ -186,3 +197,40 @@ def test_a_bmc_that_a_beat_belies_is_not_trusted() -> None:
     off = seen(*ALIVE, power(Reading.OFF, 102))
     assert weigh(off, said(Channel.AGENT, Reading.UP, 104.0)).bmc_trusted
     assert not weigh(off, said(Channel.AGENT, Reading.UP, 104.1)).bmc_trusted
+
+
+# Messages of its crash kernel.
+
+
+def dump(first: float, newest: float) -> list[Signal]:
+    return [Signal("h", Channel.DUMP, Reading.UP, at) for at in (first, newest)]
+
+
+@pytest.mark.parametrize(
+    ("first", "newest", "judgement"),
+    [
+        # Its agent was heard last at 105.
+        (107.1, 107.1, Judgement.FAILED), (107.0, 109.0, Judgement.DEGRADED), (100.0, 109.0, Judgement.DEGRADED),
+    ],
+)  # fmt: skip
+def test_a_dump_that_began_after_its_last_beat_is_death(first: float, newest: float, judgement: Judgement) -> None:
+    seen_by_peers = [said(plane, Reading.UP, 109)._replace(life=False) for plane in PLANES[:1]]
+    assert with_agent(110, 105, stopped(109), *seen_by_peers, *dump(first, newest)) is judgement
+
+
+@pytest.mark.parametrize(("old_s", "judgement"), [(59.9, Judgement.FAILED), (60.0, Judgement.DEGRADED)])
+def test_a_panic_is_known_for_a_while_after_the_newest_message(old_s: float, judgement: Judgement) -> None:
+    now = 200.0
+    assert with_agent(now, 105, said(Channel.MANAGEMENT, Reading.UP, 199), *dump(120, now - old_s)) is judgement
+
+
+def test_a_message_of_a_host_whose_agent_is_heard_changes_nothing() -> None:
+    assert with_agent(110, 109, *dump(80, 110)) is with_agent(110, 109)
+    assert with_agent(110, 106.1, *dump(109, 110)) is with_agent(110, 106.1)
+
+
+def test_a_heartbeat_or_a_record_after_the_first_message_belies_it() -> None:
+    beaten = nova(Reading.UP, 109.5, life=True)
+    assert with_agent(110, 105, stopped(109), *dump(108, 110)) is Judgement.FAILED
+    assert with_agent(110, 105, stopped(109), *dump(108, 110), beaten) is not Judgement.FAILED
+    assert with_agent(110, 105, said(Channel.STORAGE, Reading.UP, 107), *dump(108, 110)) is not Judgement.FAILED

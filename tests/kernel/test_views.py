@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from vmhad.kernel.beat import Beat, HeardBeat, PeerView, Plane, StorageBeat
+from vmhad.kernel.beat import DUMP_HEARD_S, PANIC_KNOWN_S, Beat, Dump, HeardBeat, PeerView, Plane, StorageBeat
+from vmhad.kernel.evidence import Evidence, Seen, weigh
 from vmhad.kernel.signal import Channel, Reading, Signal
 from vmhad.kernel.views import Record, Views, Witness, blind_on, moved
 
@@ -87,3 +88,34 @@ def test_leaving_or_refused_says_nothing_of_life() -> None:
         assert (told.reading, told.life) == (UNKNOWN, False)
     told = signals(own=HeardBeat(beat("h"), NOW))[Channel.AGENT]
     assert (told.reading, told.life, told.at) == (UP, True, NOW)
+
+
+def hears(name: str, first_s: float, last_s: float, at: float = NOW) -> Witness:
+    said = beat(name, peers={"h": PeerView(dump=Dump(first_s, last_s))})
+    return Witness(said, at, blind_on(said), {})
+
+
+def dump_after(evidence: Evidence, now: float, *witnesses: Witness) -> Evidence:
+    views = Views("h", None, witnesses, {}, STILL_S)
+    for one in views.signals(evidence.seen, now):
+        evidence = weigh(evidence, one)
+    return evidence
+
+
+def test_a_dump_is_as_old_as_the_first_that_was_heard_of_it_and_as_new_as_the_newest() -> None:
+    evidence = dump_after(Evidence("h"), NOW, hears("w1", 30.0, 4.0), hears("w2", 12.0, 2.0))
+    assert evidence.seen[Channel.DUMP] == Seen(UP, NOW - 30.0, NOW - 2.0)
+    assert evidence.life_at == 0.0
+    # A witness that started anew knows less of it.
+    evidence = dump_after(evidence, NOW + 5.0, hears("w2", 3.0, 1.0, NOW + 5.0))
+    assert evidence.seen[Channel.DUMP] == Seen(UP, NOW - 30.0, NOW + 4.0)
+
+
+def test_after_a_gap_it_is_another_dump() -> None:
+    first = dump_after(Evidence("h"), NOW, hears("w", 30.0, 0.0))
+    assert dump_after(first, NOW + PANIC_KNOWN_S).seen[Channel.DUMP].reading is UP
+    forgotten = dump_after(first, NOW + PANIC_KNOWN_S + 0.1)
+    assert forgotten.seen[Channel.DUMP].reading is UNKNOWN
+    for before, gap_s in ((first, DUMP_HEARD_S + 0.1), (forgotten, PANIC_KNOWN_S + 3.0)):
+        now = NOW + gap_s + 5.0
+        assert dump_after(before, now, hears("w", 5.0, 1.0, now)).seen[Channel.DUMP] == Seen(UP, NOW + gap_s, now - 1.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from oslo_config import cfg
 
 from vmhad.conf.drains import DRAINS
+from vmhad.conf.fencing import FENCING
 from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, OnIoError, Policy, SilentMeans
 
 GROUP = cfg.OptGroup("policy", title="What is done when; per segment in the segments file")
@@ -106,7 +107,8 @@ AGENTS = [
         min=4.0,
         max=600.0,
         help="A host whose agent was not heard for this many seconds, whose storage beat has stopped and whom its "
-        "peers see on no plane, is dead. Longer where a kernel that panicked shall have the time to write its dump.",
+        "peers see on no plane, is dead. Longer where a kernel that panicked shall have the time to begin to write its "
+        "dump (kdump_wait_s), or, where nobody hears of that, to write it.",
     ),
     cfg.FloatOpt(
         "storage_still_s",
@@ -142,24 +144,6 @@ AGENTS = [
         min=10.0,
         max=86400.0,
         help="Seconds before isolated and storage_lost decide.",
-    ),
-]
-
-FENCING = [
-    cfg.FloatOpt(
-        "power_off_deadline_s",
-        default=_D.power_off_deadline_s,
-        min=1.0,
-        max=600.0,
-        help="Seconds in which a host must be read OFF after power_off was sent.",
-    ),
-    cfg.IntOpt("fence_attempts_max", default=_D.fence_attempts_max, min=1, max=100, help="Tries of one fence."),
-    cfg.FloatOpt(
-        "fence_retry_s",
-        default=_D.fence_retry_s,
-        min=1.0,
-        max=600.0,
-        help="Seconds before a stuck recovery is tried again; twice as long each time, up to 600.",
     ),
 ]
 

@@ -145,6 +145,8 @@ class Listening:
             was = before.get(peer)
             if view != was and (peer in doubted or was is None or view.planes != getattr(was, "planes", None)):
                 news.hosts.add(peer)
+            if view.dump is not None and (was is None or getattr(was, "dump", None) is None):
+                news.hosts.add(peer)
             records = self._records.get(peer)
             if records is None:
                 records = self._records[peer] = {}

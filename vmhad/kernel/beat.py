@@ -99,6 +99,8 @@ class StorageBeat:
 # So long after the newest message of its crash kernel a host is taken for writing its dump: fence_kdump_send sends one
 # every 10 s by default, and one may be lost.
 DUMP_HEARD_S = 25.0
+# And so long after it, written or not, the host is known to have panicked, if nothing of it lives since.
+PANIC_KNOWN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

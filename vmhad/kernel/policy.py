@@ -87,6 +87,8 @@ class Policy:
     power_off_deadline_s: float = 20.0
     fence_attempts_max: int = 3
     fence_retry_s: float = 30.0
+    # How long the first act of a fence waits while its host says that it writes a dump of its panicked kernel.
+    kdump_wait_s: float = 0.0
     # Brake.
     failed_share_max: float = 0.5
     # A host that was not heard for this long counts as silent long before Nova calls it down (60 s by default).

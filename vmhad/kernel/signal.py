@@ -17,7 +17,8 @@ OFF_IS_NEWS_S = 30.0
 class Channel(StrEnum):
     """Which eye. AGENT: its own beats. STORAGE: its record on a shared storage, read by its peers. MANAGEMENT,
     STORAGE_PLANE, TENANT: what its peers see of its kernel there. COMPUTE, LIBVIRTD, DISKS, HARDWARE: its agent's
-    word of its nova-compute, its libvirtd, the shared storages that it reaches, and what its hardware complains of."""
+    word of its nova-compute, its libvirtd, the shared storages that it reaches, and what its hardware complains of.
+    DUMP: what its peers hear of its crash kernel."""
 
     NOVA = "nova"
     POWER = "power"
@@ -30,6 +31,7 @@ class Channel(StrEnum):
     LIBVIRTD = "libvirtd"
     DISKS = "disks"
     HARDWARE = "hardware"
+    DUMP = "dump"
 
 
 class Reading(StrEnum):

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from vmhad.kernel.beat import Beat, HeardBeat, Plane, StorageBeat
+from vmhad.kernel.beat import DUMP_HEARD_S, PANIC_KNOWN_S, Beat, HeardBeat, Plane, StorageBeat
 from vmhad.kernel.evidence import Seen
 from vmhad.kernel.signal import Channel, Reading, Signal
 
 # Looked up once: a member of an enumeration costs ten times what another name does.
 UP, DOWN, UNKNOWN = Reading.UP, Reading.DOWN, Reading.UNKNOWN
 AGENT, STORAGE, DISKS, HARDWARE = Channel.AGENT, Channel.STORAGE, Channel.DISKS, Channel.HARDWARE
+DUMP = Channel.DUMP
 PLANES = (
     (Plane.MANAGEMENT, Channel.MANAGEMENT),
     (Plane.STORAGE, Channel.STORAGE_PLANE),
@@ -95,6 +96,7 @@ class Views(NamedTuple):
             yield from self._own(self.own, seen)
         yield from self._storage(seen, now)
         yield from self._planes(seen, now)
+        yield from self._dump(seen, now)
 
     def _own(self, own: HeardBeat, seen: Mapping[Channel, Seen]) -> Iterator[Signal]:
         beat, host = own.beat, self.host
@@ -150,6 +152,18 @@ class Views(NamedTuple):
                 yield Signal(self.host, channel, UNKNOWN, now)
         if answered_at:
             yield Signal(self.host, Channel.MANAGEMENT, UP, answered_at - ANSWER_OLD_S, "", True)
+
+    def _dump(self, seen: Mapping[Channel, Seen], now: float) -> Iterator[Signal]:
+        """When its crash kernel was heard first and last by any of them. After a gap it is another dump."""
+        said = [(one.at, dump) for one in self.witnesses if (dump := one.beat.peers[self.host].dump) is not None]
+        first_at = min((at - dump.first_s for at, dump in said), default=now)
+        old = seen.get(DUMP)
+        gap_s = DUMP_HEARD_S if said else PANIC_KNOWN_S
+        if old is not None and old.reading is UP and old.at + gap_s < first_at:
+            yield Signal(self.host, DUMP, UNKNOWN, old.at + gap_s)
+        if said:
+            yield Signal(self.host, DUMP, UP, first_at)
+            yield Signal(self.host, DUMP, UP, max(at - dump.last_s for at, dump in said))
 
 
 def shown(complaints: Sequence[str]) -> str:

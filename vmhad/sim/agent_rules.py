@@ -19,14 +19,19 @@ LATE_S = 1.5
 
 
 def of_fence(at: Ledger, agents: Agents, new: Incident, was: State) -> Iterator[str]:
-    """Nothing of it was heard or seen for long enough; or it was cut off for so long that the policy gives it up. One
-    that is tried again may just have come back."""
+    """Nothing of it was heard or seen for long enough; or it panicked, and nobody has to wait for its dump any more;
+    or it was cut off for so long that the policy gives it up. One that is tried again may just have come back."""
     agents.settle()
     agent, policy = agents.agents[new.host], at.policies[new.segment]
     silent_s = at.now - agent.heard_at
     if was is not State.SUSPECTED:
         if silent_s < policy.agent_suspect_s and at.now - agent.heard_from > 2 * LATE_S:
             yield f"its agent was heard {silent_s:.1f} s ago"
+        return
+    if (panic := agents.panic(new.host)) is not None and agents.datacentre.hosts[new.host].powered:
+        written_s = min(at.now, panic.ended_at) - panic.began_at
+        if panic.ended_at > at.now and written_s < policy.kdump_wait_s - LATE_S:
+            yield f"it has written its dump for {written_s:.1f} s only"
         return
     given_up_s = policy.isolated_after_s - LATE_S
     if policy.isolated is CutOff.FENCE and silent_s >= given_up_s:

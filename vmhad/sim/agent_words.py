@@ -25,6 +25,7 @@ class AgentWords:
             "bus": self._bus,
             "libvirtd": self._libvirtd,
             "service": self._service,
+            "dump": self._dump,
         }
 
     @property
@@ -103,6 +104,13 @@ class AgentWords:
         else:
             raise StoryError(f"a service does not {does}, or not {service}")
         agents.tell(name)
+
+    def _dump(self, words: list[str]) -> None:
+        """dump h1 40s | dump h1 40s forged -- the crash kernel of a host that crashed is up, answers on the management
+        plane, and says for so long that it writes a dump; forged: somebody else says so of it"""
+        name = words[0]
+        self._there.dump(name, forged=words[2:] == ["forged"])
+        self._after(words[1:2], lambda: self._there.end_dump(name))
 
     def _after(self, words: Sequence[str], call: Callable[[], None]) -> None:
         """For ever, where no time is said."""

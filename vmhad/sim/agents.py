@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import floor
+from math import floor, inf
 from typing import TypeVar
 
-from vmhad.kernel.beat import Beat, PeerView, Plane, StorageBeat
+from vmhad.kernel.beat import DUMP_HEARD_S, PANIC_KNOWN_S, Beat, Dump, PeerView, Plane, StorageBeat
 from vmhad.kernel.ring import rings, watched_by
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.topology import Segment
@@ -24,6 +24,8 @@ BEAT_S = 1.0
 # A peer that has not answered for so long is called down, a storage that was not read for so long is called lost.
 ANSWER_OLD_S = 2.0
 STORAGE_LOST_S = 3.0
+# A crash kernel says so often that it writes a dump.
+DUMP_EVERY_S = 10.0
 # After a longer pause of its own an agent's first beat says what it knew before, as old as that is.
 PAUSE_S = 2.0
 
@@ -69,6 +71,20 @@ class SimAgent:
     made: list[Made] = field(default_factory=list)
 
 
+@dataclass
+class Dumping:
+    """Messages about a host, as its crash kernel sends them. forged: they come from elsewhere, and the host lives."""
+
+    began_at: float
+    forged: bool = False
+    ended_at: float = inf
+
+    def heard(self, at: float) -> Dump | None:
+        """As the agent of a peer tells of it."""
+        last_at = self.began_at + (min(at, self.ended_at) - self.began_at) // DUMP_EVERY_S * DUMP_EVERY_S
+        return Dump(at - self.began_at, at - last_at) if 0.0 <= at - last_at < DUMP_HEARD_S else None
+
+
 Key = TypeVar("Key", bound=tuple[str, ...])
 
 
@@ -90,6 +106,7 @@ class Agents:
         self.on_news: list[Callable[[float], None]] = []
         self.agents: dict[str, SimAgent] = {}
         self._settled_at = self.agenda.now
+        self._dumps: dict[str, Dumping] = {}
         self._unanswered: dict[tuple[str, str, Plane], float] = {}
         self._unreached: dict[tuple[str, str], float] = {}
         self._changed = False
@@ -162,6 +179,18 @@ class Agents:
         self.changing()
         self.agents[name].complaints = complaints
 
+    def dump(self, name: str, forged: bool = False) -> None:
+        """Its crash kernel comes up and writes a dump, or somebody says so who can send under its address."""
+        self.changing()
+        self._dumps[name] = Dumping(self.agenda.now, forged)
+        for peer, agent in self.agents.items():
+            if name in agent.watches:
+                self.tell(peer)
+
+    def end_dump(self, name: str) -> None:
+        self.changing()
+        self._dumps[name].ended_at = min(self._dumps[name].ended_at, self.agenda.now)
+
     def heal(self) -> None:
         self.changing()
         self.bus_is_down = False
@@ -185,6 +214,9 @@ class Agents:
     def answers(self, name: str, peer: str, plane: Plane) -> bool:
         """The peer's kernel answers the host on that plane."""
         mine, other = self.datacentre.hosts[name], self.datacentre.hosts[peer]
+        if other.powered and not other.alive and self._writes(peer):
+            # Its crash kernel is up, on the one network that it needs.
+            return plane is Plane.MANAGEMENT and mine.network and other.network
         if not (other.powered and other.alive and not other.hung):
             return False
         link = {Plane.MANAGEMENT: "network", Plane.STORAGE: "storage", Plane.TENANT: "tenant"}[plane]
@@ -196,6 +228,17 @@ class Agents:
         return mine.silenced_by & wans == other.silenced_by & wans and (
             plane is not Plane.MANAGEMENT or not (mine.silenced_by | other.silenced_by) - wans
         )
+
+    def _writes(self, name: str) -> bool:
+        dumping = self._dumps.get(name)
+        return dumping is not None and not dumping.forged and dumping.ended_at == inf
+
+    def panic(self, name: str) -> Dumping | None:
+        """Of a host that is down, and whose crash kernel writes or wrote lately."""
+        dumping = self._dumps.get(name)
+        if dumping is None or dumping.forged or self.datacentre.hosts[name].alive:
+            return None
+        return dumping if self.agenda.now < dumping.ended_at + PANIC_KNOWN_S else None
 
     # What was seen until now.
 
@@ -227,7 +270,10 @@ class Agents:
             agent.beat_at = at
 
     def _look(self, since: float) -> None:
-        """Who does not answer whom, and who reaches no storage, as it has been since then."""
+        """Who does not answer whom, who reaches no storage, and whose dump was cut short, as it has been since then."""
+        for name, dumping in self._dumps.items():
+            if not self.datacentre.hosts[name].powered:
+                dumping.ended_at = min(dumping.ended_at, since)
         for agent in self.agents.values():
             for peer in agent.watches:
                 for plane in self.planes:
@@ -288,7 +334,9 @@ class Agents:
             read = self._record(agent, peer, storage, at, paused)
             if read is not None:
                 records[storage] = read
-        return PeerView(planes, records)
+        dumping = self._dumps.get(peer)
+        hears = dumping is not None and self.datacentre.hosts[agent.host].network
+        return PeerView(planes, records, dumping.heard(at) if dumping is not None and hears else None)
 
     def _plane(self, name: str, peer: str, plane: Plane, at: float, paused: bool) -> Reading:
         lost_at = self._unanswered.get((name, peer, plane))

@@ -10,7 +10,8 @@ from __future__ import annotations
 from enum import StrEnum
 from math import inf
 
-from vmhad.kernel.evidence import Evidence
+from vmhad.kernel.beat import PANIC_KNOWN_S
+from vmhad.kernel.evidence import BELIES_AFTER_S, Evidence
 from vmhad.kernel.policy import CutOff, Policy
 from vmhad.kernel.signal import Channel, Reading
 
@@ -106,7 +107,14 @@ class Lasts(StrEnum):
     FENCE = "fence"
 
 
-Columns = tuple[Power, Nova, Agent, Storage, Peers, Own, Lasts]
+class Dump(StrEnum):
+    """SAID: its crash kernel says that it writes a dump, or said so until lately, and nothing of it lives since."""
+
+    NONE = "none"
+    SAID = "said"
+
+
+Columns = tuple[Power, Nova, Agent, Storage, Peers, Own, Lasts, Dump]
 
 
 def columns(evidence: Evidence, policy: Policy, now: float) -> Columns:
@@ -123,10 +131,11 @@ def columns(evidence: Evidence, policy: Policy, now: float) -> Columns:
     peers = _peers(evidence)
     if peers in NOWHERE and nova is not Nova.DOWN and not _fell_silent_together(evidence):
         peers = Peers.UNSURE
-    return power, nova, agent, storage, peers, own, _lasts(evidence, policy, now, is_up)
+    dump = Dump.SAID if has_panicked(evidence, policy, now) else Dump.NONE
+    return power, nova, agent, storage, peers, own, _lasts(evidence, policy, now, is_up), dump
 
 
-AGENTLESS = (Agent.NONE, Storage.NONE, Peers.NONE, Own.FINE, Lasts.SHORT)
+AGENTLESS = (Agent.NONE, Storage.NONE, Peers.NONE, Own.FINE, Lasts.SHORT, Dump.NONE)
 
 
 def _power(evidence: Evidence, policy: Policy, now: float) -> Power:
@@ -263,6 +272,20 @@ def _lasts(evidence: Evidence, policy: Policy, now: float, is_up: bool) -> Lasts
     return Lasts.FENCE if means is CutOff.FENCE else Lasts.LEAVE
 
 
+def has_panicked(evidence: Evidence, policy: Policy, now: float) -> bool:
+    """A message of a crash kernel has no signature. So it counts only of a host whose agent is silent, and whose beat,
+    record and heartbeat all are older than the first of them: who lives writes no dump, and what was said of it while
+    it lived is forged."""
+    said = evidence.seen.get(Channel.DUMP)
+    if said is None or said.reading is not UP or now - said.at >= PANIC_KNOWN_S:
+        return False
+    heard, record = evidence.seen.get(AGENT), evidence.seen.get(Channel.STORAGE)
+    lived_at = max(heard.at if heard else 0.0, record.at if record is not None and record.reading is UP else 0.0)
+    # The times of beats are not exact. A heartbeat is read late: it came before what it is compared with.
+    is_later = said.first_at > lived_at + BELIES_AFTER_S and said.first_at > evidence.heard_at
+    return is_later and _agent(evidence, policy, now) in (Agent.LATE, Agent.SILENT)
+
+
 def cut_off_at(evidence: Evidence, is_up: bool) -> float:
     """When its record stopped while its agent is heard, else when that was heard last; inf where neither counts."""
     if is_up:
@@ -280,6 +303,8 @@ def changes_at(evidence: Evidence, policy: Policy) -> list[float]:
     moments += [silent_from + policy.agent_suspect_s, silent_from + policy.agent_failed_s]
     moments.append(heard.at + policy.agent_suspect_s if heard else inf)
     moments.append(evidence.heard_at + NEXT_HEARTBEAT_S)
+    dump = evidence.seen.get(Channel.DUMP)
+    moments.append(dump.at + PANIC_KNOWN_S if dump is not None else inf)
     moments.append(cut_off_at(evidence, is_up=True) + policy.isolated_after_s)
     power = evidence.seen.get(POWER)
     moments.append(power.first_at + BEAT_S if power is not None and power.reading is OFF else inf)

@@ -2,7 +2,8 @@
 """From «it is dead» to «it is proven to run nothing».
 
 The proof is what was observed after the act: power read OFF twice, apart, with no sign of life between. power_off is
-sent even where the host is off already, and a BMC that does not answer proves nothing.
+sent even where the host is off already, and a BMC that does not answer proves nothing. That a host writes a dump of its
+panicked kernel may put off the first act, and proves nothing either.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf
 
-from vmhad.guards.hosts.columns import is_borne_out, nobody_saw_it_since
+from vmhad.guards.hosts.columns import has_panicked, is_borne_out, nobody_saw_it_since
+from vmhad.kernel.beat import DUMP_HEARD_S
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.evidence import Seen
 from vmhad.kernel.incident import Event
 from vmhad.kernel.proof import Proof
-from vmhad.kernel.signal import Reading
+from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.step import Observation, Step, StepState, Verb, start
 from vmhad.kernel.verdict import Judgement
 
@@ -40,7 +42,18 @@ def suspect(case: Case, now: float) -> Move:
         return Move(verdict.because, held=verdict.because, wake_at=now + LOOK_AGAIN_S, stands_until=inf)
     if case.hold:
         return Move(verdict.because, held=case.hold, wake_at=now + LOOK_AGAIN_S, stands_until=inf)
+    if now < (until := _dump_until(case, now)):
+        held = f"it writes a dump of its panicked kernel; kdump_wait_s = {case.policy.kdump_wait_s:g} s waits for that"
+        return Move(verdict.because, held=held, wake_at=min(until, now + LOOK_AGAIN_S), stands_until=until)
     return Move(verdict.because, Event.FAILED)
+
+
+def _dump_until(case: Case, now: float) -> float:
+    """Until when its dump is waited for, unless another message of it comes; 0.0 if it is not. Off, it writes none."""
+    if case.verdict.is_off or not case.policy.kdump_wait_s or not has_panicked(case.evidence, case.policy, now):
+        return 0.0
+    said = case.evidence.seen[Channel.DUMP]
+    return min(said.first_at + case.policy.kdump_wait_s, said.at + DUMP_HEARD_S)
 
 
 def fence(case: Case, now: float) -> Move:

@@ -2,7 +2,8 @@
 """Is this host dead? A table; the first row that fits decides, and says why.
 
 The columns stand in columns.py. Rules the table keeps, whatever the policy: UNKNOWN is never OFF; a host whose storage
-beat moves, or that a peer sees, is never called dead for its silence; where only nova-compute is silent and another
+beat moves, or that a peer sees, is never called dead for its silence (of one that writes a dump of its panicked kernel
+they see the kernel that writes it); where only nova-compute is silent and another
 eye sees life, the service is repaired and no VM is touched; where Nova and the BMC are the only eyes, or its peers
 watch one plane and no record, silence alone is a death only where the segment's policy says so (silent_means = fence),
 for a dead service, a host that is cut off and one that hangs look the same; a site of which nothing is seen is not
@@ -19,6 +20,7 @@ from math import inf
 
 from vmhad.guards.hosts.columns import (
     Agent,
+    Dump,
     Lasts,
     Nova,
     Own,
@@ -38,8 +40,8 @@ NOVA, POWER, DISKS, HARDWARE = Channel.NOVA, Channel.POWER, Channel.DISKS, Chann
 OFF = Reading.OFF
 # A time is added up here and subtracted there: this much is left for the difference.
 ROUNDING_S = 0.001
-OF_COLUMN = (Power, Nova, Agent, Storage, Peers, Own, Lasts, SilentMeans)
-NAMES = ("power", "nova", "agent", "storage", "peers", "own", "lasts", "silent")
+OF_COLUMN = (Power, Nova, Agent, Storage, Peers, Own, Lasts, Dump, SilentMeans)
+NAMES = ("power", "nova", "agent", "storage", "peers", "own", "lasts", "dump", "silent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,11 @@ DEAD: tuple[Row, ...] = (
     ),
     _row("suspect", "its power was read OFF, but not twice and borne out yet", power="OFF_ONCE"),
     _row("blind", "its whole site is silent, nobody elsewhere sees anything of it: nothing is touched", agent="AWAY"),
+    _row(
+        "failed",
+        "its kernel panicked: its crash kernel says that it writes a dump",
+        nova="UP DOWN_ONCE DOWN UNKNOWN", agent="LATE SILENT", storage="NONE STILL", dump="SAID",
+    ),
 )  # fmt: skip
 
 # Its agent is heard: it lives. What of it does not work, the worst first.

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of [policy] that says how a host is fenced."""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+from vmhad.kernel.policy import Policy
+
+_D = Policy()
+
+FENCING = [
+    cfg.FloatOpt(
+        "power_off_deadline_s",
+        default=_D.power_off_deadline_s,
+        min=1.0,
+        max=600.0,
+        help="Seconds in which a host must be read OFF after power_off was sent.",
+    ),
+    cfg.IntOpt("fence_attempts_max", default=_D.fence_attempts_max, min=1, max=100, help="Tries of one fence."),
+    cfg.FloatOpt(
+        "fence_retry_s",
+        default=_D.fence_retry_s,
+        min=1.0,
+        max=600.0,
+        help="Seconds before a stuck recovery is tried again; twice as long each time, up to 600.",
+    ),
+    cfg.FloatOpt(
+        "kdump_wait_s",
+        default=_D.kdump_wait_s,
+        min=0.0,
+        max=86400.0,
+        help="A host that writes a dump of its panicked kernel is powered off when it is done, or this many seconds "
+        "after it was first heard to do so. It counts as done when its newest message is 25 s old. Its VMs are down "
+        "for as long. Needs [agent] kdump_port on its peers, and an agent_failed_s that is longer than a crash kernel "
+        "takes to come up: before it says that it writes, nobody waits for it. 0: it is powered off at once, in the "
+        "middle of its dump.",
+    ),
+]
