@@ -48,7 +48,7 @@ def test_show_prints_beats_and_writes_nothing(disk: Path) -> None:
     last = beats[-1]
     assert (last["host"], last["boot"], last["leaving"]) == ("h1", boot_id(), False)
     assert last["storages"] == {"st": "up"} and last["domains"] is None
-    assert last["peers"] == {"h2": {"planes": {"management": "up"}, "storage": {}}}
+    assert last["peers"] == {"h2": {"planes": {"management": "up"}, "storage": {}, "dump": None}}
     assert not (disk / RECORDS).exists()
     assert "vmhad-agent beats for h1 of segment s" in err
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+import yaml
 
 from vmhad.agent.bootclock import boot_s
 from vmhad.agent.dumps import BATCH, MAGIC, Dumps
+from vmhad.agent.eyes import agent_of
 from vmhad.agent.loop import Identity, compose
 from vmhad.bus.codec import decode, encode
-from vmhad.kernel.beat import DUMP_HEARD_S, Dump
+from vmhad.conf.agent_settings import agent_settings
+from vmhad.conf.load import parse
+from vmhad.kernel.beat import DUMP_HEARD_S, Beat, Dump
 
 LIMIT_S = 20.0
 # Addresses of the loopback.
@@ -79,6 +85,31 @@ def test_it_goes_into_the_beat_and_comes_out_of_it() -> None:
         beat = compose(Identity("h1", "boot", "run"), 1, 10.0, 20.0, [eye.tell(boot_s())])
     assert beat.peers["h2"].dump is not None
     assert decode(encode(beat)) == beat
+
+
+def test_an_agent_that_is_told_a_port_beats_of_a_peer_that_dumps(tmp_path: Path) -> None:
+    port, beats = free_port(), list[Beat]()
+    hosts = [{"name": name, "planes": {"management": address}} for name, address in (("h1", HERE), ("h2", PEER))]
+    (tmp_path / "segments.yaml").write_text(yaml.safe_dump({"segments": [{"name": "s", "hosts": hosts}]}))
+    (tmp_path / "vmhad.conf").write_text(
+        f"[agent]\nhost = h1\nsegments_file = {tmp_path}/segments.yaml\nkdump_port = {port}\nlibvirt_uri =\n"
+        "nova_compute_unit =\nlibvirt_unit =\nbeat_interval_s = 0.2\n"
+    )
+    agent = agent_of(agent_settings(parse(["--config-file", str(tmp_path / "vmhad.conf")])), beats.append)
+    running = threading.Thread(target=agent.run)
+    running.start()
+    try:
+        with sender(PEER, port) as send:
+            until = time.monotonic() + LIMIT_S
+            while not any(view.dump for beat in beats for view in beat.peers.values()):
+                assert time.monotonic() < until
+                send(MESSAGE)
+                time.sleep(0.05)
+    finally:
+        agent.end()
+        running.join(LIMIT_S)
+    assert not running.is_alive() and beats[-1].leaving
+    assert beats[-1].peers["h2"].dump is not None
 
 
 @pytest.mark.parametrize("body", [

@@ -34,7 +34,8 @@ def agent_of(told: AgentSettings, say: Callable[[Beat], None], acts: bool = True
     units = {"nova-compute": told.nova_compute_unit, "libvirtd": told.libvirt_unit}
     eyes.append(Services({service: unit for service, unit in units.items() if unit}, Systemd()))
     eyes.append(PeerLooks(targets(told, peers), told.probe_port))
-    if told.kdump_port:
+    if told.kdump_port and acts:
+        # Two of them on one port would take each other's messages.
         eyes.append(Dumps(told.segment.host(told.host).planes[MANAGEMENT], told.kdump_port, managed(told, peers)))
     storages = {
         one.name: SharedStorage(
