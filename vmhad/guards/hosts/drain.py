@@ -36,10 +36,7 @@ def suspect(case: DrainCase, now: float) -> Move:
     why = _waits(case)
     if why:
         return _held(case, why, now)
-    disable = case.case.step(_step_id(case, Verb.DISABLE))
-    reason = {"reason": f"{DRAIN_REASON}, {case.incident.id}"}
-    again = start(disable, now) if disable else start(_new(case, Verb.DISABLE), now, reason)
-    return Move(case.verdict.because, Event.AILS, (again, *move.planned_again(case)))
+    return Move(case.verdict.because, Event.AILS, (_disable(case, now), *move.planned_again(case)))
 
 
 def fence(case: DrainCase, now: float) -> Move:
@@ -58,8 +55,10 @@ def recover(case: DrainCase, now: float) -> Move:
     if not case.ails:
         return _over(case, changed, now)
     disable = case.case.step(_step_id(case, Verb.DISABLE))
-    assert disable is not None
-    if disable.state is not StepState.DONE:
+    if disable is None:
+        # Whoever began it died between the parts of that commit: the incident goes first, its steps follow.
+        changed.append(_disable(case, now))
+    if disable is None or disable.state is not StepState.DONE:
         return Move("its nova-compute is disabled first", steps=tuple(changed), wake_at=now + LOOK_AGAIN_S)
     inventory = case.case.inventory
     if inventory is None or inventory.at < disable.ended_at:
@@ -188,6 +187,12 @@ def _settled_host_step(case: DrainCase, now: float) -> tuple[Step, ...]:
         elif newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + settle.CALL_LIMIT_S:
             found.append(start(step, now))
     return tuple(found)
+
+
+def _disable(case: DrainCase, now: float) -> Step:
+    old = case.case.step(_step_id(case, Verb.DISABLE))
+    reason = {"reason": f"{DRAIN_REASON}, {case.incident.id}"}
+    return start(old, now) if old else start(_new(case, Verb.DISABLE), now, reason)
 
 
 def _step_id(case: DrainCase, verb: Verb) -> str:
