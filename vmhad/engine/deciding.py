@@ -81,7 +81,7 @@ class Deciding:
             segment, policy, book, judged, self.evidence, self.world.units, self.contested, self.has_hands, now
         )
         made = Made({one.id: one for one in book.open_incidents()})
-        drains = Drains(segment, policy, book, judged, now)
+        drains = Drains(segment, policy, book, judged, self.evidence, now)
         for_hosts = judged.suspects or book.fallen or book.in_want or drains.due
         if not (for_hosts or book.orders or book.open_now() or vms.ill or services.ill):
             return None

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 from vmhad.engine.book import Book
 from vmhad.engine.cases import Cases
-from vmhad.engine.evidence_store import Judged
+from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.journal import keys
 from vmhad.kernel.case import DrainCase
 from vmhad.kernel.incident import Incident, State, opened_of_drain
 from vmhad.kernel.policy import Policy
+from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.step import MOVES, Step, StepState, Verb
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement
@@ -32,6 +33,7 @@ class Drains:
     policy: Policy
     book: Book
     judged: Judged
+    evidence: EvidenceStore
     now: float
     due: tuple[str, ...] = ()
     _current: dict[str, Incident] = field(default_factory=dict)
@@ -45,13 +47,19 @@ class Drains:
         ailing = {(host, self.judged.verdicts[host].ailment) for host in self.judged.unwell if self._ails(host)}
         book.ails_since = {one: book.ails_since.get(one, now) for one in ailing}
         watched = {one.host for one in book.drains()} & self.judged.verdicts.keys()
-        well = (host for host in watched if self.judged.verdicts[host].judgement is Judgement.HEALTHY)
+        healthy = (host for host in watched if self.judged.verdicts[host].judgement is Judgement.HEALTHY)
+        well = [host for host in healthy if self._is_heard(host)]
         book.well_since = {host: book.well_since.get(host, now) for host in well}
         after_s = self.policy.drain_after_s
         self.due = tuple(sorted(host for (host, _), at in book.ails_since.items() if now >= at + after_s))
 
     def _ails(self, host: str) -> bool:
         return self.policy.drain.covers(self.judged.verdicts[host].ailment)
+
+    def _is_heard(self, host: str) -> bool:
+        """Its agent, whose word it is that it ails. While that says nothing the host may look well to all others."""
+        seen = self.evidence.of(host).seen.get(Channel.AGENT)
+        return seen is not None and seen.reading is Reading.UP and self.now - seen.at < self.policy.agent_suspect_s
 
     def fresh(self, hosts: Mapping[str, Incident], contested: Collection[str]) -> Iterator[Incident]:
         """hosts: the open incidents of hosts, and of drains."""
@@ -87,6 +95,7 @@ class Drains:
             case=cases.beside(incident, started, claimed),
             owner=next((one.id for one in current.values() if one.is_of_host and one.host == host and one.is_open), ""),
             well_s=self.now - well_from,
+            is_heard=self._is_heard(host),
             ailing=frozenset({name for name in self.judged.unwell if self._ails(name)} & verdicts.keys() | touched)
             - {host},
             draining=frozenset(one.host for one in others if self._is_under_way(one)),

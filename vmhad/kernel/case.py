@@ -166,14 +166,15 @@ class DrainCase:
     """One host that is to be emptied, with what is known about it. case: as for its failure; claimed has every VM that
     another incident has, hold is an operator's pause.
 
-    owner: '' or the open incident of the host itself, which has its VMs then. well_s: for how long it has been HEALTHY.
-    ailing: the segment's other hosts that ail, or are drained. draining: those that are being emptied. moving: those of
-    them that a VM is under way from.
+    owner: '' or the open incident of the host itself, which has its VMs then. well_s: for how long it has been HEALTHY,
+    by its agent's word, too; is_heard: whether that is heard. ailing: the segment's other hosts that ail, or are
+    drained. draining: those that are being emptied. moving: those of them that a VM is under way from.
     """
 
     case: Case
     owner: str = ""
     well_s: float = 0.0
+    is_heard: bool = True
     ailing: frozenset[str] = frozenset()
     draining: frozenset[str] = frozenset()
     moving: frozenset[str] = frozenset()

@@ -129,7 +129,7 @@ def _well(case: DrainCase) -> Move:
 def _waits(case: DrainCase) -> str:
     """'' or why it is not emptied now."""
     if not case.ails:
-        return f"nothing is moved: {case.verdict.because}"
+        return _unheard(case) or f"nothing is moved: {case.verdict.because}"
     if case.case.hold:
         return case.case.hold
     size = len(case.case.segment.hosts)
@@ -160,7 +160,11 @@ def _over(case: DrainCase, changed: list[Step], now: float) -> Move:
     if _is_well(case) and not under_way:
         return replace(_well(case), steps=tuple(changed))
     because = f"{case.verdict.because}; {_told(case)}, {under_way} are under way"
-    return Move(because, steps=tuple(changed), wake_at=now + LOOK_AGAIN_S)
+    return Move(because, steps=tuple(changed), held=_unheard(case), wake_at=now + LOOK_AGAIN_S)
+
+
+def _unheard(case: DrainCase) -> str:
+    return "" if case.is_heard else "its agent is not heard, by whose word it ailed: it is not enabled before that is"
 
 
 def _told(case: DrainCase) -> str:
