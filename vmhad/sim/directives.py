@@ -355,8 +355,8 @@ class Stage:
         self.world.heal()
 
     def _user(self, words: list[str]) -> None:
-        """user stops web-1 | starts | reboots | pauses | resizes | snapshots | migrates | deletes -- as far as Nova and
-        its host let them"""
+        """user stops web-1 | starts | reboots | pauses | resizes | snapshots | migrates | opts-out | deletes -- as far
+        as Nova and its host let them"""
         users.act(self.world.nova, words[0], words[1])
 
     def _nudge(self, words: list[str]) -> None:

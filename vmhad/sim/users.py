@@ -12,13 +12,15 @@ SNAPSHOT_S = 200.0
 
 
 def act(nova: SimNova, wish: str, server_id: str) -> None:
-    """stops, starts, reboots, pauses, resizes, snapshots, migrates or deletes, as far as the API lets them: a busy VM
-    is refused, what is gone is not found. A resize is under way for ever, a snapshot for SNAPSHOT_S."""
+    """stops, starts, reboots, pauses, resizes, snapshots, migrates, opts out or deletes, as far as the API lets them: a
+    busy VM is refused, what is gone is not found. A resize is under way for ever, a snapshot for SNAPSHOT_S."""
     row = nova.servers.get(server_id)
     if row is None or (wish != "deletes" and (row.task_state or not nova.datacentre.hosts[row.host].serves)):
         return
     if wish == "deletes":
         nova.delete(server_id)
+    elif wish == "opts-out":
+        row.metadata = {**row.metadata, "vmhad": "false"}
     elif row.state in (ServerState.STOPPED, ServerState.ACTIVE):
         nova.wished[server_id] = ServerState.STOPPED if wish == "stops" else ServerState.ACTIVE
         nova.wished_at[server_id] = nova.agenda.now

@@ -142,7 +142,8 @@ def _start_one(server: Server | None, step: Step, at: Board, now: float) -> Step
     case, inventory = at.case, at.inventory
     if server is None:
         return replace(step, state=StepState.DONE, ended_at=now, because="gone: it left the host")
-    why_not = _refusal(server, inventory)
+    opted_out = "its owner wants it left alone" if server.opted_out(case.policy.opt_out_key) else ""
+    why_not = opted_out or _refusal(server, inventory)
     if why_not:
         return replace(step, state=StepState.FAILED, attempt=0, because=why_not, ended_at=now)
     waits = taken_by(case, server) or _busy(server, inventory) or _waits_for_group(server, at)
