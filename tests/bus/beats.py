@@ -11,10 +11,11 @@ from vmhad.kernel.signal import Reading
 NAMES = st.text(
     st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=["C", "Z"]), min_size=1, max_size=30
 )
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=20)
 TIMES = st.floats(min_value=0, max_value=1e10, allow_nan=False)
 READINGS = st.sampled_from(Reading)
 DOMAINS = st.dictionaries(
-    NAMES, st.builds(Domain, st.sampled_from(DomainState), st.text(max_size=20), TIMES), max_size=4
+    NAMES, st.builds(Domain, st.sampled_from(DomainState), st.just("") | WORDS, TIMES), max_size=4
 )
 VIEWS = st.builds(
     PeerView,
@@ -36,7 +37,7 @@ BEATS = st.builds(
     storages=st.dictionaries(NAMES, READINGS, max_size=3),
     peers=st.dictionaries(NAMES, VIEWS, max_size=3),
     domains=st.none() | DOMAINS,
-    hardware=st.lists(st.text(min_size=1, max_size=20), max_size=3).map(tuple),
+    hardware=st.lists(WORDS, max_size=3).map(tuple),
     units=st.dictionaries(NAMES, UNITS, max_size=3),
 )
 

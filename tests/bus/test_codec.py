@@ -19,6 +19,7 @@ from vmhad.bus.codec import (
     LASTING,
     MOVING,
     PEERS_MAX,
+    TEXT_MAX,
     Reader,
     UnreadableBeat,
     decode,
@@ -38,6 +39,26 @@ def test_libvirt_that_cannot_be_asked_is_not_a_host_without_guests() -> None:
     beat = busy_beat()
     assert decode(encode(replace(beat, domains=None))).domains is None
     assert decode(encode(replace(beat, domains={}))).domains == {}
+
+
+def test_what_a_host_says_takes_one_line_and_the_beat_counts() -> None:
+    lines = "fan\n12:00 host h1 CLOSED  the host serves again\x1b[2J" + "x" * 1000
+    said = replace(
+        busy_beat(),
+        storages={"nfs\n": Reading.DOWN},
+        domains={"s1": Domain(DomainState.CRASHED, lines, 3.0)},
+        hardware=(lines, "fan 3"),
+        units={"nova-compute": Unit(UnitState.FAILED, lines, "masked", "abc", 4.0)},
+    )
+    reader, body = Reader(), encode(said)
+    for _ in range(2):
+        beat = reader.decode("h1", body)
+        line = beat.hardware[0]
+        assert line.startswith("fan 12:00 host h1 CLOSED  the host serves again [2Jx")
+        assert line.isprintable() and len(line) == TEXT_MAX
+        assert beat.hardware == (line, "fan 3") and beat.storages == {"nfs ": Reading.DOWN}
+        assert beat.domains == {"s1": Domain(DomainState.CRASHED, line, 3.0)}
+        assert beat.units == {"nova-compute": Unit(UnitState.FAILED, line, "masked", "abc", 4.0)}
 
 
 @given(st.binary(max_size=300))

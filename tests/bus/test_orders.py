@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from vmhad.bus.codec import TEXT_MAX
 from vmhad.bus.names import CLOCKS_APART_S, ORDER_LASTS_MAX_S
 from vmhad.bus.orders import (
     ARGS_MAX,
@@ -176,3 +177,11 @@ def test_the_memory_is_bounded_and_nothing_in_it_is_forgotten_too_early() -> Non
         window.take(replace(ORDER, nonce="x0"), 1001.0, 50.0)
     assert window.take(replace(ORDER, nonce="y"), 1001.0, 51.0 + KEPT_S) == ""
     assert len(window._taken) <= KEPT_MAX
+
+
+def test_an_answer_takes_one_line_whatever_is_in_it() -> None:
+    lines = replace(ANSWER, text="no\n12:00 host h2 CLOSED\x1b[2J" + "x" * 1000, reading="o\nn")
+    answer = opened_answer(Verifier({"old": OLD}), signed_answer(KEY, lines))
+    assert answer.text.isprintable() and answer.text.startswith("no 12:00 host h2 CLOSED [2Jx")
+    assert len(answer.text) == TEXT_MAX
+    assert answer.reading == "o n"

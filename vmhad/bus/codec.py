@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sized
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
 
 import msgspec
 
@@ -25,7 +26,12 @@ PEERS_MAX = 256
 # Services, storages, complaints of the hardware, and what is seen of one peer.
 FEW_MAX = 256
 NAME_MAX = 255
+# Of what a host says in words: it stands in logs, and in the journal.
+TEXT_MAX = 500
 NO_TIME = "one of its times is not a number."
+
+
+T = TypeVar("T", Domain, Unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,8 @@ class Reader:
         beat = _joined(parts.moving, lasting)
         if last is None or lasting is not last[1]:
             _check(beat)
+            lasting = _in_words(lasting)
+            beat = _joined(parts.moving, lasting)
             self._last[sender] = raw, lasting
         else:
             _check_moving(beat)
@@ -129,6 +137,30 @@ def _joined(moving: Moving, lasting: Lasting) -> Beat:
         lasting.hardware,
         lasting.units,
     )
+
+
+def printable(text: str) -> str:
+    """Whoever says it may be somebody else's by now: it takes one line, however it is shown, and is not long."""
+    if len(text) <= TEXT_MAX and text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else " " for letter in text[:TEXT_MAX])
+
+
+def _in_words(lasting: Lasting) -> Lasting:
+    """Not refused for its words: a host that lives must not look silent because its hardware has a strange name."""
+    domains = lasting.domains
+    return Lasting(
+        lasting.leaving,
+        {printable(name): reading for name, reading in lasting.services.items()},
+        {printable(name): reading for name, reading in lasting.storages.items()},
+        domains and {name: _said(one) for name, one in domains.items()},
+        tuple(map(printable, lasting.hardware)),
+        {name: _said(one) for name, one in lasting.units.items()},
+    )
+
+
+def _said(one: T) -> T:
+    return one if one.detail == (text := printable(one.detail)) else replace(one, detail=text)
 
 
 def _where(error: msgspec.ValidationError) -> str:

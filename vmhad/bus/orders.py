@@ -17,18 +17,18 @@ from __future__ import annotations
 import hmac
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import msgspec
 
+from vmhad.bus.codec import printable
 from vmhad.bus.names import CLOCKS_APART_S, ORDER_LASTS_MAX_S
 from vmhad.bus.signature import ANSWER, ORDER, Forged, HostKey, Verifier, sign
 
 MARK = b"vmhado1"
 BYTES_MAX = 16 * 1024
 WORD_MAX = 255
-TEXT_MAX = 500
 ARGS_MAX = 16
 # The nonces of so many orders are kept, and longer than any of these orders is good for.
 KEPT_MAX = 4096
@@ -135,7 +135,7 @@ def opened_answer(verifier: Verifier, message: bytes) -> Answer:
         raise Unreadable("it is no answer") from None
     if answer.host != host:
         raise Forged(host, "it is signed by one host and speaks for another")
-    return answer
+    return replace(answer, text=printable(answer.text), reading=printable(answer.reading))
 
 
 def _mac(key: HostKey, body: bytes) -> bytes:
