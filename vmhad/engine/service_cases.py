@@ -10,6 +10,7 @@ from typing import NamedTuple
 from vmhad.engine.book import Book
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.units import Units
+from vmhad.engine.vm_cases import owner
 from vmhad.guards.services.catalog import CATALOG, broken
 from vmhad.guards.services.fence import CLOSED_BY_ORDER
 from vmhad.guards.services.judge import is_worth_asking, judge
@@ -107,8 +108,7 @@ class ServiceCases:
         (self.under_way.add if incident.state is State.RECOVERING else self.under_way.discard)(incident.id)
 
     def _owner(self, host: str) -> str:
-        mine = (one for one in self.hosts.values() if one.host == host and one.is_of_host and one.is_open)
-        return next((one.id for one in mine), "")
+        return owner(host, self.hosts, self.judged, self.book)
 
     def _health(self, host: str, service: str) -> Health:
         told = self.units.of(host, self.now, self.policy.agent_suspect_s)

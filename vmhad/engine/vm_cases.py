@@ -95,14 +95,7 @@ class VmCases:
         return verdict is not None and verdict.serves
 
     def _owner(self, host: str) -> str:
-        """One that is STUCK on a host which was taken back, and serves, has the VMs that it names, and those that Nova
-        found gone: of all others it sees nothing."""
-        mine = next((one for one in self.hosts.values() if one.host == host and one.is_open and one.is_of_host), None)
-        if mine is None:
-            return ""
-        verdict = self.judged.verdicts.get(host)
-        is_back = mine.state is State.STUCK and was_lifted(mine, self.book.steps_of(mine))
-        return "" if is_back and verdict is not None and verdict.serves else mine.id
+        return owner(host, self.hosts, self.judged, self.book)
 
     def of(self, incident: Incident) -> VmCase:
         now, stale_s = self.now, self.policy.channel_stale_s
@@ -146,6 +139,18 @@ class VmCases:
         if incident.state is State.DISMISSED and standing is not None:
             self.book.left[incident.vm] = _newest(standing)
             self.guests.let(incident.vm, incident.host)
+
+
+def owner(host: str, hosts: Mapping[str, Incident], judged: Judged, book: Book) -> str:
+    """'' or the open incident of the host, which has what fails there. One that is STUCK on a host which was taken
+    back, and serves, has the VMs that it names, and those that Nova found gone: of all others it sees nothing, and
+    nothing of its services."""
+    mine = next((one for one in hosts.values() if one.host == host and one.is_open and one.is_of_host), None)
+    if mine is None:
+        return ""
+    verdict = judged.verdicts.get(host)
+    is_back = mine.state is State.STUCK and was_lifted(mine, book.steps_of(mine))
+    return "" if is_back and verdict is not None and verdict.serves else mine.id
 
 
 def _newest(standing: Standing) -> str:

@@ -10,6 +10,7 @@ from vmhad.kernel.beat import UnitState
 from vmhad.kernel.incident import State
 from vmhad.kernel.step import Step, Verb
 from vmhad.sim.hands import ServiceOrder
+from vmhad.sim.rules_of_vms import was_taken_back
 
 if TYPE_CHECKING:
     from vmhad.sim.ledger import Ledger
@@ -43,7 +44,8 @@ def of_restart(at: Ledger, order: ServiceOrder, step: Step | None) -> Iterator[s
         yield f"it is restarted although somebody stopped it {lasts_s:.1f} s ago"
     for one in at.incidents.values():
         opened_at = one.opened_at - at.offset_s(order.engine)
-        if one.host == order.host and one.is_open and one.is_of_host and opened_at < order.at - DECIDED_S:
+        has_it = one.host == order.host and one.is_open and one.is_of_host and opened_at < order.at - DECIDED_S
+        if has_it and not was_taken_back(at, one):
             yield f"it is restarted although incident {one.id} of its host is open"
     if unit.state is UnitState.RUNS and unit.invocation == order.known and not truth.hosts[order.host].stalled:
         if at.now - at.nova.services[order.host].last_seen < policy.service_hung_s:

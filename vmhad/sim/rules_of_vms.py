@@ -42,12 +42,12 @@ def of_restart(at: Ledger, post: Post, step: Step) -> Iterator[str]:
             yield f"it is restarted while its user's {newest.kind} is under way"
     for one in at.incidents.values():
         has_it = one.host == row.host and one.is_open and one.is_of_host and one.opened_at < post.at - DECIDED_S
-        if has_it and not _was_taken_back(at, one):
+        if has_it and not was_taken_back(at, one):
             yield f"it is restarted although incident {one.id} of its host has it"
 
 
-def _was_taken_back(at: Ledger, incident: Incident) -> bool:
-    """Then it has the VMs that it names, and those that Nova found gone; the others of its host fail alone."""
+def was_taken_back(at: Ledger, incident: Incident) -> bool:
+    """Then it has the VMs that it names, and those that Nova found gone; all else of its host fails alone."""
     mine = (one for one in at.steps.values() if one.incident == incident.id)
     return incident.state is State.STUCK and was_lifted(incident, mine)
 
