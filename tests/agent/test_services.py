@@ -218,6 +218,46 @@ def test_a_stop_that_had_to_kill_is_a_wish_all_the_same(systemd: Systemd, root: 
         restarted_by_hand(other)
 
 
+FAILS_WHEN_STOPPED = "[Service]\nExecStart=/bin/sh -c 'trap \"exit 1\" TERM; while :; do sleep 0.05; done'\n"
+FAILS_TO_START = "[Service]\nType=notify\nExecStart=/bin/sh -c 'sleep 0.2; exit 1'\n"
+
+
+def test_a_stop_that_no_agent_saw_is_a_wish_all_the_same(systemd: Systemd, root: Path) -> None:
+    unit, other = root / "run/systemd/system" / UNIT, bus(root)
+    unit.write_text(FAILS_WHEN_STOPPED)
+    other._call(MANAGER, "Reload", "", ())
+    restarted_by_hand(other)
+    invocation = other.invocation(UNIT)
+    other._call(MANAGER, "StopUnit", "ss", (UNIT, "replace"))
+    stopped = ended(other)
+    try:
+        assert stopped == Unit(UnitState.FAILED, "exit-code", "a stop was ordered", invocation)
+        with pytest.raises(Refused, match=r"it is failed \(a stop was ordered\)"):
+            act = RestartService({"nova-compute": UNIT}, f"unix:path={root}/run/dbus/system_bus_socket")
+            act({"service": "nova-compute", "known": invocation})
+        # It ran, was stopped, and fails to start: that start is nobody's wish.
+        unit.write_text(FAILS_TO_START)
+        other._call(MANAGER, "Reload", "", ())
+        other.restart(UNIT)
+        failed = ended(other, invocation)
+        assert (failed.state, failed.kept_off) == (UnitState.FAILED, "") and not failed.is_wanted_off
+    finally:
+        unit.write_text(SLEEPS)
+        other._call(MANAGER, "Reload", "", ())
+        restarted_by_hand(other)
+
+
+def ended(systemd: Systemd, old: str = "") -> Unit:
+    """Waited for; old: not that start of it."""
+    until = time.monotonic() + LIMIT_S
+    while True:
+        unit = systemd.unit(systemd.words([UNIT])[UNIT])
+        if unit.state is UnitState.FAILED and unit.invocation != old:
+            return unit
+        assert time.monotonic() < until, unit
+        time.sleep(0.02)
+
+
 def bus(root: Path) -> Systemd:
     return Systemd(f"unix:path={root}/run/dbus/system_bus_socket")
 

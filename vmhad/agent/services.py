@@ -29,6 +29,8 @@ STALE_S = 5.0
 RUNS = ("active", "reloading")
 CLEAN = "success"
 KEPT_OFF = ("disabled", "masked", "masked-runtime")
+# systemd itself stops what did not answer its watchdog, or lost a process to the lack of memory.
+BY_SYSTEMD = ("watchdog", "oom-kill")
 STOP_ORDERED = "a stop was ordered"
 
 
@@ -71,8 +73,20 @@ class Systemd:
         if words.state in RUNS:
             return Unit(UnitState.RUNS, invocation=invocation)
         result = str(self._property(words.path, "Service", "Result"))
-        by_file = str(self._property(words.path, "Unit", "UnitFileState"))
-        return Unit(_state(words, result), result, by_file if by_file in KEPT_OFF else "", invocation)
+        by_file, state = str(self._property(words.path, "Unit", "UnitFileState")), _state(words, result)
+        kept_off = by_file if by_file in KEPT_OFF else ""
+        if state is UnitState.FAILED and not kept_off and self._was_stopped(words, result):
+            kept_off = STOP_ORDERED
+        return Unit(state, result, kept_off, invocation)
+
+    def _was_stopped(self, words: Words, result: str) -> bool:
+        """A unit that somebody stops leaves «active» before its main process ends, one that dies after it; and systemd
+        knows so after any stop, however short, whoever looked. Before the process began it was another one."""
+        if result in BY_SYSTEMD:
+            return False
+        names = ("ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic")
+        began, ended = (int(self._property(words.path, "Service", name)) for name in names)
+        return began < int(self._property(words.path, "Unit", "ActiveExitTimestampMonotonic")) < ended
 
     def invocation(self, unit: str) -> str:
         """The id that systemd drew for this start of the unit; '' if it never started. Raises Unheard."""
