@@ -16,9 +16,9 @@ from vmhad.engine.units import Units
 from vmhad.kernel.beat import Beat, HeardBeat, Plane
 from vmhad.kernel.evidence import Evidence, weigh
 from vmhad.kernel.policy import Policy
-from vmhad.kernel.signal import Reading
+from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.topology import Segment
-from vmhad.kernel.views import FRESH_S, STEADY_S, Record, Views, Witness, blind_on, moved
+from vmhad.kernel.views import FRESH_S, PLANES, STEADY_S, Record, Views, Witness, blind_on, moved
 from vmhad.ports import Beats
 
 # Fewer than this share of the agents heard within DEAF_S: nobody's silence counts. A host that was silent for longer
@@ -33,7 +33,8 @@ STANDS_S = 2.0
 BEATS_APART_S = 1.5
 SITE = "site"
 # Looked up once: a member of an enumeration costs ten times what another name does.
-UP = Reading.UP
+UP, DOWN, UNKNOWN = Reading.UP, Reading.DOWN, Reading.UNKNOWN
+OF_PEERS = frozenset({Channel.STORAGE, *(channel for _, channel in PLANES)})
 
 
 @dataclass
@@ -252,10 +253,10 @@ class Listening:
         if segment is None or not agent_from:
             return evidence
         views = self._views(evidence.host, self._now)
-        if agent_from == inf:
-            # What was said last before the bus fell silent is no word on what is now.
-            views = views._replace(witnesses=())
         for signal in views.signals(evidence.seen, self._now):
+            if agent_from == inf and signal.channel in OF_PEERS and signal.reading is DOWN:
+                # While next to nobody is heard a peer may miss it for the same cause; that one sees it live is a word.
+                signal = signal._replace(reading=UNKNOWN)
             evidence = weigh(evidence, signal)
         site = self._ears.get((segment.name, self._site_of[evidence.host]))
         away = site is not None and site.away and agent_from < inf
