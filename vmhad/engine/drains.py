@@ -90,14 +90,15 @@ class Drains:
         host = incident.host
         verdicts = self.judged.verdicts
         touched = {one.host for one in others if self._steps[one.id]}
+        unwell = self.judged.unwell & verdicts.keys()
+        ailing = {name for name in unwell if self._ails(name) or not verdicts[name].serves}
         well_from = self.book.well_since.get(host, self.now)
         return DrainCase(
             case=cases.beside(incident, started, claimed),
             owner=next((one.id for one in current.values() if one.is_of_host and one.host == host and one.is_open), ""),
             well_s=self.now - well_from,
             is_heard=self._is_heard(host),
-            ailing=frozenset({name for name in self.judged.unwell if self._ails(name)} & verdicts.keys() | touched)
-            - {host},
+            ailing=frozenset(ailing | touched) - {host},
             draining=frozenset(one.host for one in others if self._is_under_way(one)),
             moving=frozenset(one.host for one in others if self._started(one)),
         )

@@ -167,8 +167,9 @@ class DrainCase:
     another incident has, hold is an operator's pause.
 
     owner: '' or the open incident of the host itself, which has its VMs then. well_s: for how long it has been HEALTHY,
-    by its agent's word, too; is_heard: whether that is heard. ailing: the segment's other hosts that ail, or are
-    drained. draining: those that are being emptied. moving: those of them that a VM is under way from.
+    by its agent's word, too; is_heard: whether that is heard. ailing: the segment's other hosts that ail, are
+    drained, or are not known to serve. draining: those that are being emptied. moving: those of them that a VM is
+    under way from.
     """
 
     case: Case

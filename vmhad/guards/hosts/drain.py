@@ -135,7 +135,7 @@ def _waits(case: DrainCase) -> str:
     size = len(case.case.segment.hosts)
     ailing, allowed = len(case.ailing) + 1, case.policy.failed_share_max * size
     if ailing > allowed:
-        return f"{ailing} of {size} hosts ail or are emptied, more than failed_share_max allows ({allowed:g})"
+        return f"{ailing} of {size} hosts ail, fail or are emptied, more than failed_share_max allows ({allowed:g})"
     if len(case.draining) >= case.policy.drains_max:
         return f"{', '.join(sorted(case.draining))} is emptied first: drains_max is {case.policy.drains_max}"
     return ""
