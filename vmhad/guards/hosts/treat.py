@@ -10,6 +10,8 @@ from vmhad.kernel.step import Step, StepState, Verb
 
 # Nova keeps a request that its dead host never read, and that host does it when it is back, wherever the VM is by then.
 POWERING_ON, POWERING_OFF = "powering-on", "powering-off"
+# Of a live migration: its kind and what became of it.
+SPOILT = ("live-migration", "error")
 EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
 
 
@@ -36,11 +38,20 @@ def may_run_on(case: Case, server: Server, inventory: Inventory) -> tuple[str, .
     for migration in inventory.migrations:
         if migration.server == server.id and migration.status not in OVER:
             ends |= {migration.source, migration.target}
+    ends |= _spoilt_on(server, inventory)
     ends |= _failed_on(server, inventory)
     for step in case.steps:
         if step.verb is Verb.EVACUATE and step.subject == server.id:
             ends |= may_hold(step)
     return tuple(sorted(ends - {source, ""}))
+
+
+def _spoilt_on(server: Server, inventory: Inventory) -> set[str]:
+    """The target of a live migration that ended in error and left its server in ERROR: its guest may have gone over."""
+    newest = next((one for one in inventory.migrations if one.server == server.id), None)
+    if newest is None or server.state is not ServerState.ERROR:
+        return set()
+    return {newest.target} if (newest.kind, newest.status) == SPOILT else set()
 
 
 def _failed_on(server: Server, inventory: Inventory) -> set[str]:
