@@ -56,8 +56,14 @@ class Scene:
     @cached_property
     def stopped(self) -> frozenset[str]:
         """Hosts that their storage beats call dead, and not their power: what stopped those may be the storage."""
-        seen = {name for name, verdict in self.verdicts.items() if verdict.positive and not verdict.is_off}
-        return frozenset(seen) - self.old
+        return self.ever_stopped - self.old
+
+    @cached_property
+    def ever_stopped(self) -> frozenset[str]:
+        """With those of an older storm: nobody has fenced them yet, so a canary counts them."""
+        return frozenset(
+            name for name, verdict in self.verdicts.items() if verdict.positive and not verdict.is_off
+        )
 
     @cached_property
     def blind(self) -> int:
@@ -146,7 +152,7 @@ def _silent_domains(scene: Scene, host: str) -> str:
 
 def _limits(incident: Incident, scene: Scene) -> str:
     canary = next((host for other, host in scene.fencing.items() if other != incident.id), "")
-    silent = scene.silent | scene.stopped
+    silent = scene.silent | scene.ever_stopped
     if canary and len(silent) >= scene.policy.canary_from_hosts and not scene.verdicts[incident.host].is_off:
         return f"{canary} is fenced first, as canary for {len(silent)} silent hosts"
     recovering = scene.recovering - {incident.id}
