@@ -203,8 +203,10 @@ def test_a_stop_that_had_to_kill_is_a_wish_all_the_same(systemd: Systemd, root: 
     eye.start()
     try:
         told(eye, UnitState.RUNS)
+        invocation = other.invocation(UNIT)
         other._call(MANAGER, "StopUnit", "ss", (UNIT, "replace"))
         told(eye, UnitState.CHANGING)
+        assert restart(other, UNIT, invocation) == f"{UNIT} is just being started or stopped"
         killed = told(eye, UnitState.FAILED, "a stop was ordered")
         assert killed.detail == "timeout" and killed.is_wanted_off
         restarted_by_hand(other)

@@ -195,20 +195,24 @@ def reading(loaded: str, state: str, sub_state: str) -> Reading:
         return Reading.UNKNOWN
     if state in RUNS:
         return Reading.UP
-    if state in ("inactive", "failed") or sub_state == "auto-restart":
+    if state in ("inactive", "failed") or sub_state.startswith("auto-restart"):
         return Reading.DOWN
     return Reading.UNKNOWN
 
 
 def restart(systemd: Systemd, unit: str, known: str) -> str:
     """The act of an order to restart. known: the invocation that whoever gave the order saw; one that runs since then
-    is left alone, so that an order that comes late or twice harms nobody, and so is what somebody stopped meanwhile.
+    is left alone, so that an order that comes late or twice harms nobody, and so is what somebody stops or stopped
+    meanwhile.
     Answers '' or why it was left alone. Raises Unheard."""
     if systemd.invocation(unit) != known:
         return f"another start of {unit} runs than the one that was seen"
     now = systemd.unit(systemd.words([unit])[unit])
     if now.is_wanted_off:
         return f"somebody stopped {unit}: it is {now.state.value} ({now.kept_off or now.detail})"
+    if now.state is UnitState.CHANGING:
+        # Ours would take the place of a stop that is under way.
+        return f"{unit} is just being started or stopped"
     systemd.restart(unit)
     return ""
 

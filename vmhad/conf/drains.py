@@ -20,7 +20,7 @@ DRAINS = [
             (Drain.BOTH.value, "either is emptied"),
         ],
         help="Whether a host that lives is emptied by live migration, and for what. Nothing is ever fenced for it. "
-        "Needs agents.",
+        "Needs agents. A storage that takes no writes and a watchdog that is not fed are complaints, too.",
     ),
     cfg.FloatOpt(
         "drain_after_s",

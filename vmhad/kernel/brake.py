@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why we do not act: the one place that may forbid the first act of a fence.
+"""Why we do not act: what may forbid the first act of a fence. Beside it only a dump does (guards/hosts/fence.py).
 
 Asked before an incident goes from SUSPECTED to FENCING, and before a STUCK one tries anew, but not in between: a fence
 that was begun is completed. Every answer is a sentence for the operator; '' means go.

@@ -75,7 +75,7 @@ class VmCase:
     stands, None if that was not read yet. domain: what its hypervisor says of the guest, None if nobody tells;
     domain_at: when that was so. storage_down: '' or the shared storage that its host does not reach. starts: how often
     it was restarted within policy.instance_window_s; resumes: how often it was tried to be resumed. under_way: how many
-    others of its segment are being restarted. hold, orders: as Case has them.
+    others of its segment are being restarted. hold: '' or an operator's pause. orders: as Case has them.
     """
 
     incident: Incident

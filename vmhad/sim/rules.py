@@ -176,7 +176,7 @@ def of_end(at: Ledger, new: Step, incident: Incident) -> Iterator[str]:
 
 def _of_vm(at: Ledger, row: ServerRow, incident: Incident, target: str) -> Iterator[str]:
     hosts, policy = at.nova.datacentre.hosts, at.policies[incident.segment]
-    if row.metadata.get(policy.opt_out_key, "") == "false":
+    if row.metadata.get(policy.opt_out_key, "").lower() == "false":
         yield "its evacuation is started although its owner opted out"
     if row.local_disk and not policy.shared_ephemeral and not policy.rebuild_local_disks:
         yield "its evacuation is started although that loses its disk"

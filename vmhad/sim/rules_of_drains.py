@@ -24,7 +24,7 @@ def of_start(at: Ledger, new: Step) -> Iterator[str]:
     row = at.nova.servers.get(new.subject)
     if incident.state is not State.DRAINING:
         yield f"its live migration is started while its drain is {incident.state.value}"
-    if row is not None and row.metadata.get(policy.opt_out_key, "") == "false":
+    if row is not None and row.metadata.get(policy.opt_out_key, "").lower() == "false":
         yield "its live migration is started although its owner opted out"
     if target == source or target not in at.segment_of(source).names:
         yield f"its live migration is started to {target or 'nowhere'}, which is no other host of its segment"

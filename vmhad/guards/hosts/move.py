@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.place import Board, board, in_order, place
-from vmhad.guards.hosts.treat import taken_by
+from vmhad.guards.hosts.treat import OPTED_OUT, taken_by
 from vmhad.kernel.case import Case, DrainCase
 from vmhad.kernel.cloud import OVER, Inventory, Server, ServerState
 from vmhad.kernel.step import Answer, Step, StepState, Verb, start
@@ -142,7 +142,7 @@ def _start_one(server: Server | None, step: Step, at: Board, now: float) -> Step
     case, inventory = at.case, at.inventory
     if server is None:
         return replace(step, state=StepState.DONE, ended_at=now, because="gone: it left the host")
-    opted_out = "its owner wants it left alone" if server.opted_out(case.policy.opt_out_key) else ""
+    opted_out = OPTED_OUT if server.opted_out(case.policy.opt_out_key) else ""
     why_not = opted_out or _refusal(server, inventory)
     if why_not:
         return replace(step, state=StepState.FAILED, attempt=0, because=why_not, ended_at=now)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.place import Board, board, in_order, place
-from vmhad.guards.hosts.treat import may_run_on, refusal, taken_by, treat
+from vmhad.guards.hosts.treat import OPTED_OUT, is_protected, may_run_on, refusal, taken_by, treat
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import OUR_REASON, Inventory, Server
 from vmhad.kernel.incident import Event
@@ -184,7 +184,13 @@ def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) 
     if failed:
         names = "; ".join(f"{step.args.get('name', step.subject)}: {step.because}" for step in failed[:3])
         return Move(f"{len(failed)} of {len(evacuations)} VMs are not recovered: {names}", Event.EXHAUSTED, steps)
-    return Move(f"all {len(evacuations)} VMs run elsewhere", Event.RECOVERED, steps)
+    return Move(f"all {len(evacuations)} VMs run elsewhere{_left_alone(case, inventory)}", Event.RECOVERED, steps)
+
+
+def _left_alone(case: Case, inventory: Inventory) -> str:
+    """'' or who else was there: whatever is not done is told."""
+    names = sorted(one.name for one in inventory.servers if not is_protected(case, one))
+    return f"; {', '.join(names[:3])}{', ...' * (len(names) > 3)}: {OPTED_OUT}" if names else ""
 
 
 def _disable(case: Case, now: float) -> Step:

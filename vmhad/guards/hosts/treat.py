@@ -12,6 +12,7 @@ from vmhad.kernel.step import Step, StepState, Verb
 POWERING_ON, POWERING_OFF = "powering-on", "powering-off"
 # Of a live migration: its kind and what became of it.
 SPOILT = ("live-migration", "error")
+OPTED_OUT = "its owner wants it left alone"
 EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
 
 
@@ -83,7 +84,10 @@ def _plan(case: Case, server: Server, inventory: Inventory) -> Step:
 
 
 def refusal(case: Case, server: Server) -> str:
-    """'' or why it is not evacuated: asked when it is planned, and again before every start."""
+    """'' or why it is not evacuated: asked when it is planned, and again before every start. Whose owner opted out
+    before that is not planned; one who does while the VM waits is heard when the inventory is read anew."""
+    if not is_protected(case, server):
+        return OPTED_OUT
     if server.state not in EVACUABLE:
         return f"it is {server.state.value}: Nova evacuates only active, stopped and error VMs"
     if server.task_state == POWERING_ON:
