@@ -145,7 +145,8 @@ def _print_incident(incident: Incident, steps: Sequence[Step]) -> None:
         print(f"  proof: {incident.proof.kind}{how}: {seen}")
     for step in sorted(steps, key=lambda one: (one.started_at, one.id)):
         subject = step.args.get("name", step.subject)
-        where = f" to {step.args['target']}" if step.verb in (Verb.EVACUATE, Verb.LIVE_MIGRATE) and "target" in step.args else ""
+        moves = step.verb in (Verb.EVACUATE, Verb.LIVE_MIGRATE) and "target" in step.args
+        where = f" to {step.args['target']}" if moves else ""
         print(f"  {step.verb.value:<14} {subject}{where}: {step.state.value.upper()} {step.because}")
 
 
