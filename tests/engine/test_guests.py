@@ -66,3 +66,14 @@ def test_what_policy_leaves_is_not_ill() -> None:
     guests = Guests()
     guests.take(heard(100.0, vm=CRASHED))
     assert ill(guests, 100.0, Policy(on_crash=OnFailure.LEAVE)) == []
+
+
+def test_another_host_has_a_guest_only_by_a_fresh_word_that_it_is_not_off() -> None:
+    guests = Guests()
+    for at, state in enumerate(DomainState, start=100):
+        guests.take(heard(float(at), vm=Domain(state)))
+        there = "" if state in (DomainState.SHUT_OFF, DomainState.CRASHED) else "h1"
+        assert guests.beside("vm", "h2", float(at), 15.0) == there
+        assert guests.beside("vm", "h1", float(at), 15.0) == guests.beside("other", "h2", float(at), 15.0) == ""
+    guests.take(heard(200.0, vm=Domain(DomainState.RUNNING)))
+    assert guests.beside("vm", "h2", 215.0, 15.0) == "h1" and not guests.beside("vm", "h2", 216.0, 15.0)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from vmhad.engine.book import Book, Survey, worth_writing
 from vmhad.engine.evidence_store import EvidenceStore, Judged
+from vmhad.engine.guests import Guests
 from vmhad.journal import keys
 from vmhad.kernel.brake import Scene, brake
 from vmhad.kernel.case import Case, Decision
@@ -41,6 +42,7 @@ class Cases:
     fences: frozenset[str]
     contested: Collection[str]
     now: float
+    guests: Guests = field(default_factory=Guests)
 
     def __post_init__(self) -> None:
         self._survey()
@@ -115,6 +117,7 @@ class Cases:
             inventory=inventory,
             fallen=book.worth_starting(host, self.policy, self.now),
             idle=self.current.keys() - self._seen.scene.recovering if evacuations else frozenset(),
+            beside=self._beside(host, inventory) if incident.state is State.RECOVERING else {},
             former=book.former(host, inventory) if incident.state is State.RECOVERING else {},
             in_want=book.in_want.get(host, {}),
             hold=self._hold(incident),
@@ -145,6 +148,14 @@ class Cases:
             hold=book.pause(host, self.now),
             orders=book.orders_for(incident),
         )
+
+    def _beside(self, host: str, inventory: Inventory | None) -> dict[str, str]:
+        """Of its VMs. Without agents nobody says anything."""
+        if inventory is None or not self.guests.told:
+            return {}
+        stale_s = self.policy.channel_stale_s
+        found = ((one.id, self.guests.beside(one.id, host, self.now, stale_s)) for one in inventory.servers)
+        return {server_id: where for server_id, where in found if where}
 
     def _hold(self, incident: Incident) -> str:
         """Of one scene the brake says the same of an incident every time."""

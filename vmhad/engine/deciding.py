@@ -90,7 +90,8 @@ class Deciding:
         for incident in self._suspected(segment, policy, book, judged, made, alone, now):
             made.current[incident.id] = incident
         made.fences = self.writing.open_fences(now) if made.current else frozenset()
-        cases = Cases(segment, policy, book, self.evidence, judged, made.current, made.fences, self.contested, now)
+        guests, current, fences = self.world.guests, made.current, made.fences
+        cases = Cases(segment, policy, book, self.evidence, judged, current, fences, self.contested, now, guests)
         self._hosts(cases, made)
         services.hosts = dict(made.current)
         self._vms(vms, alone, made)

@@ -13,7 +13,7 @@ from typing import Any
 
 from vmhad.engine.guests import Told
 from vmhad.engine.migrating import probe_migrated
-from vmhad.engine.world import Departures, World
+from vmhad.engine.world import BEAT_OLD_S, Departures, World
 from vmhad.guards.hosts.settle import IDLE
 from vmhad.guards.instances.judge import USERS
 from vmhad.guards.instances.recover import CROSSED
@@ -148,25 +148,29 @@ def _act_evacuate(world: World, step: Step) -> None:
     world.compute.evacuate(step.subject, step.args["target"], step.args.get("force") == "yes")
 
 
-def _look_state(world: World, step: Step) -> Standing | Server | str | None:
+def _look_state(world: World, step: Step) -> tuple[Standing, str] | Server | str | None:
     """Most VMs come back ACTIVE where they were sent, which is asked for all of a target at once: then its name. The
-    others are looked at one by one; of one that is off and was to run also whether its user has stopped it since."""
+    others are looked at one by one; of one that is off and was to run also whether its user has stopped it since, and
+    which other host says that it has its guest."""
     target = step.args.get("target", "")
     is_wanted = step.args["state"] == ServerState.ACTIVE.value
     if target and is_wanted and step.subject in world.active_on(target, step.started_at):
         return target
     at, server = world.clock.now(), world.compute.server(step.subject)
     if is_wanted and server is not None and server.state is ServerState.STOPPED:
-        return Standing(server.id, at, server, world.compute.actions(server.id))
+        standing = Standing(server.id, at, server, world.compute.actions(server.id))
+        return standing, world.guests.beside(server.id, server.host, at, BEAT_OLD_S)
     return server
 
 
-def _probe_state(step: Step, level: Standing | Server | str | None) -> Probed:
+def _probe_state(step: Step, level: tuple[Standing, str] | Server | str | None) -> Probed:
     if isinstance(level, str):
         return Answer.SO, step.args["state"], f"{step.args['state']} on {level}"
-    if isinstance(level, Standing):
-        newest = level.actions[0] if level.actions else None
-        level = level.server
+    beside = ""
+    if isinstance(level, tuple):
+        standing, beside = level
+        newest = standing.actions[0] if standing.actions else None
+        level = standing.server
         is_off = level is not None and level.state is ServerState.STOPPED and not level.task_state
         if is_off and newest is not None and newest.kind == "stop" and newest.by_user:
             return Answer.SO, ServerState.STOPPED.value, "stopped by its user meanwhile"
@@ -176,6 +180,8 @@ def _probe_state(step: Step, level: Standing | Server | str | None) -> Probed:
         return Answer.NOT_YET, level.state.value, f"busy: {level.task_state or 'still on its old host'}"
     if level.state.value == step.args["state"]:
         return Answer.SO, level.state.value, f"{level.state.value} on {level.host}"
+    if beside:
+        return Answer.NOT_YET, level.state.value, f"not started: {beside} says that it has its guest"
     if level.state in (ServerState.ACTIVE, ServerState.STOPPED):
         return Answer.NOT_SO, level.state.value, f"{level.state.value}, should be {step.args['state']}"
     return Answer.FAILED, level.state.value, f"{level.state.value} on {level.host}: {level.fault or 'no fault given'}"

@@ -14,6 +14,8 @@ from vmhad.kernel.policy import Policy
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.topology import Segment
 
+# Of what is so nothing is left that could write.
+GONE = (DomainState.SHUT_OFF, DomainState.CRASHED)
 WELL = (DomainState.RUNNING, DomainState.SHUT_OFF, DomainState.PAUSED, DomainState.OTHER)
 
 
@@ -63,6 +65,14 @@ class Guests:
         if told is None or domain is None:
             return None, 0.0
         return domain, told.at
+
+    def beside(self, server: str, host: str, now: float, stale_s: float) -> str:
+        """'' or another host which says that it has the guest, and not that it is off: the first one by name."""
+        for name in sorted(self.told):
+            domain, _ = self.of(server, name, now, stale_s) if name != host else (None, 0.0)
+            if domain is not None and domain.state not in GONE:
+                return name
+        return ""
 
     def storage_down(self, host: str, now: float, stale_s: float) -> str:
         told = self._fresh(host, now, stale_s)

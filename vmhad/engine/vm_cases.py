@@ -110,6 +110,7 @@ class VmCases:
             standing=self.book.standings.get(incident.vm),
             domain=domain,
             domain_at=domain_at,
+            beside=self.guests.beside(incident.vm, incident.host, now, stale_s),
             storage_down=self.guests.storage_down(incident.host, now, stale_s),
             starts=self.book.starts(incident.vm, now, self.policy.instance_window_s) if is_new else 0,
             resumes=self._resumes(incident.vm),

@@ -25,7 +25,8 @@ class Case:
     busy_hosts: hosts with an open incident past suspicion. suspected_at: host with an open incident -> when it was
     opened. powers: host -> what its BMC said last (only while FENCING). elsewhere: the evacuations of the segment's
     other open incidents; idle: the incidents that go on with none of theirs; claimed: server id -> the incident that
-    has it (all three only while FENCING, RECOVERING or RECOVERED). fallen: VMs of this host that Nova switched off
+    has it (all three only while FENCING, RECOVERING or RECOVERED). beside: server id -> another host whose agent says
+    that it has its guest (only while RECOVERING). fallen: VMs of this host that Nova switched off
     because their guests were gone. former: server id -> the state that an ended incident of the host wanted it in and
     could not bring about (only while RECOVERING). in_want: server id -> the step that the host's last incident left
     undone, where that one ended because the host seemed to fall again. hold: '' or why the brake holds the first act of
@@ -49,6 +50,7 @@ class Case:
     fallen: tuple[Server, ...] = ()
     idle: frozenset[str] = frozenset()
     former: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, str] = field(default_factory=dict)
     in_want: Mapping[str, Step] = field(default_factory=dict)
     hold: str = ""
     orders: frozenset[str] = frozenset()
@@ -73,9 +75,10 @@ class VmCase:
 
     verdict: of its host. owner: '' or the open incident of its host, which has it then. standing: how Nova says that it
     stands, None if that was not read yet. domain: what its hypervisor says of the guest, None if nobody tells;
-    domain_at: when that was so. storage_down: '' or the shared storage that its host does not reach. starts: how often
-    it was restarted within policy.instance_window_s; resumes: how often it was tried to be resumed. under_way: how many
-    others of its segment are being restarted. hold: '' or an operator's pause. orders: as Case has them.
+    domain_at: when that was so. beside: '' or another host whose agent says that it has its guest. storage_down: '' or
+    the shared storage that its host does not reach. starts: how often it was restarted within policy.instance_window_s;
+    resumes: how often it was tried to be resumed. under_way: how many others of its segment are being restarted. hold:
+    '' or an operator's pause. orders: as Case has them.
     """
 
     incident: Incident
@@ -86,6 +89,7 @@ class VmCase:
     standing: Standing | None
     domain: Domain | None
     domain_at: float = 0.0
+    beside: str = ""
     storage_down: str = ""
     starts: int = 0
     resumes: int = 0

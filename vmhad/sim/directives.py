@@ -14,7 +14,7 @@ from vmhad.sim import users
 from vmhad.sim.agent_words import AgentWords
 from vmhad.sim.datacentre import Bmc
 from vmhad.sim.draft import Draft, StoryError, seconds, with_pace
-from vmhad.sim.guests import befall
+from vmhad.sim.guests import befall, end_on, slip
 from vmhad.sim.hands import Ear
 from vmhad.sim.inbox import order
 from vmhad.sim.nova import GroupRow
@@ -189,8 +189,14 @@ class Stage:
 
     def _guest(self, words: list[str]) -> None:
         """guest web-1 dies | shuts-down | panics | freezes | io-pauses | falls-silent | pauses | recovers -- of the
-        first two Nova hears from its nova-compute after a while, whoever else does"""
-        befall(self.world.nova, words[0], words[1])
+        first two Nova hears from its nova-compute after a while, whoever else does; guest web-1 slips-to h2 | ends-on
+        h2 -- a live migration brought it there and Nova does not know; somebody ends it there"""
+        if words[1] == "slips-to":
+            slip(self.world.nova, words[0], words[2])
+        elif words[1] == "ends-on":
+            end_on(self.world.nova, words[0], words[2])
+        else:
+            befall(self.world.nova, words[0], words[1])
 
     def _hands(self, words: list[str]) -> None:
         """hands h1 gone | hangs | loses-answers | ok -- how its agent takes orders; hands web-1 in-vain -- it pauses

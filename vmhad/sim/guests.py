@@ -37,6 +37,19 @@ def befall(nova: SimNova, server_id: str, what: str) -> None:
         nova.guest_dies(server_id)
 
 
+def slip(nova: SimNova, server_id: str, host: str) -> None:
+    """As where nova-compute is restarted in the middle of a live migration: the guest is there, and Nova calls it where
+    it was, until it finds it gone."""
+    nova.guest_dies(server_id)
+    nova.datacentre.vms[server_id].guests.add(host)
+    nova.copies.add((server_id, host))
+
+
+def end_on(nova: SimNova, server_id: str, host: str) -> None:
+    nova.datacentre.vms[server_id].guests.discard(host)
+    nova.copies.discard((server_id, host))
+
+
 def domains_of(nova: SimNova, host: str) -> dict[str, Domain]:
     """The guests that the host's hypervisor has, running or not."""
     found = {}

@@ -123,6 +123,10 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     taken = taken_by(case, server)
     if taken:
         return settle.later(case, replace(step, attempt=step.attempt + 1), taken, now)
+    beside = case.beside.get(server.id, "")
+    if beside:
+        because = f"{beside} says that it has its guest"
+        return settle.later(case, replace(step, attempt=step.attempt + 1), because, now)
     unread = settle.left_unread(case, step, at.inventory.migrations)
     if len(unread) > 1:
         hosts = " and ".join(dict.fromkeys(unread))

@@ -70,9 +70,7 @@ def fence(case: VmCase, now: float) -> Move:
     spent = "" if resumed else _spent(case)
     if spent:
         return Move(spent, Event.EXHAUSTED)
-    if case.hold:
-        return Move(case.incident.because, held=case.hold, wake_at=now + LOOK_AGAIN_S)
-    held = _storage_hold(case, resumed, now)
+    held = case.hold or _beside_hold(case) or _storage_hold(case, resumed, now)
     if held:
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
     if row.remedy is Remedy.REBOOT and case.standing is not None and case.domain_at < case.standing.at:
@@ -82,6 +80,11 @@ def fence(case: VmCase, now: float) -> Move:
         held = f"{case.under_way} restarts are under way, as many as instance_restarts_max allows"
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
     return Move(f"proven: {row.because}", Event.PROVEN, proof=_proof(case, row, resumed))
+
+
+def _beside_hold(case: VmCase) -> str:
+    """'' or why nothing is started here: Nova may not know where a live migration left it."""
+    return f"{case.beside} says that it has its guest: nothing is started here before that ends" if case.beside else ""
 
 
 def _storage_hold(case: VmCase, resumed: bool, now: float) -> str:

@@ -34,8 +34,8 @@ def recover(case: VmCase, now: float) -> Move:
     if back is not None:
         return _given_back(back, now)
     step = case.step(_step_id(case, Verb.RESTART)) or case.step(_step_id(case, Verb.RESUME))
-    if step is None and not judge(case).remedy:
-        # Another engine proved it, and what it saw is not ours.
+    if step is None and (case.beside or not judge(case).remedy):
+        # Another engine proved it, and what it saw is not ours; or another host says since that it has the guest.
         return Move("looked at again before it is restarted", Event.PROOF_LOST)
     if step is None and is_resumed(case):
         return Move(f"resumed on {case.incident.host}", steps=(_resume(case, now),), wake_at=now + LOOK_AGAIN_S)
