@@ -20,6 +20,7 @@ from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.incident import Incident, State, opened_of_service
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.signal import Channel, Reading
+from vmhad.kernel.step import StepState, Verb
 from vmhad.kernel.topology import Segment
 
 # Looked up once: a member of an enumeration costs ten times what another name does.
@@ -96,6 +97,7 @@ class ServiceCases:
             steps=self.book.steps_of(incident),
             policy=self.policy,
             health=self._health(incident.host, incident.service),
+            leaving=self._leaving(incident.host) if is_new else (),
             owner=self._owner(incident.host),
             starts=self.book.starts(incident.subject, self.now, self.policy.service_window_s) if is_new else 0,
             under_way=len(self.under_way - {incident.id}),
@@ -106,6 +108,11 @@ class ServiceCases:
     def take(self, incident: Incident) -> None:
         """What was decided of one is seen by those decided after it in the same tick."""
         (self.under_way.add if incident.state is State.RECOVERING else self.under_way.discard)(incident.id)
+
+    def _leaving(self, host: str) -> tuple[str, ...]:
+        steps = (step for drain in self.book.drains() if drain.host == host for step in self.book.steps_of(drain))
+        moves = (one for one in steps if (one.verb, one.state) == (Verb.LIVE_MIGRATE, StepState.STARTED))
+        return tuple(sorted(one.args["name"] for one in moves))
 
     def _owner(self, host: str) -> str:
         return owner(host, self.hosts, self.judged, self.book)

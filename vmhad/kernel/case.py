@@ -133,13 +133,14 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class ServiceCase:
-    """One incident of a service of a living host with what is known about it. owner, starts, under_way, hold, orders:
-    as VmCase has them."""
+    """One incident of a service of a living host with what is known about it. leaving: the VMs that a drain is moving
+    away from its host just now. owner, starts, under_way, hold, orders: as VmCase has them."""
 
     incident: Incident
     steps: tuple[Step, ...]
     policy: Policy
     health: Health
+    leaving: tuple[str, ...] = ()
     owner: str = ""
     starts: int = 0
     under_way: int = 0

@@ -8,6 +8,7 @@ the proof is a beat made after the incident began, which says that it still is s
 from __future__ import annotations
 
 from vmhad.guards.services.judge import Row, judge, words_of
+from vmhad.kernel.beat import UnitState
 from vmhad.kernel.case import Move, ServiceCase
 from vmhad.kernel.incident import Event, State
 from vmhad.kernel.proof import Proof
@@ -54,7 +55,7 @@ def fence(case: ServiceCase, now: float) -> Move:
     spent = _spent(case)
     if spent:
         return Move(spent, Event.EXHAUSTED)
-    held = _needs(case) or case.hold
+    held = _needs(case) or case.hold or _moves(case, now)
     if not held and case.under_way >= case.policy.service_restarts_max:
         held = f"restarts of services under way: {case.under_way}, as many as service_restarts_max allows"
     if held:
@@ -71,6 +72,17 @@ def left(case: ServiceCase, row: Row) -> str:
 def _needs(case: ServiceCase) -> str:
     """'' or what comes first."""
     return f"{case.health.broken} of its host does not run, and it needs that" if case.health.broken else ""
+
+
+def _moves(case: ServiceCase, now: float) -> str:
+    """'' or what a restart would end half-way: Nova would not know on which of the two hosts that guest is. A live
+    migration has no limit of its own, and what hangs for ever is no reason to wait for ever."""
+    unit, most_s = case.health.unit, case.policy.evacuate_deadline_s
+    runs = unit is not None and unit.state is UnitState.RUNS
+    if not case.leaving or not runs or now >= case.incident.opened_at + most_s:
+        return ""
+    names = ", ".join(case.leaving)
+    return f"{names} is just moving away: it is restarted then, or after evacuate_deadline_s = {most_s:g} s"
 
 
 def _since(case: ServiceCase) -> float:
