@@ -80,6 +80,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.CLOSED: State.CLOSED,
     },
     State.LIFTING: {
+        Event.AILS: State.DRAINING,
         Event.LIFTED: State.CLOSED,
         Event.FELL_AGAIN: State.CLOSED,
         Event.EXHAUSTED: State.STUCK,

@@ -88,14 +88,22 @@ def _next(case: DrainCase, inventory: Inventory, changed: list[Step], now: float
 
 
 def lift(case: DrainCase, now: float) -> Move:
-    """LIFTING: it may be sent VMs again."""
+    """LIFTING: it may be sent VMs again. What ails again meanwhile, or dies, is not enabled; a call that was made is
+    waited for, and what ails after that is emptied anew."""
     if "close" in case.case.orders:
         return Move("closed by an operator's order", Event.CLOSED)
     step_id = _step_id(case, Verb.ENABLE)
     changed = _settled_host_step(case, now)
     step = next((one for one in changed if one.id == step_id), case.case.step(step_id))
-    if step is None:
-        step = start(_new(case, Verb.ENABLE), now, {"reason": DRAIN_REASON})
+    is_unsent = step is None or (step.is_open and not step.acts)
+    if is_unsent and (case.is_lost or not _is_well(case)):
+        unsent = (replace(step, state=StepState.PLANNED, observed=()),) if step is not None else ()
+        if case.ails and not case.is_lost:
+            return Move(case.verdict.because, Event.AILS, (*unsent, _disable(case, now)))
+        held = f"not enabled before it was healthy for {case.policy.drain_healthy_s:g} s: {case.verdict.because}"
+        return Move(case.incident.because, steps=_moved(case, unsent), held=held, wake_at=now + LOOK_AGAIN_S)
+    if step is None or step.state is StepState.PLANNED:
+        step = start(step or _new(case, Verb.ENABLE), now, {"reason": DRAIN_REASON})
         return Move("enable is sent", steps=(step,), wake_at=now + LOOK_AGAIN_S)
     if step.state is StepState.DONE:
         return Move(f"it may be sent VMs again: {step.because}", Event.LIFTED, changed)
@@ -197,6 +205,10 @@ def _disable(case: DrainCase, now: float) -> Step:
     old = case.case.step(_step_id(case, Verb.DISABLE))
     reason = {"reason": f"{DRAIN_REASON}, {case.incident.id}"}
     return start(old, now) if old else start(_new(case, Verb.DISABLE), now, reason)
+
+
+def _moved(case: DrainCase, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    return tuple(step for step in steps if step != case.case.step(step.id))
 
 
 def _step_id(case: DrainCase, verb: Verb) -> str:
