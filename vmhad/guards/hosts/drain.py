@@ -55,8 +55,10 @@ def recover(case: DrainCase, now: float) -> Move:
     if not case.ails:
         return _over(case, changed, now)
     disable = case.case.step(_step_id(case, Verb.DISABLE))
-    if disable is None:
-        # Whoever began it died between the parts of that commit: the incident goes first, its steps follow.
+    if disable is not None and disable.state is StepState.FAILED:
+        return Move(f"not emptied: its nova-compute is not disabled: {disable.because}", Event.CLOSED, tuple(changed))
+    if disable is None or (disable.state is StepState.PLANNED and now >= disable.not_before):
+        # Not there: who began it died between the parts of that commit; the incident goes first, its steps follow.
         changed.append(_disable(case, now))
     if disable is None or disable.state is not StepState.DONE:
         return Move("its nova-compute is disabled first", steps=tuple(changed), wake_at=now + LOOK_AGAIN_S)
@@ -187,7 +189,7 @@ def _told(case: DrainCase) -> str:
 
 
 def _settled_host_step(case: DrainCase, now: float) -> tuple[Step, ...]:
-    """Tried for as long as it takes: a drain has no other end."""
+    """What is not so yet is tried for as long as it takes. What Nova refuses, or knows nothing of, has an end."""
     found = []
     for verb in (Verb.DISABLE, Verb.ENABLE):
         step = case.case.step(_step_id(case, verb))
@@ -198,6 +200,8 @@ def _settled_host_step(case: DrainCase, now: float) -> tuple[Step, ...]:
             found.append(replace(step, state=StepState.DONE, ended_at=now, because=newest.text))
         elif newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + settle.CALL_LIMIT_S:
             found.append(start(step, now))
+        elif newest.answer is Answer.FAILED and verb is Verb.DISABLE:
+            found.append(settle.later(case.case, replace(step, observed=()), newest.text, now))
     return tuple(found)
 
 
