@@ -25,7 +25,7 @@ EMPTY_LOOK_S = 60.0
 def suspect(case: DrainCase, now: float) -> Move:
     """SUSPECTED: it is worth emptying, if it still is and may be now."""
     if "close" in case.case.orders and not case.is_lost:
-        return Move("closed by an operator's order", Event.CLOSED)
+        return _closed(case)
     if case.is_lost:
         return _held(case, _lost(case), now)
     touched = case.case.step(_step_id(case, Verb.DISABLE)) is not None
@@ -49,7 +49,7 @@ def recover(case: DrainCase, now: float) -> Move:
     if case.is_lost:
         return Move(_lost(case), Event.FELL_AGAIN, move.let_go(case, now))
     if "close" in case.case.orders:
-        return Move("closed by an operator's order", Event.CLOSED)
+        return _closed(case)
     changed = list(_settled_host_step(case, now) + move.settled(case, now))
     case = _with(case, changed)
     if not case.ails:
@@ -93,7 +93,7 @@ def lift(case: DrainCase, now: float) -> Move:
     """LIFTING: it may be sent VMs again. What ails again meanwhile, or dies, is not enabled; a call that was made is
     waited for, and what ails after that is emptied anew."""
     if "close" in case.case.orders:
-        return Move("closed by an operator's order", Event.CLOSED)
+        return _closed(case)
     step_id = _step_id(case, Verb.ENABLE)
     changed = _settled_host_step(case, now)
     step = next((one for one in changed if one.id == step_id), case.case.step(step_id))
@@ -111,6 +111,15 @@ def lift(case: DrainCase, now: float) -> Move:
         return Move(f"it may be sent VMs again: {step.because}", Event.LIFTED, changed)
     text = step.observed[-1].text if step.observed else "no answer yet"
     return Move(f"enable: {text}", steps=changed, wake_at=now + LOOK_AGAIN_S)
+
+
+def _closed(case: DrainCase) -> Move:
+    """Closing means «leave it to me»: also that it is disabled, if nobody was asked yet to enable it."""
+    disable, enable = (case.case.step(_step_id(case, verb)) for verb in (Verb.DISABLE, Verb.ENABLE))
+    is_disabled = disable is not None and (disable.acts or disable.state is StepState.DONE)
+    if not is_disabled or (enable is not None and enable.acts):
+        return Move("closed by an operator's order", Event.CLOSED)
+    return Move("closed by an operator's order: its nova-compute is disabled, and stays so", Event.CLOSED)
 
 
 def rest(case: DrainCase, now: float) -> Move:
