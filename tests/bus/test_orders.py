@@ -163,8 +163,15 @@ def test_no_order_is_good_for_longer_than_any_is_remembered() -> None:
     assert KEPT_S > ORDER_LASTS_MAX_S + CLOCKS_APART_S
 
 
-def test_what_was_sent_to_an_earlier_run_of_the_agent_is_not_done_by_the_next() -> None:
-    assert OrderWindow(began=1000.5).take(ORDER, 1001.0, 50.0) == "it was sent before this agent began"
+@pytest.mark.parametrize("ahead_s", [-CLOCKS_APART_S, 0.0, CLOCKS_APART_S])
+def test_what_was_sent_to_an_earlier_run_of_the_agent_is_not_done_by_the_next(ahead_s: float) -> None:
+    """ahead_s: of the engine's clock. It is not refused either: that would be believed of the first one."""
+    sent = replace(ORDER, sent_at=1000.0 + ahead_s)
+    assert OrderWindow(began=900.0).take(sent, 1000.1, 50.0) == ""
+    with pytest.raises(SeenBefore):
+        OrderWindow(began=1000.5).take(sent, 1001.0, 51.0)
+    later = replace(sent, nonce="n2", sent_at=1000.5 + CLOCKS_APART_S)
+    assert OrderWindow(began=1000.5).take(later, 1001.0, 51.0) == ""
 
 
 def test_the_memory_is_bounded_and_nothing_in_it_is_forgotten_too_early() -> None:

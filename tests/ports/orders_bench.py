@@ -102,8 +102,10 @@ class RabbitBench:
     def stop_agent(self, host: str) -> None:
         self.agents[host].stop()
 
-    def start_agent(self, host: str, wall: Callable[[], float] = time.time) -> None:
-        self.agents[host] = Orders([self.bus()], derive("k1", MASTER, host), self.hosts[host].acts(), wall=wall)
+    def start_agent(self, host: str, wall: Callable[[], float] = time.time, began: float = 0.0) -> None:
+        """began: 0 where it is the first run of it."""
+        key, acts = derive("k1", MASTER, host), self.hosts[host].acts()
+        self.agents[host] = Orders([self.bus()], key, acts, wall=wall, began=began)
         self.agents[host].start()
         eventually("an agent that listens", self.agents[host].is_listening)
 

@@ -15,7 +15,7 @@ from tests.broker import Broker
 from tests.ports.hands_contract import FROZEN, PAUSED
 from tests.ports.orders_bench import HOSTS, KNOWN, MASTER, RabbitBench, eventually
 from vmhad.agent.orders import UNDER_WAY_MAX
-from vmhad.bus.names import EXCHANGE, ORDERS_WAITING_MAX, order_topic
+from vmhad.bus.names import CLOCKS_APART_S, EXCHANGE, ORDERS_WAITING_MAX, order_topic
 from vmhad.bus.orders import Answer, Order, Outcome, opened_order, signed_answer, signed_order
 from vmhad.bus.signature import derive
 from vmhad.drivers.hands.agent_orders import AgentOrders
@@ -104,9 +104,12 @@ def test_an_order_played_to_the_next_run_of_its_agent_is_not_done(bench: RabbitB
     bench.hands.resume_guest("h1", FROZEN)
     copy = stranger.wait()[0]
     bench.stop_agent("h1")
-    bench.start_agent("h1")
+    began = time.time()
+    bench.start_agent("h1", began=began)
     stranger.say(copy)
-    bench.hands.restart_service("h1", "nova-compute", KNOWN)
+    ahead = bench.engine(wall=lambda: time.time() + CLOCKS_APART_S - 0.5)
+    eventually("an order that only the next run can know", lambda: time.time() > began + 0.6)
+    ahead.restart_service("h1", "nova-compute", KNOWN)
     assert bench.done("h1") == ["restart nova-compute", f"resume {FROZEN}"]
 
 

@@ -153,7 +153,7 @@ class Site:
         self.agents = {}
         for name in ("p1", "p2"):
             acts = {"power": PowerProxy(Ipmi({"h": self.bmc.bmc()}, 0.8), name)}
-            self.agents[name] = Orders([bus], derive("k1", MASTER, name), acts)
+            self.agents[name] = Orders([bus], derive("k1", MASTER, name), acts, began=0.0)
             self.agents[name].start()
             ends.callback(self.agents[name].stop)
         eventually("two agents", lambda: all(agent.is_listening() for agent in self.agents.values()))

@@ -124,7 +124,7 @@ class ProxyBench(IpmiBench):
     def mood(self, name: str) -> Power:
         bmc = super().mood(name)
         bmc._timeout_s = LIMIT_S - 0.3
-        agent = Orders([self._bus], derive("k1", MASTER, "p"), {"power": PowerProxy(bmc, "p")})
+        agent = Orders([self._bus], derive("k1", MASTER, "p"), {"power": PowerProxy(bmc, "p")}, began=0.0)
         agent.start()
         self._ends.callback(agent.stop)
         eventually("an agent that listens", agent.is_listening)

@@ -39,7 +39,8 @@ TEXT_MAX = 500
 
 
 class Orders:
-    """start() it, stop() it. acts: verb -> what is done. key: this host's own."""
+    """start() it, stop() it. acts: verb -> what is done. key: this host's own. began: from when on no earlier run of
+    this agent took orders; now, where it is not said."""
 
     def __init__(
         self,
@@ -48,11 +49,12 @@ class Orders:
         acts: Mapping[str, Act],
         *,
         wall: Callable[[], float] = time.time,
+        began: float | None = None,
     ) -> None:
         self._key = key
         self._acts = dict(acts)
         self._wall = wall
-        self._window = OrderWindow(wall())
+        self._window = OrderWindow(wall() if began is None else began)
         # Held while one order is taken in, never while one is done.
         self._lock = threading.Lock()
         self._under_way = dict.fromkeys(acts, 0)
@@ -85,8 +87,8 @@ class Orders:
         except (Forged, Unreadable) as error:
             LOG.warning("an order was dropped: %s", error)
             return False
-        except SeenBefore:
-            LOG.info("an order came twice: %s", order.verb)
+        except SeenBefore as error:
+            LOG.info("the order %s was passed over: %s", order.verb, error)
             return False
         if refusal:
             LOG.warning("the order %s was refused: %s", order.verb, refusal)

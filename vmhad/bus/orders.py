@@ -40,7 +40,7 @@ class Unreadable(Exception):
 
 
 class SeenBefore(Exception):
-    """It was taken once, and is not even refused."""
+    """It was taken once, or may have been by an earlier run of the agent, and is not even refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,8 @@ def _check_order(order: Order) -> None:
 @dataclass(slots=True)
 class OrderWindow:
     """One run of an agent's memory of its orders. began: its Unix time then. What was sent before is not taken: another
-    run may have done it. One thread at a time."""
+    run may have done it. An engine's clock may be ahead, so neither is what says that it was sent right after. One
+    thread at a time."""
 
     began: float
     _taken: dict[str, float] = field(default_factory=dict)
@@ -164,7 +165,9 @@ class OrderWindow:
         """'' where it counts, or in words why it is refused. wall: the agent's Unix time. now: a clock that never
         jumps. Raises SeenBefore."""
         if order.nonce in self._taken:
-            raise SeenBefore
+            raise SeenBefore("it came twice")
+        if order.sent_at < self.began + CLOCKS_APART_S:
+            raise SeenBefore("an earlier run of this agent may have taken it")
         for nonce, at in list(self._taken.items())[: max(0, len(self._taken) - KEPT_MAX + 1)]:
             if now - at > KEPT_S:
                 del self._taken[nonce]
@@ -174,6 +177,4 @@ class OrderWindow:
         age_s, lasts_s = wall - order.sent_at, min(order.lasts_s, ORDER_LASTS_MAX_S)
         if not -CLOCKS_APART_S <= age_s <= lasts_s:
             return f"it came {age_s:.0f} s after it was sent, by this host's clock, and is good for {lasts_s:g} s"
-        if order.sent_at < self.began:
-            return "it was sent before this agent began"
         return ""
