@@ -220,7 +220,9 @@ def test_a_stop_that_had_to_kill_is_a_wish_all_the_same(systemd: Systemd, root: 
         restarted_by_hand(other)
 
 
-FAILS_WHEN_STOPPED = "[Service]\nExecStart=/bin/sh -c 'trap \"exit 1\" TERM; while :; do sleep 0.05; done'\n"
+# A shell that is stopped before it has its trap dies of the signal, which is a clean end.
+TRAPS = "trap \"exit 1\" TERM; touch /run/trapped; while :; do sleep 0.05; done"
+FAILS_WHEN_STOPPED = f"[Service]\nExecStart=/bin/sh -c '{TRAPS}'\n"
 FAILS_TO_START = "[Service]\nType=notify\nExecStart=/bin/sh -c 'sleep 0.2; exit 1'\n"
 
 
@@ -230,6 +232,7 @@ def test_a_stop_that_no_agent_saw_is_a_wish_all_the_same(systemd: Systemd, root:
     other._call(MANAGER, "Reload", "", ())
     restarted_by_hand(other)
     invocation = other.invocation(UNIT)
+    waited_for(root / "run/trapped")
     other._call(MANAGER, "StopUnit", "ss", (UNIT, "replace"))
     stopped = ended(other)
     try:
@@ -247,6 +250,13 @@ def test_a_stop_that_no_agent_saw_is_a_wish_all_the_same(systemd: Systemd, root:
         unit.write_text(SLEEPS)
         other._call(MANAGER, "Reload", "", ())
         restarted_by_hand(other)
+
+
+def waited_for(path: Path) -> None:
+    until = time.monotonic() + LIMIT_S
+    while not path.exists():
+        assert time.monotonic() < until, path
+        time.sleep(0.02)
 
 
 def ended(systemd: Systemd, old: str = "") -> Unit:
