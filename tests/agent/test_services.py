@@ -231,8 +231,8 @@ def test_a_stop_that_no_agent_saw_is_a_wish_all_the_same(systemd: Systemd, root:
     unit.write_text(FAILS_WHEN_STOPPED)
     other._call(MANAGER, "Reload", "", ())
     restarted_by_hand(other)
-    invocation = other.invocation(UNIT)
     waited_for(root / "run/trapped")
+    invocation = other.invocation(UNIT)
     other._call(MANAGER, "StopUnit", "ss", (UNIT, "replace"))
     stopped = ended(other)
     try:
