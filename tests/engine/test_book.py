@@ -7,8 +7,8 @@ import pytest
 
 from vmhad.engine.book import Book, inherited, not_from_the_future, perhaps_sent, worth_writing
 from vmhad.guards.hosts.lift import FELL_AGAIN
-from vmhad.guards.instances.fence import OWNED
 from vmhad.guards.services.recover import AGAIN
+from vmhad.kernel.alone import OWNED
 from vmhad.kernel.cloud import Fallen, Server, ServerState
 from vmhad.kernel.incident import Event, Incident, State, opened, opened_of_service, opened_of_vm, turn
 from vmhad.kernel.policy import Policy

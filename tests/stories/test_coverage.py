@@ -33,6 +33,7 @@ from vmhad.sim.datacentre import Bmc
 VMHAD = Path(vmhad.__file__).parent
 # Every sentence of these is read by operators: why nothing is done, what is missing, what came of it.
 TOLD = (
+    "kernel/alone.py",
     "kernel/brake.py",
     "kernel/reconcile.py",
     "guards/hosts/drain.py",

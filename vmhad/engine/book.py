@@ -10,9 +10,9 @@ from math import inf
 from operator import attrgetter
 
 from vmhad.guards.hosts.lift import FELL_AGAIN
-from vmhad.guards.instances.fence import OWNED
 from vmhad.guards.services.recover import AGAIN
 from vmhad.journal.journal import SegmentRecord
+from vmhad.kernel.alone import OWNED
 from vmhad.kernel.brake import Scene
 from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState, Standing
 from vmhad.kernel.incident import Incident

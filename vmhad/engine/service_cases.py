@@ -12,12 +12,12 @@ from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.units import Units
 from vmhad.engine.vm_cases import owner
 from vmhad.guards.services.catalog import CATALOG, broken
-from vmhad.guards.services.fence import CLOSED_BY_ORDER
 from vmhad.guards.services.judge import is_worth_asking, judge
 from vmhad.journal import keys
 from vmhad.kernel.case import Health, ServiceCase
 from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.incident import Incident, State, opened_of_service
+from vmhad.kernel.order import CLOSED_BY_ORDER
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.step import StepState, Verb

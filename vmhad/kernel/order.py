@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+# Why an incident ended that an operator closed.
+CLOSED_BY_ORDER = "closed by an operator's order"
+
 
 class OrderKind(StrEnum):
     PAUSE = "pause"

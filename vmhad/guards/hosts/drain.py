@@ -14,6 +14,7 @@ from vmhad.guards.hosts import move, settle
 from vmhad.kernel.case import DrainCase, Move
 from vmhad.kernel.cloud import DRAIN_REASON, Inventory
 from vmhad.kernel.incident import Event
+from vmhad.kernel.order import CLOSED_BY_ORDER
 from vmhad.kernel.step import Answer, Step, StepState, Verb, start
 
 LOOK_AGAIN_S = 2.0
@@ -118,8 +119,8 @@ def _closed(case: DrainCase) -> Move:
     disable, enable = (case.case.step(_step_id(case, verb)) for verb in (Verb.DISABLE, Verb.ENABLE))
     is_disabled = disable is not None and (disable.acts or disable.state is StepState.DONE)
     if not is_disabled or (enable is not None and enable.acts):
-        return Move("closed by an operator's order", Event.CLOSED)
-    return Move("closed by an operator's order: its nova-compute is disabled, and stays so", Event.CLOSED)
+        return Move(CLOSED_BY_ORDER, Event.CLOSED)
+    return Move(f"{CLOSED_BY_ORDER}: its nova-compute is disabled, and stays so", Event.CLOSED)
 
 
 def rest(case: DrainCase, now: float) -> Move:

@@ -16,6 +16,7 @@ from vmhad.kernel.beat import DUMP_HEARD_S
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.evidence import Seen
 from vmhad.kernel.incident import Event
+from vmhad.kernel.order import CLOSED_BY_ORDER
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.step import Observation, Step, StepState, Verb, start
@@ -31,7 +32,7 @@ def suspect(case: Case, now: float) -> Move:
     """SUSPECTED: dismiss, hold with a reason, or begin the fence. The verdict says all that counts of the evidence."""
     verdict = case.verdict
     if "close" in case.orders:
-        return Move("closed by an operator's order", Event.CLOSED)
+        return Move(CLOSED_BY_ORDER, Event.CLOSED)
     if verdict.serves:
         if case.fallen:
             return Move(f"it is back without {len(case.fallen)} of its VMs", Event.RETURNED)

@@ -20,6 +20,7 @@ from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import ARRIVED, Inventory, ServerState
 from vmhad.kernel.evidence import SILENCE_S
 from vmhad.kernel.incident import Event, Incident, State
+from vmhad.kernel.order import CLOSED_BY_ORDER
 from vmhad.kernel.policy import AfterFence
 from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.step import Answer, Step, StepState, Verb, start
@@ -39,7 +40,7 @@ def rest(case: Case, now: float) -> Move:
     """
     incident = case.incident
     if "close" in case.orders:
-        return Move("closed by an operator's order", Event.CLOSED)
+        return Move(CLOSED_BY_ORDER, Event.CLOSED)
     if incident.state is State.STUCK and was_lifted(incident, case.steps):
         return _serves_with_want(case, now)
     if incident.state is State.STUCK and _waits_for_cleaning(case, now):
@@ -59,7 +60,7 @@ def lift(case: Case, now: float) -> Move:
     """LIFTING: clear forced_down, enable, start what is left on the host and was not stopped by its user. A host that
     lives and is fit for no VM is not enabled; what it is waited for is said."""
     if "close" in case.orders:
-        return Move("closed by an operator's order", Event.CLOSED)
+        return Move(CLOSED_BY_ORDER, Event.CLOSED)
     if case.verdict.judgement is Judgement.FAILED:
         return _fell_again(case)
     changed: list[Step] = [*settle.settle(case, now, OF_RETURN), *_arrived(case, now)]

@@ -9,9 +9,11 @@ and its hypervisor's at the guest, where somebody tells.
 from __future__ import annotations
 
 from vmhad.guards.instances.judge import Guest, Nova, Remedy, Row, guest_of, is_left, is_resumed, judge, judged
+from vmhad.kernel.alone import OWNED, counted_from, spent
 from vmhad.kernel.beat import DomainState
 from vmhad.kernel.case import Move, VmCase
-from vmhad.kernel.incident import Event, State
+from vmhad.kernel.incident import Event
+from vmhad.kernel.order import CLOSED_BY_ORDER
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.step import Answer, Observation, Verb
 from vmhad.kernel.verdict import Ailment, Judgement
@@ -25,13 +27,12 @@ OLD_S = 5.0
 UNTOLD_S = 120.0
 # A host tells that it lost a storage some seconds after the first error of a disk on it.
 STORAGE_TOLD_S = 8.0
-OWNED = "its host's incident has it"
 
 
 def suspect(case: VmCase, now: float) -> Move:
     """SUSPECTED: did it fail, and is it ours to restart?"""
     if "close" in case.orders:
-        return Move("closed by an operator's order", Event.CLOSED)
+        return Move(CLOSED_BY_ORDER, Event.CLOSED)
     if case.owner:
         return Move(f"{OWNED}: {case.owner}", Event.DISMISSED)
     since = _since(case, now)
@@ -57,7 +58,7 @@ def fence(case: VmCase, now: float) -> Move:
     if case.owner:
         return Move(f"{OWNED}: {case.owner}", Event.WITHDRAWN)
     if "close" in case.orders:
-        return Move("closed by an operator's order", Event.WITHDRAWN)
+        return Move(CLOSED_BY_ORDER, Event.WITHDRAWN)
     since = _since(case, now)
     if not _is_read_since(case, since):
         because = "looked at again before it is restarted"
@@ -67,9 +68,9 @@ def fence(case: VmCase, now: float) -> Move:
     if row.judgement is Judgement.SUSPECT or why_not:
         return Move(why_not or row.because, Event.WITHDRAWN)
     resumed = is_resumed(case)
-    spent = "" if resumed else _spent(case)
-    if spent:
-        return Move(spent, Event.EXHAUSTED)
+    no_more = "" if resumed else _spent(case)
+    if no_more:
+        return Move(no_more, Event.EXHAUSTED)
     held = case.hold or _beside_hold(case) or _storage_hold(case, resumed, now)
     if held:
         return Move(case.incident.because, held=held, wake_at=now + LOOK_AGAIN_S)
@@ -100,17 +101,11 @@ def _storage_hold(case: VmCase, resumed: bool, now: float) -> str:
 
 
 def _spent(case: VmCase) -> str:
-    """'' or why it is not tried again. An order to try again goes past what was tried before it."""
-    turns = case.incident.turns
-    stuck = [index for index, one in enumerate(turns) if one.state is State.STUCK]
-    most = case.policy.instance_starts_max
-    if case.starts >= most and not stuck:
-        minutes = case.policy.instance_window_s / 60
-        return f"it was restarted {case.starts} times in {minutes:g} minutes and failed each time"
-    since = turns[stuck[-1] if stuck else 0].at
+    since = counted_from(case.incident)
     resumed = sum(one.verb is Verb.RESUME and one.started_at >= since for one in case.steps)
-    tries = sum(one.state is State.RECOVERING for one in turns[stuck[-1] if stuck else 0 :]) - resumed
-    return f"tried {tries} times: {case.incident.because}" if tries >= most else ""
+    return spent(
+        case.incident, case.starts, case.policy.instance_starts_max, case.policy.instance_window_s, resumed
+    )
 
 
 def _is_read_since(case: VmCase, since: float) -> bool:

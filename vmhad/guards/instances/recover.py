@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vmhad.guards.instances.fence import LOOK_AGAIN_S, OWNED
+from vmhad.guards.instances.fence import LOOK_AGAIN_S
 from vmhad.guards.instances.judge import Nova, is_resumed, judge, nova_of
+from vmhad.kernel.alone import OWNED, concluded, failed
 from vmhad.kernel.case import Move, VmCase
 from vmhad.kernel.cloud import ServerState
 from vmhad.kernel.incident import Event, State
+from vmhad.kernel.order import CLOSED_BY_ORDER
 from vmhad.kernel.step import Answer, Step, StepState, Verb, start
 from vmhad.kernel.verdict import Judgement
 
@@ -51,7 +53,7 @@ def recover(case: VmCase, now: float) -> Move:
 def rest(case: VmCase, now: float) -> Move:
     """RECOVERED: it is over. STUCK: until it runs, until somebody takes it in hand, or until an order."""
     if "close" in case.orders:
-        return Move("closed by an operator's order", Event.CLOSED)
+        return Move(CLOSED_BY_ORDER, Event.CLOSED)
     if case.incident.state is State.RECOVERED:
         return Move(case.incident.because, Event.CLOSED)
     if case.owner:
@@ -98,21 +100,17 @@ def _known(case: VmCase) -> dict[str, str]:
 
 def _concluded(case: VmCase, step: Step, now: float) -> Move:
     newest = step.observed[-1]
-    if newest.answer is Answer.SO:
-        done = replace(step, state=StepState.DONE, ended_at=now, because=newest.text)
-        return Move(newest.text, Event.RECOVERED, (done,))
-    if newest.answer is Answer.FAILED:
-        failed = replace(step, state=StepState.FAILED, ended_at=now, because=newest.text)
-        if newest.reading == CROSSED:
-            return Move(newest.text, steps=(failed, _give_back(case, now)), wake_at=now + LOOK_AGAIN_S)
-        return Move(newest.text, Event.PROOF_LOST, (failed,))
-    was_lost = newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S
-    if was_lost or now > step.started_at + RESTART_LIMIT_S:
-        did = "resumed" if step.verb is Verb.RESUME else "restarted"
-        why = f"{did} in vain: {newest.text}" if was_lost else f"not finished in time: {newest.text}"
-        failed = replace(step, state=StepState.FAILED, ended_at=now, because=why)
-        return Move(why, Event.PROOF_LOST, (failed,))
-    return Move(newest.text, wake_at=now + LOOK_AGAIN_S)
+    if newest.answer is Answer.FAILED and newest.reading == CROSSED:
+        steps = (failed(step, newest.text, now), _give_back(case, now))
+        return Move(newest.text, steps=steps, wake_at=now + LOOK_AGAIN_S)
+    return concluded(
+        step,
+        "resumed" if step.verb is Verb.RESUME else "restarted",
+        now,
+        call_limit_s=CALL_LIMIT_S,
+        limit_s=RESTART_LIMIT_S,
+        look_again_s=LOOK_AGAIN_S,
+    )
 
 
 def _give_back(case: VmCase, now: float) -> Step:
@@ -131,5 +129,5 @@ def _given_back(step: Step, now: float) -> Move:
         return Move(because, wake_at=now + LOOK_AGAIN_S)
     if step.attempt < STOPS_MAX:
         return Move(because, steps=(start(step, now),), wake_at=now + LOOK_AGAIN_S)
-    failed = replace(step, state=StepState.FAILED, ended_at=now, because=newest.text)
-    return Move(f"its user's stop could not be restored: {newest.text}", Event.EXHAUSTED, (failed,))
+    given_up = failed(step, newest.text, now)
+    return Move(f"its user's stop could not be restored: {newest.text}", Event.EXHAUSTED, (given_up,))

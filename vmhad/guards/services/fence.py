@@ -8,9 +8,11 @@ the proof is a beat made after the incident began, which says that it still is s
 from __future__ import annotations
 
 from vmhad.guards.services.judge import Row, judge, words_of
+from vmhad.kernel.alone import OWNED, spent
 from vmhad.kernel.beat import UnitState
 from vmhad.kernel.case import Move, ServiceCase
 from vmhad.kernel.incident import Event, State
+from vmhad.kernel.order import CLOSED_BY_ORDER
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.step import Answer, Observation
 from vmhad.kernel.verdict import Judgement
@@ -18,8 +20,6 @@ from vmhad.kernel.verdict import Judgement
 LOOK_AGAIN_S = 1.0
 # What nobody can tell for so long, or what is being started for so long, is left to others.
 UNTOLD_S = 120.0
-OWNED = "its host's incident has it"
-CLOSED_BY_ORDER = "closed by an operator's order"
 
 
 def suspect(case: ServiceCase, now: float) -> Move:
@@ -52,9 +52,9 @@ def fence(case: ServiceCase, now: float) -> Move:
         return Move(left(case, row), Event.WITHDRAWN)
     if case.health.at <= _since(case):
         return Move("its agent is heard once more before it is restarted", wake_at=now + LOOK_AGAIN_S)
-    spent = _spent(case)
-    if spent:
-        return Move(spent, Event.EXHAUSTED)
+    why_not = _spent(case)
+    if why_not:
+        return Move(why_not, Event.EXHAUSTED)
     held = _needs(case) or case.hold or _moves(case, now)
     if not held and case.under_way >= case.policy.service_restarts_max:
         held = f"restarts of services under way: {case.under_way}, as many as service_restarts_max allows"
@@ -97,11 +97,4 @@ def _wait(case: ServiceCase, row: Row, now: float) -> Move:
 
 
 def _spent(case: ServiceCase) -> str:
-    """'' or why it is not tried again. An order to try again goes past what was tried before it."""
-    turns, most = case.incident.turns, case.policy.service_starts_max
-    stuck = [index for index, one in enumerate(turns) if one.state is State.STUCK]
-    if case.starts >= most and not stuck:
-        minutes = case.policy.service_window_s / 60
-        return f"it was restarted {case.starts} times in {minutes:g} minutes and failed each time"
-    tries = sum(one.state is State.RECOVERING for one in turns[stuck[-1] if stuck else 0 :])
-    return f"tried {tries} times: {case.incident.because}" if tries >= most else ""
+    return spent(case.incident, case.starts, case.policy.service_starts_max, case.policy.service_window_s)

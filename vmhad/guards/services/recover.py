@@ -6,13 +6,13 @@ The order names the start of it that was seen to fail: whoever started it meanwh
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from vmhad.guards.services.fence import CLOSED_BY_ORDER, LOOK_AGAIN_S, OWNED, left
+from vmhad.guards.services.fence import LOOK_AGAIN_S, left
 from vmhad.guards.services.judge import judge
+from vmhad.kernel.alone import OWNED, concluded
 from vmhad.kernel.case import Move, ServiceCase
 from vmhad.kernel.incident import Event, State
-from vmhad.kernel.step import Answer, Step, StepState, Verb, start
+from vmhad.kernel.order import CLOSED_BY_ORDER
+from vmhad.kernel.step import Step, StepState, Verb, start
 from vmhad.kernel.verdict import Judgement
 
 # systemd draws another invocation before it answers; so long after a call without one it was lost on its way.
@@ -34,7 +34,14 @@ def recover(case: ServiceCase, now: float) -> Move:
         return Move(step.because, Event.PROOF_LOST)
     if not step.observed:
         return Move("no answer yet", wake_at=now + LOOK_AGAIN_S)
-    return _concluded(step, now)
+    return concluded(
+        step,
+        "restarted",
+        now,
+        call_limit_s=CALL_LIMIT_S,
+        limit_s=RESTART_LIMIT_S,
+        look_again_s=LOOK_AGAIN_S,
+    )
 
 
 def rest(case: ServiceCase, now: float) -> Move:
@@ -69,19 +76,3 @@ def _begin(case: ServiceCase, now: float) -> Move:
     args = {"host": incident.host, "service": incident.service, "known": known}
     step = start(Step(_step_id(case), incident.id, Verb.RESTART_SERVICE, incident.subject), now, args)
     return Move(f"restarted on {incident.host}", steps=(step,), wake_at=now + LOOK_AGAIN_S)
-
-
-def _concluded(step: Step, now: float) -> Move:
-    newest = step.observed[-1]
-    if newest.answer is Answer.SO:
-        done = replace(step, state=StepState.DONE, ended_at=now, because=newest.text)
-        return Move(newest.text, Event.RECOVERED, (done,))
-    if newest.answer is Answer.FAILED:
-        failed = replace(step, state=StepState.FAILED, ended_at=now, because=newest.text)
-        return Move(newest.text, Event.PROOF_LOST, (failed,))
-    was_lost = newest.answer is Answer.NOT_SO and step.acts and newest.at > step.acted_at + CALL_LIMIT_S
-    if was_lost or now > step.started_at + RESTART_LIMIT_S:
-        why = f"restarted in vain: {newest.text}" if was_lost else f"not finished in time: {newest.text}"
-        failed = replace(step, state=StepState.FAILED, ended_at=now, because=why)
-        return Move(why, Event.PROOF_LOST, (failed,))
-    return Move(newest.text, wake_at=now + LOOK_AGAIN_S)
