@@ -4,7 +4,7 @@ is stale."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -45,6 +45,9 @@ class Guests:
     let_be: dict[str, tuple[str, float]] = field(default_factory=dict)
     _ill: dict[str, frozenset[str]] = field(default_factory=dict)
     _boots: dict[str, str] = field(default_factory=dict)
+    # Server id -> the hosts that name it, so that nobody looks through all of them for one. A worker reads it, too:
+    # each set is replaced, never changed.
+    _named_by: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def take(self, heard: HeardBeat) -> None:
         """Of a beat that came twice, or late, the newer one stays."""
@@ -54,6 +57,9 @@ class Guests:
         down = tuple(sorted(name for name, reading in beat.storages.items() if reading is Reading.DOWN))
         self.told[beat.host] = Told(heard.at, beat.uptime_s, beat.domains, down)
         self._boots[beat.host] = beat.boot
+        if old is not None and old.domains is beat.domains:
+            return
+        self._name(beat.host, old.domains.keys() if old is not None else frozenset(), beat.domains.keys())
         self._ill[beat.host] = ill = frozenset(key for key, one in beat.domains.items() if one.state not in WELL)
         for server in self.let_be.keys() & beat.domains.keys() - ill:
             del self.let_be[server]
@@ -68,8 +74,8 @@ class Guests:
 
     def beside(self, server: str, host: str, now: float, stale_s: float) -> str:
         """'' or another host which says that it has the guest, and not that it is off: the first one by name."""
-        for name in sorted(self.told):
-            domain, _ = self.of(server, name, now, stale_s) if name != host else (None, 0.0)
+        for name in sorted(self._named_by.get(server, frozenset()) - {host}):
+            domain, _ = self.of(server, name, now, stale_s)
             if domain is not None and domain.state not in GONE:
                 return name
         return ""
@@ -97,6 +103,14 @@ class Guests:
         told = self.told.get(host)
         if told is not None and server in told.domains:
             self.let_be[server] = self._since(host, told.domains[server])
+
+    def _name(self, host: str, before: Set[str], names: Set[str]) -> None:
+        for server in before - names:
+            self._named_by[server] -= {host}
+            if not self._named_by[server]:
+                del self._named_by[server]
+        for server in names - before:
+            self._named_by[server] = self._named_by.get(server, frozenset()) | {host}
 
     def _since(self, host: str, domain: Domain) -> tuple[str, float]:
         return self._boots[host], domain.since_s
