@@ -16,8 +16,7 @@ from vmhad.ports import Power, Refused, Unanswered
 def acts_of(told: AgentSettings, power: Power | None = None) -> dict[str, Act]:
     """Verb -> act, of those that this agent was told that it may do. power: of its peers, None where it may not ask
     their BMCs. Raises guests.LibvirtMissing."""
-    units = {"nova-compute": told.nova_compute_unit, "libvirtd": told.libvirt_unit}
-    acts: dict[str, Act] = {"restart_service": RestartService({one: unit for one, unit in units.items() if unit})}
+    acts: dict[str, Act] = {"restart_service": RestartService(told.units)}
     if told.libvirt_uri:
         acts["resume_guest"] = ResumeGuest(told.libvirt_uri)
     if power is not None:

@@ -31,8 +31,7 @@ def agent_of(told: AgentSettings, say: Callable[[Beat], None], acts: bool = True
     ring = next(ring for ring in rings(told.segment) if told.host in ring.names)
     peers = watched_by(told.host, ring.hosts, told.peers_watched, told.watched_from_other)
     eyes: list[Eye] = []
-    units = {"nova-compute": told.nova_compute_unit, "libvirtd": told.libvirt_unit}
-    eyes.append(Services({service: unit for service, unit in units.items() if unit}, Systemd()))
+    eyes.append(Services(told.units, Systemd()))
     eyes.append(PeerLooks(targets(told, peers), told.probe_port))
     if told.kdump_port and acts:
         # Two of them on one port would take each other's messages.

@@ -17,11 +17,12 @@ from typing import Any
 import amqp
 
 from vmhad.agent.bootclock import boot_s
-from vmhad.bus.broker import declare_exchange, let_go
+from vmhad.bus.broker import declare_exchange
+from vmhad.bus.ear import Ear, acknowledge
 from vmhad.bus.names import EXCHANGE, ORDER_LASTS_MAX_S, ORDERS_WAITING_MAX, order_topic
 from vmhad.bus.orders import Answer, Order, OrderWindow, Outcome, SeenBefore, Unreadable, opened_order, signed_answer
 from vmhad.bus.signature import Forged, HostKey
-from vmhad.bus.transport_url import Broker, Place
+from vmhad.bus.transport_url import Broker
 from vmhad.ports import Refused, Unanswered
 
 LOG = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ PREFETCH = 8
 IDLE_S = 1.0
 # While an act is under way its answer should not wait for long.
 ANSWER_LOOK_S = 0.02
-RETRY_S = 1.0
 STOP_WITHIN_S = 3.0
 TEXT_MAX = 500
 
@@ -58,7 +58,7 @@ class Orders:
         # Held while one order is taken in, never while one is done.
         self._lock = threading.Lock()
         self._under_way = dict.fromkeys(acts, 0)
-        self._ears = [_Ear(broker, key.host, self._take) for broker in brokers]
+        self._ears = [_Queue(broker, key.host, self._take).ear for broker in brokers]
 
     def start(self) -> None:
         """Returns at once, whether or not a broker is there."""
@@ -68,7 +68,7 @@ class Orders:
     def stop(self) -> None:
         """Returns within a few seconds; an act that hangs is left behind."""
         for ear in self._ears:
-            ear.ask_to_end()
+            ear.ending.set()
         until = time.monotonic() + STOP_WITHIN_S
         for ear in self._ears:
             ear.join(max(0.0, until - time.monotonic()))
@@ -131,61 +131,23 @@ class Orders:
         answer(order.reply_to, signed_answer(self._key, said))
 
 
-class _Ear:
-    """One broker's connection and its thread. take: as Orders._take."""
+class _Queue:
+    """One broker's ear and what is owed there. take: as Orders._take."""
 
     def __init__(self, broker: Broker, host: str, take: Callable[[bytes, Callable[[str, bytes], None]], bool]) -> None:
-        self._broker = broker
         self._topic = order_topic(host)
         self._take = take
-        self._ending = threading.Event()
         # What acts have to say; an answer for a connection that is lost goes by the next one, or is too late.
         self._answers: deque[tuple[str, bytes]] = deque(maxlen=ORDERS_WAITING_MAX)
         self._owed = 0
         self._owed_until = 0.0
-        self._told = ""
-        self._thread = threading.Thread(target=self._run, name="orders", daemon=True)
-        self.is_listening = False
+        self._channel: amqp.Channel | None = None
+        self.ear = Ear(broker, "Orders", "orders", self._consume, self._serve)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def ask_to_end(self) -> None:
-        self._ending.set()
-
-    def join(self, limit_s: float) -> None:
-        self._thread.join(limit_s)
-
-    def _run(self) -> None:
-        while not self._ending.is_set():
-            for place in self._broker.places:
-                if self._ending.is_set():
-                    return
-                self._listen(place)
-            self._ending.wait(RETRY_S)
-
-    def _listen(self, place: Place) -> None:
-        """Until the connection is lost or we end. Never raises; a broker that is away is told once."""
-        connection = amqp.Connection(**self._broker.arguments(place))
-        try:
-            connection.connect()
-            channel = self._consume(connection)
-            self._told, self.is_listening = "", True
-            LOG.info("Listening for orders at %s.", place)
-            self._serve(connection, channel)
-        except Exception as error:
-            told = f"{type(error).__name__} {getattr(error, 'strerror', '') or ''}".strip()
-            if self._told != told:
-                LOG.warning("Orders cannot be heard at %s: %s. Trying on.", place, told)
-                self._told = told
-        finally:
-            self.is_listening = False
-            let_go(connection)
-
-    def _consume(self, connection: amqp.Connection) -> amqp.Channel:
+    def _consume(self, connection: amqp.Connection) -> None:
         """The queue is this connection's own and ends with it: no order waits for an agent that is away."""
         declare_exchange(connection)
-        channel = connection.channel()
+        self._channel = channel = connection.channel()
         channel.basic_qos(0, PREFETCH, False)
         bounds = {
             "x-message-ttl": int(ORDER_LASTS_MAX_S * 1000),
@@ -195,11 +157,11 @@ class _Ear:
         queue = channel.queue_declare("", exclusive=True, auto_delete=True, arguments=bounds).queue
         channel.queue_bind(queue, EXCHANGE, self._topic)
         channel.basic_consume(queue, callback=self._heard)
-        return channel
 
-    def _serve(self, connection: amqp.Connection, channel: amqp.Channel) -> None:
-        beat_at = 0.0
-        while not self._ending.is_set():
+    def _serve(self, connection: amqp.Connection) -> None:
+        beat_at, channel = 0.0, self._channel
+        assert channel is not None
+        while not self.ear.ending.is_set():
             try:
                 is_owed = self._owed and time.monotonic() < self._owed_until
                 connection.drain_events(timeout=ANSWER_LOOK_S if is_owed else IDLE_S)
@@ -215,10 +177,7 @@ class _Ear:
 
     def _heard(self, message: Any) -> None:
         body = message.body
-        try:
-            message.channel.basic_ack(message.delivery_tag)
-        except TimeoutError:
-            raise ConnectionError("the broker does not read") from None
+        acknowledge(message)
         if self._take(body if isinstance(body, bytes) else str(body).encode(), self._answer):
             # Nobody waits longer for an answer, and what hangs for ever is not looked for that often for ever.
             self._owed, self._owed_until = self._owed + 1, time.monotonic() + ORDER_LASTS_MAX_S

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import amqp
 
-from vmhad.bus.broker import declare_exchange, let_go
+from vmhad.bus.broker import declare_exchange, let_go, why
 from vmhad.bus.codec import encode
 from vmhad.bus.names import EXCHANGE, EXPIRES_S, topic
 from vmhad.bus.signature import HostKey, sign
@@ -121,8 +121,7 @@ class _Speaker:
             LOG.info("Beating to %s.", place)
             self._speak(connection, channel)
         except Exception as error:
-            told = f"{type(error).__name__} {getattr(error, 'strerror', '') or ''}".strip()
-            if self._told != told:
+            if self._told != (told := why(error)):
                 LOG.warning("Beats cannot be sent to %s: %s. Trying on.", place, told)
                 self._told = told
         finally:

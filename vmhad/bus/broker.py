@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both ends do with a connection to a broker: have the exchange of the beats, and let go of the connection."""
+"""What every end does with a connection to a broker: have the exchange of the beats, say why it was lost, let it go."""
 
 from __future__ import annotations
 
 import logging
 
 import amqp
-from amqp.exceptions import PreconditionFailed
+from amqp.exceptions import AMQPError, PreconditionFailed
 
 from vmhad.bus.names import EXCHANGE, EXCHANGE_AS_DECLARED
 
@@ -27,3 +27,9 @@ def let_go(connection: amqp.Connection) -> None:
         connection.collect()
     except Exception as error:
         LOG.debug("A connection ended untidily (%s).", type(error).__name__)
+
+
+def why(error: Exception) -> str:
+    """In words that cannot hold a password."""
+    reason = getattr(error, "reply_text", "") if isinstance(error, AMQPError) else getattr(error, "strerror", "")
+    return f"{type(error).__name__} {reason or ''}".strip()

@@ -75,6 +75,12 @@ class AgentSettings:
     links: tuple[str, ...]
     watchdog: WatchdogAccess | None
 
+    @property
+    def units(self) -> dict[str, str]:
+        """Service, as a beat calls it -> its systemd unit; without those that are not looked at."""
+        units = {"nova-compute": self.nova_compute_unit, "libvirtd": self.libvirt_unit}
+        return {service: unit for service, unit in units.items() if unit}
+
 
 @dataclass(frozen=True, slots=True)
 class _Texts:

@@ -12,17 +12,16 @@ It speaks AMQP by py-amqp, which lies below oslo.messaging, whose own listener t
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import amqp
-from amqp.exceptions import AMQPError
 
-from vmhad.bus.broker import declare_exchange, let_go
+from vmhad.bus.broker import declare_exchange
+from vmhad.bus.ear import Ear, acknowledge
 from vmhad.bus.names import EXCHANGE, EXPIRES_S, topic
-from vmhad.bus.transport_url import Broker, Place
+from vmhad.bus.transport_url import Broker
 
 LOG = logging.getLogger(__name__)
 PREFETCH = 256
@@ -30,7 +29,6 @@ ACKNOWLEDGED_AT_ONCE = 64
 QUEUE_MAX = 20_000
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 IDLE_S = 1.0
-RETRY_S = 1.0
 STOP_WITHIN_S = 3.0
 
 
@@ -44,54 +42,24 @@ class Listener:
         take: Callable[[bytes], object],
         idle: Callable[[], object] = lambda: None,
     ) -> None:
-        self._broker = broker
         self._segments = tuple(sorted(segments))
         self._take = take
         self._idle = idle
-        self._ending = threading.Event()
-        self._thread: threading.Thread | None = None
         self._unacknowledged = 0
-        self._told = ""
-        self.is_listening = False
+        self._ear = Ear(broker, "The agents' beats", "agents-beats", self._consume, self._drain)
+
+    @property
+    def is_listening(self) -> bool:
+        return self._ear.is_listening
 
     def start(self) -> None:
         """Returns at once; connecting goes on in the thread for as long as it takes."""
-        if self._thread is None:
-            self._ending.clear()
-            self._thread = threading.Thread(target=self._run, name="agents-beats", daemon=True)
-            self._thread.start()
+        self._ear.start()
 
     def stop(self) -> None:
         """Returns within a few seconds, also while the broker is away."""
-        self._ending.set()
-        if self._thread is not None:
-            self._thread.join(STOP_WITHIN_S)
-            self._thread = None
-
-    def _run(self) -> None:
-        while not self._ending.is_set():
-            for place in self._broker.places:
-                if self._ending.is_set():
-                    return
-                self._listen(place)
-            self._ending.wait(RETRY_S)
-
-    def _listen(self, place: Place) -> None:
-        """Until the connection is lost or we end. Never raises; a broker that is away is told once."""
-        connection = amqp.Connection(**self._broker.arguments(place))
-        try:
-            connection.connect()
-            self._consume(connection)
-            self._told, self.is_listening = "", True
-            LOG.info("Listening to the agents' beats at %s.", place)
-            self._drain(connection)
-        except Exception as error:
-            if self._told != (told := _why(error)):
-                LOG.warning("The agents' beats cannot be heard at %s: %s. Trying on.", place, told)
-                self._told = told
-        finally:
-            self.is_listening = False
-            let_go(connection)
+        self._ear.ending.set()
+        self._ear.join(STOP_WITHIN_S)
 
     def _consume(self, connection: amqp.Connection) -> None:
         declare_exchange(connection)
@@ -113,7 +81,7 @@ class Listener:
         # As long as the wait below: py-amqp would else set it, and set it back, for every frame.
         connection.sock.settimeout(IDLE_S)
         idle_at = time.monotonic()
-        while not self._ending.is_set():
+        while not self._ear.ending.is_set():
             try:
                 connection.drain_events(timeout=IDLE_S)
             except TimeoutError:
@@ -127,19 +95,9 @@ class Listener:
         self._unacknowledged += 1
         if self._unacknowledged >= ACKNOWLEDGED_AT_ONCE:
             self._unacknowledged = 0
-            try:
-                message.channel.basic_ack(message.delivery_tag, multiple=True)
-            except TimeoutError:
-                # Half of it may be sent; this is no wait that was in vain.
-                raise ConnectionError("the broker does not read") from None
+            acknowledge(message, multiple=True)
         body = message.body
         try:
             self._take(body if isinstance(body, bytes) else str(body).encode())
         except Exception:
             LOG.exception("A beat could not be taken in; it is dropped.")
-
-
-def _why(error: Exception) -> str:
-    """In words that cannot hold a password."""
-    reason = getattr(error, "reply_text", "") if isinstance(error, AMQPError) else getattr(error, "strerror", "")
-    return f"{type(error).__name__} {reason or ''}".strip()
