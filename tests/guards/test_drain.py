@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bare_cases import case_of
+
 from vmhad.guards.hosts import drain
-from vmhad.kernel.case import Case, DrainCase
+from vmhad.kernel.case import DrainCase
 from vmhad.kernel.cloud import DRAIN_REASON
-from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.incident import State, opened_of_drain
 from vmhad.kernel.policy import Drain, Policy
 from vmhad.kernel.reconcile import reconcile
 from vmhad.kernel.step import StepState, Verb
-from vmhad.kernel.topology import Host, Segment
 from vmhad.kernel.verdict import Ailment, Judgement, Verdict
 
 NOW = 1000.0
@@ -22,23 +22,7 @@ AILS = Verdict(Judgement.DEGRADED, "its hardware complains: fan", 20, unfit=True
 
 def _case(state: State) -> DrainCase:
     incident = replace(opened_of_drain("east", "h1", NOW - 60.0, "fan"), state=state)
-    case = Case(
-        incident=incident,
-        steps=(),
-        segment=Segment("east", (Host("h1"), Host("h2"), Host("h3"))),
-        policy=Policy(drain=Drain.BOTH),
-        evidence=Evidence("h1"),
-        verdict=AILS,
-        verdicts={"h1": AILS},
-        proofs={},
-        busy_hosts=frozenset(),
-        suspected_at={},
-        powers={},
-        elsewhere=(),
-        claimed={},
-        inventory=None,
-    )
-    return DrainCase(case)
+    return DrainCase(case_of(incident, AILS, Policy(drain=Drain.BOTH)))
 
 
 def test_a_drain_of_which_only_the_incident_was_written_begins_anew() -> None:

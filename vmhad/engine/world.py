@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from vmhad.engine.guests import Guests
 from vmhad.engine.units import Units
 from vmhad.kernel.beat import Unit
-from vmhad.kernel.cloud import BROKEN, OVER, Inventory, Migration, Server, Standing
+from vmhad.kernel.cloud import BROKEN, EVACUATION, OVER, Inventory, Migration, Server, Standing
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Clock, Compute, Hands, Power, Refused
 
@@ -97,7 +97,7 @@ class DeparturesRead:
         return self.shared.get(self._read, not_before)
 
     def put(self, inventory: Inventory) -> None:
-        evacuations = tuple(m for m in inventory.migrations if m.source == self.host and m.kind == "evacuation")
+        evacuations = tuple(m for m in inventory.migrations if m.source == self.host and m.kind == EVACUATION)
         with self.shared.lock:
             if inventory.at > self.shared.began_at:
                 self._listed(inventory.servers, (), inventory.at)

@@ -94,6 +94,8 @@ class Standing:
 
 # Nova's words for the end of a migration. ARRIVED: carried out, and then cleaned up at the source; BROKEN: «failed» was
 # on its target, «error» never got there.
+# The kinds of a migration that are asked for here.
+EVACUATION, LIVE = "evacuation", "live-migration"
 ARRIVED = frozenset({"done", "completed"})
 BROKEN = frozenset({"error", "failed", "cancelled"})
 OVER = ARRIVED | BROKEN | {"confirmed", "reverted"}

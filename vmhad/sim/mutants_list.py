@@ -314,7 +314,7 @@ MUTANTS: tuple[Mutant, ...] = (
         Cut(effects.EFFECTS, Verb.EVACUATE, with_effect(probe=so_when_recorded(effects._probe_evacuated))),
     ),
     # Where it goes.
-    _m("groups_at_once", "an anti-affinity group moves one by one", Cut(recover, "_waits_for_group", always(False))),
+    _m("groups_at_once", "an anti-affinity group moves one by one", Cut(place, "waits_for_group", always(""))),
     _m("max_per_host_unasked", "max_server_per_host", Cut(place, "place", with_wide_groups)),
     _m("affinity_parted", "an affinity group goes as one", Cut(place, "place", groupless)),
     _m("zones_unasked", "a pinned VM stays in its zone", Cut(place, "_zone_fits", always(True))),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from vmhad.kernel.cloud import ServerState
-from vmhad.sim.nova import SimNova
+from vmhad.sim.nova import LIVE, SimNova
 from vmhad.sim.records import ServerRow
 
 UPLOADING = "image_uploading"
@@ -33,7 +33,7 @@ def act(nova: SimNova, wish: str, server_id: str) -> None:
             nova.acted(server_id, "pause")
             row.state = ServerState.PAUSED
         elif wish == "migrates":
-            nova.acted(server_id, "live-migration")
+            nova.acted(server_id, LIVE)
             _migrated(nova, row)
         elif wish == "resizes":
             nova.taken.add(server_id)

@@ -20,14 +20,23 @@ from vmhad.drivers.compute.calls import Calls, Missing
 from vmhad.drivers.compute.census import Census, census_of
 from vmhad.drivers.compute.rooms import Rooms, Side
 from vmhad.drivers.compute.rows import action_of, age_of, group_of, is_unfinished, migration_of, server_of, service_of
-from vmhad.kernel.cloud import Action, ComputeService, Group, Inventory, Migration, Server, ServerState
+from vmhad.kernel.cloud import (
+    EVACUATION,
+    LIVE,
+    Action,
+    ComputeService,
+    Group,
+    Inventory,
+    Migration,
+    Server,
+    ServerState,
+)
 from vmhad.ports import Refused, Unanswered
 
 SERVICES_AT = "2.69"
 SERVERS_AT = "2.96"
 MIGRATIONS_AT = "2.80"
 GROUPS_AT = "2.64"
-LIVE = "live-migration"
 EVACUATE_AT = "2.94"
 EVACUATE_BY_FORCE_AT = "2.67"
 LIVE_MIGRATE_AT = "2.68"
@@ -102,7 +111,7 @@ class NovaCompute:
         return servers, self.evacuations(host)
 
     def evacuations(self, host: str) -> tuple[Migration, ...]:
-        return self._migrations({"migration_type": "evacuation", "source_compute": host})
+        return self._migrations({"migration_type": EVACUATION, "source_compute": host})
 
     def server_ids(self, host: str, active: bool = False) -> frozenset[str]:
         """Without the rows Nova asks Neutron nothing: for 60 servers a tenth of what the rows cost it."""
@@ -165,7 +174,7 @@ class NovaCompute:
             host=host,
             at=at,
             servers=servers,
-            migrations=tuple(m for m in migrations if is_unfinished(m) or m.kind in ("evacuation", LIVE)),
+            migrations=tuple(m for m in migrations if is_unfinished(m) or m.kind in (EVACUATION, LIVE)),
             groups=groups,
             member_hosts=self._member_hosts(servers, groups),
             services=tuple(service for name, service in services.items() if service and name in hosts),

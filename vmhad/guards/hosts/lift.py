@@ -17,7 +17,7 @@ from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.fence import FELL_WITH_IT
 from vmhad.guards.hosts.judge import ROUNDING_S
 from vmhad.kernel.case import Case, Move
-from vmhad.kernel.cloud import ARRIVED, Inventory, ServerState
+from vmhad.kernel.cloud import ARRIVED, EVACUATION, Inventory, ServerState
 from vmhad.kernel.evidence import SILENCE_S
 from vmhad.kernel.incident import Event, Incident, State
 from vmhad.kernel.order import CLOSED_BY_ORDER
@@ -205,7 +205,7 @@ def _emptied(case: Case, inventory: Inventory) -> dict[str, str]:
         step = _evacuation(case, server.id)
         known = step.args.get("known", "").split(",") if step is not None else []
         mine = (one for one in inventory.migrations if (one.server, one.source) == (server.id, host))
-        newest = next((one for one in mine if one.kind == "evacuation" and one.id not in known), None)
+        newest = next((one for one in mine if one.kind == EVACUATION and one.id not in known), None)
         is_active = (server.state, server.task_state) == (ServerState.ACTIVE, "")
         if is_active and newest is not None and newest.status in ARRIVED:
             found[server.id] = (

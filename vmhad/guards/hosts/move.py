@@ -12,15 +12,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from vmhad.guards.hosts import settle
-from vmhad.guards.hosts.place import Board, board, in_order, place
+from vmhad.guards.hosts.place import Board, board, in_order, place, waits_for_group
 from vmhad.guards.hosts.treat import OPTED_OUT, taken_by
 from vmhad.kernel.case import Case, DrainCase
-from vmhad.kernel.cloud import OVER, Inventory, Server, ServerState
+from vmhad.kernel.cloud import LIVE, OVER, Inventory, Server, ServerState
 from vmhad.kernel.step import Answer, Step, StepState, Verb, start
 
 # The reading of a server that Nova calls in error after its live migration; its guest may well run on.
 SPOILT = "spoilt"
-LIVE = "live-migration"
 RUNS = (ServerState.ACTIVE, ServerState.PAUSED)
 # A VM that its user, or Nova, is busy with is looked at again after so long.
 BUSY_S = 10.0
@@ -146,7 +145,7 @@ def _start_one(server: Server | None, step: Step, at: Board, now: float) -> Step
     why_not = opted_out or _refusal(server, inventory)
     if why_not:
         return replace(step, state=StepState.FAILED, attempt=0, because=why_not, ended_at=now)
-    waits = taken_by(case, server) or _busy(server, inventory) or _waits_for_group(server, at)
+    waits = taken_by(case, server) or _busy(server, inventory) or waits_for_group(server, at)
     if waits:
         return replace(step, because=waits, not_before=now + BUSY_S)
     found = place(server, step, at)
@@ -165,12 +164,3 @@ def _busy(server: Server, inventory: Inventory) -> str:
         if one.server == server.id and one.status not in OVER:
             return f"a migration of it is under way: {one.kind}, {one.status}"
     return f"busy: {server.task_state}" if server.task_state else ""
-
-
-def _waits_for_group(server: Server, at: Board) -> str:
-    """Two that move at once may meet on one target: the scheduler sees neither of them there yet."""
-    for group in at.inventory.groups:
-        rivals = at.moving & set(group.members) - {server.id}
-        if group.policy == "anti-affinity" and server.id in group.members and rivals:
-            return "another member of its anti-affinity group is on its way"
-    return ""

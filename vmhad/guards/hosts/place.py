@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vmhad.kernel.case import Case
-from vmhad.kernel.cloud import OVER, Group, Inventory, Room, Server
+from vmhad.kernel.cloud import EVACUATION, OVER, Group, Inventory, Room, Server
 from vmhad.kernel.step import Answer, Step, StepState
 
 MAY_HOLD_A_COPY = " failed to start it and may hold a copy, and is not proven off"
@@ -199,12 +199,22 @@ def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement
     return Placement(min(free, key=lambda one: (-_free_ram_mib(one, at), one)), force=True)
 
 
+def waits_for_group(server: Server, at: Board) -> str:
+    """'' or why it is not its turn. Two of an anti-affinity group that move at once can collide in Nova and end in
+    ERROR, or meet on one target, for its scheduler sees neither of them there yet: one after another."""
+    for group in at.inventory.groups:
+        rivals = at.moving & set(group.members) - {server.id}
+        if group.policy == "anti-affinity" and server.id in group.members and rivals:
+            return "another member of its anti-affinity group is on its way"
+    return ""
+
+
 def _complex_allocations(members: tuple[Server, ...], at: Board) -> str:
     """'' or why Nova will not force them: a VM that came by an evacuation is booked on both hosts until its first one
     returns, and Nova 34 forces no VM with two bookings («complex allocations»)."""
     ids, here = {one.id for one in members}, at.case.incident.host
     for move in at.inventory.migrations:
-        is_booked = (move.kind, move.status, move.target) == ("evacuation", "done", here)
+        is_booked = (move.kind, move.status, move.target) == (EVACUATION, "done", here)
         if is_booked and move.server in ids:
             return f"Nova cannot move its affinity group by force before {move.source} is back and has cleaned up"
     return ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmhad.guards.hosts import settle
-from vmhad.guards.hosts.place import Board, board, in_order, place
+from vmhad.guards.hosts.place import Board, board, in_order, place, waits_for_group
 from vmhad.guards.hosts.treat import OPTED_OUT, is_protected, may_run_on, refusal, taken_by, treat
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import OUR_REASON, Inventory, Server
@@ -137,8 +137,9 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     if unproven and unproven != [step.args.get("target", unproven[0])]:
         because = f"it may run on {unproven[0]}, which is not proven off"
         return settle.later(case, _awaiting(unproven[0], step), because, now)
-    if _waits_for_group(server, at):
-        return replace(waited, because="another member of its anti-affinity group is on its way")
+    turn = waits_for_group(server, at)
+    if turn:
+        return replace(waited, because=turn)
     found = place(server, step, at, unproven[0] if unproven else "")
     if found.final:
         return replace(step, state=StepState.FAILED, because=found.because, ended_at=now)
@@ -159,14 +160,6 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
 
 def _awaiting(host: str, step: Step) -> Step:
     return replace(step, attempt=step.attempt + 1, args={**step.args, settle.AWAITS: host})
-
-
-def _waits_for_group(server: Server, at: Board) -> bool:
-    """Two evacuations of one anti-affinity group can collide in Nova and end in ERROR: one after another."""
-    return any(
-        group.policy == "anti-affinity" and server.id in group.members and at.moving & set(group.members) - {server.id}
-        for group in at.inventory.groups
-    )
 
 
 def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) -> Move:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmhad.kernel.case import Case
-from vmhad.kernel.cloud import OVER, Migration
+from vmhad.kernel.cloud import EVACUATION, OVER, Migration
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb, start
 
 PROOF_REFUSED = "proof refused"
@@ -79,7 +79,7 @@ def later(case: Case, step: Step, because: str, now: float) -> Step:
 def known_migrations(server_id: str, migrations: tuple[Migration, ...], step: Step) -> dict[str, str]:
     """The server's evacuations from before this attempt: those that were over tell nothing of it («known»); those that
     were given up with their target may yet turn out to have carried it («given_up»)."""
-    mine = [one for one in migrations if one.server == server_id and one.kind == "evacuation"]
+    mine = [one for one in migrations if one.server == server_id and one.kind == EVACUATION]
     over = {one.id for one in mine if one.status in OVER}
     return {
         "known": _joined(step, "known", *over),

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from vmhad.guards.hosts.settle import FAILED_ON_TARGET, may_hold
 from vmhad.kernel.case import Case
-from vmhad.kernel.cloud import ARRIVED, OVER, Inventory, Server, ServerState
+from vmhad.kernel.cloud import ARRIVED, EVACUATION, LIVE, OVER, Inventory, Server, ServerState
 from vmhad.kernel.step import Step, StepState, Verb
 
 # Nova keeps a request that its dead host never read, and that host does it when it is back, wherever the VM is by then.
 POWERING_ON, POWERING_OFF = "powering-on", "powering-off"
 # Of a live migration: its kind and what became of it.
-SPOILT = ("live-migration", "error")
+SPOILT = (LIVE, "error")
 OPTED_OUT = "its owner wants it left alone"
 EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
 
@@ -60,7 +60,7 @@ def _failed_on(server: Server, inventory: Inventory) -> set[str]:
     incident it was. Nova lists the newest first."""
     failed: set[str] = set()
     for move in inventory.migrations:
-        if move.server == server.id and move.kind == "evacuation":
+        if move.server == server.id and move.kind == EVACUATION:
             if move.status in ARRIVED:
                 break
             if move.status == FAILED_ON_TARGET:
