@@ -17,7 +17,7 @@ from typing import Protocol
 
 from vmhad.kernel.beat import HeardBeat
 from vmhad.kernel.cloud import Action, ComputeService, Inventory, Migration, Server
-from vmhad.kernel.signal import Reading, Signal
+from vmhad.kernel.signal import Access, Reading, Signal
 
 
 class Unanswered(Exception):
@@ -152,6 +152,22 @@ class Power(Protocol):
         """Returns once the BMC accepted, or says that it is off already. Acceptance is no proof."""
 
     def on(self, host: str) -> None: ...
+
+
+class Storage(Protocol):
+    """One shared storage, which can cut a host off."""
+
+    def read(self, host: str) -> tuple[Access, str]:
+        """OPEN, CUT or UNKNOWN, and in words what was seen. CUT is said only of what was observed at the storage, never
+        because a call returned. A host that it cannot name all clients of is never CUT. Never raises."""
+
+    def cut(self, host: str) -> None:
+        """Returns once the storage accepted, also where it is so already, and then makes the cut last as long as a new
+        one. Acceptance is no proof. No other host loses anything. Refused for a host that is no client of it."""
+
+    def restore(self, host: str) -> None:
+        """Takes the cut back; returns also where there is none. What the host had open stays dead where the storage
+        can see to that."""
 
 
 class Hands(Protocol):

@@ -44,6 +44,14 @@ class Reading(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Access(StrEnum):
+    """What a shared storage grants a host. CUT: no write of any client that the host had can land any more."""
+
+    OPEN = "open"
+    CUT = "cut"
+    UNKNOWN = "unknown"
+
+
 class Signal(NamedTuple):
     """One reading of one host through one channel. A tuple, as a thousand of them are made every second.
 
