@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhad.kernel.policy import Policy
+from vmhad.kernel.policy import CutStorage, Policy
 
 _D = Policy()
 
@@ -24,6 +24,30 @@ FENCING = [
         min=1.0,
         max=600.0,
         help="Seconds before a stuck recovery is tried again; twice as long each time, up to 600.",
+    ),
+    cfg.StrOpt(
+        "cut_storage",
+        default=_D.cut_storage.value,
+        choices=[
+            (CutStorage.BESIDE_POWER.value, "Power and storages side by side: the first complete proof wins."),
+            (CutStorage.AFTER_POWER.value, "When its BMC refuses, is silent, or was not read OFF in time."),
+            (CutStorage.NEVER.value, "Power, or an operator's word, alone."),
+        ],
+        help="When a host that is fenced is cut off from the shared storages of the topology file.",
+    ),
+    cfg.FloatOpt(
+        "cut_storage_deadline_s",
+        default=_D.cut_storage_deadline_s,
+        min=15.0,
+        max=600.0,
+        help="Seconds in which a storage must show that a host is cut off, before it is asked again.",
+    ),
+    cfg.BoolOpt(
+        "storage_only_proof",
+        default=_D.storage_only_proof,
+        help="Whether a VM may start elsewhere when its host is proven to be cut off from every storage with a disk of "
+        "it, and its power is not proven off. Its old guest may then still run: it can write nothing, but it may "
+        "answer under the VM's address on a tenant network that its host still reaches.",
     ),
     cfg.FloatOpt(
         "kdump_wait_s",

@@ -19,7 +19,7 @@ from vmhad.conf import policy as policy_options
 from vmhad.conf.settings import BmcAccess, ConfigError
 from vmhad.conf.yaml_file import Field, parse, read_secret_text, read_text
 from vmhad.kernel.beat import Plane
-from vmhad.kernel.policy import AfterFence, CutOff, Drain, OnFailure, OnIoError, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutOff, CutStorage, Drain, OnFailure, OnIoError, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 
 SEGMENTS_OPTION = "[engine] segments_file"
@@ -37,6 +37,7 @@ YAML_TYPES = {cfg.BoolOpt: (bool,), cfg.StrOpt: (str,), cfg.IntOpt: (int,), cfg.
 POLICY_ENUMS = {
     "silent_means": SilentMeans,
     "after_fence": AfterFence,
+    "cut_storage": CutStorage,
     "isolated": CutOff,
     "storage_lost": CutOff,
     **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent", "on_service_failure"), OnFailure),

@@ -67,9 +67,7 @@ def moved(record: Record | None, read: StorageBeat, at: float) -> Record:
 
 def blind_on(beat: Beat) -> frozenset[Plane]:
     views = beat.peers.values()
-    return frozenset(
-        plane for plane, _ in PLANES if not any(view.planes.get(plane) is UP for view in views)
-    )
+    return frozenset(plane for plane, _ in PLANES if not any(view.planes.get(plane) is UP for view in views))
 
 
 class Views(NamedTuple):
@@ -103,7 +101,7 @@ class Views(NamedTuple):
         if own.refused or beat.leaving:
             yield Signal(host, AGENT, UNKNOWN, own.at, own.refused or "its agent was told to stop")
             return
-        yield Signal(host, AGENT, UP, own.at, "", True)
+        yield Signal(host, AGENT, UP, own.at, beat.boot, True)
         for service, channel in SERVICES:
             reading = beat.services.get(service, UNKNOWN)
             if channel in seen or reading is not UNKNOWN:

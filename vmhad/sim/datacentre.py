@@ -169,6 +169,7 @@ class Datacentre:
         self.bmc_ever_lied = False
         self.touched: list[SimVm] = []
         self.cut_clients: dict[str, set[str]] = {}
+        self.fenced: dict[str, set[str]] = {}
         self.cut_at: dict[tuple[str, str], float] = {}
         self.hung_storages: set[str] = set()
         self.wans: set[str] = set()
@@ -185,8 +186,8 @@ class Datacentre:
 
     def writers(self, vm: SimVm) -> set[str]:
         """Where a guest of the VM may write to its disk; a hung host's guests may, one without storage cannot."""
-        cut = self.cut_clients.get(vm.disk.backend, ())
-        hosts = (self.hosts[name] for name in vm.guests if name not in cut)
+        cut, fenced = self.cut_clients.get(vm.disk.backend, ()), self.fenced.get(vm.disk.backend, ())
+        hosts = (self.hosts[name] for name in vm.guests if name not in cut and name not in fenced)
         return {host.name for host in hosts if host.powered and host.storage}
 
     # Faults.
@@ -235,6 +236,14 @@ class Datacentre:
         """The backend refuses whatever the host writes, or takes it again."""
         self.changing()
         clients = self.cut_clients.setdefault(backend, set())
+        (clients.add if cut else clients.discard)(name)
+        self.cut_at[backend, name] = self.agenda.now
+        self._perhaps_writes(name)
+
+    def fence_client(self, backend: str, name: str, cut: bool) -> None:
+        """As cut_client, by order; nobody but who ordered it takes it back."""
+        self.changing()
+        clients = self.fenced.setdefault(backend, set())
         (clients.add if cut else clients.discard)(name)
         self.cut_at[backend, name] = self.agenda.now
         self._perhaps_writes(name)

@@ -19,6 +19,7 @@ from vmhad.sim.hands import Ear
 from vmhad.sim.inbox import order
 from vmhad.sim.nova import GroupRow
 from vmhad.sim.show import SHOWS, spoken
+from vmhad.sim.storage import Mood
 from vmhad.sim.world import World
 
 HOST_FAULTS = ("cut", "unplug", "crash", "stop-compute", "isolate", "reboot", "restore")
@@ -37,6 +38,7 @@ class Stage:
             "seed": self._seed,
             "segment": self._segment,
             "group": self._group,
+            "backend": self._backend,
             "host": self._host,
             "vm": self._vm,
             "engine": self._engine,
@@ -116,6 +118,12 @@ class Stage:
         self._declaring("group")
         options = _options(words[1:])
         self.draft.groups[words[0]] = GroupRow(words[0], options["policy"], [], int(options.get("max_per_host", "1")))
+
+    def _backend(self, words: list[str]) -> None:
+        """backend ceph | backend nfs holds=nova,volumes clients=h1,h2 -- a storage that can cut hosts off; before the
+        VMs. Without holds it holds the volumes of its name, without clients it knows every host"""
+        self._declaring("backend")
+        self.draft.add_backend(words[0], _options(words[1:]))
 
     def _host(self, words: list[str]) -> None:
         """host h1 h2 h3 rack=r1 room=64vcpu zone=az1 has=gpu,ssd boot=40s off=0.8s"""
@@ -257,9 +265,12 @@ class Stage:
 
     def _storage(self, words: list[str]) -> None:
         """storage ceph cuts h1 | storage ceph lets h1 | storage ceph hangs 8s -- the backend refuses, or takes again,
-        what that host writes; or lets everybody wait"""
+        what that host writes; or lets everybody wait; storage ceph orders silent | refuses | lags | hangs |
+        loses-answers | in-vain | ok -- how it takes ours"""
         datacentre = self.world.datacentre
-        if words[1] == "hangs":
+        if words[1] == "orders":
+            self.world.backends.moods[words[0]] = Mood(words[2])
+        elif words[1] == "hangs":
             datacentre.hang_storage(words[0], True)
             self.world.agenda.after(seconds(words[2]), lambda: datacentre.hang_storage(words[0], False))
         else:
@@ -370,7 +381,8 @@ class Stage:
         self.world.nudges.put(Nudge(words[0], "", " ".join(words[1:])))
 
     def _order(self, words: list[str]) -> None:
-        """order pause east 60s new switches | order resume east | order retry h1 | order close h1 | order retry
+        """order pause east 60s new switches | order resume east | order retry h1 | order close h1 | order confirm_down
+        h1 seen on the spot | order retry
         h1/libvirtd | order retry stuck -- the last for every incident of a host that is STUCK"""
         order(self.world, words)
 

@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from vmhad.kernel.beat import Plane
 from vmhad.kernel.cloud import ServerState
-from vmhad.kernel.policy import AfterFence, CutOff, Drain, OnFailure, OnIoError, Policy, SilentMeans
-from vmhad.kernel.topology import Host, Segment
+from vmhad.kernel.policy import AfterFence, CutOff, CutStorage, Drain, OnFailure, OnIoError, Policy, SilentMeans
+from vmhad.kernel.topology import OF_CINDER, Backend, Host, Segment
 from vmhad.sim.datacentre import SimHost
 from vmhad.sim.nova import GroupRow, ServerRow
 from vmhad.sim.world import Pace, World
@@ -20,6 +20,7 @@ VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs", "backend")
 CHOICES: dict[str, type[StrEnum]] = {
     "silent_means": SilentMeans,
     "after_fence": AfterFence,
+    "cut_storage": CutStorage,
     "isolated": CutOff,
     "storage_lost": CutOff,
     **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent", "on_service_failure"), OnFailure),
@@ -36,7 +37,7 @@ class StoryError(Exception):
 class Draft:
     """Hosts belong to the segment declared last before them; groups name their members' group in the vm line. agents:
     the shared storage they have a record on, how many of them watch each host, and on which planes; None where there
-    are none."""
+    are none. backends: the storages that can cut a host off."""
 
     policies: dict[str, Policy] = field(default_factory=dict)
     hosts: dict[str, list[Host]] = field(default_factory=dict)
@@ -47,6 +48,12 @@ class Draft:
     pace: Pace = Pace()
     seed: int = 0
     agents: tuple[str, int, tuple[Plane, ...]] | None = None
+    backends: list[Backend] = field(default_factory=list)
+
+    def add_backend(self, name: str, options: Mapping[str, str]) -> None:
+        """Without holds: every volume there. Without clients: every host that is declared by the time it is built."""
+        holds = options.get("holds", f"{OF_CINDER}{name}").split(",")
+        self.backends.append(Backend(name, frozenset(holds), frozenset(options.get("clients", "").split(",")) - {""}))
 
     def add_segment(self, name: str, options: Mapping[str, str]) -> None:
         self.policies[name] = with_options(Policy(), options)
@@ -79,7 +86,7 @@ class Draft:
             vcpus=int(options.get("vcpus", "1")),
             refused=options.get("refused", ""),
             needs=options.get("needs", ""),
-            backend=options.get("backend", "ceph"),
+            backend=options.get("backend", "local" if "local-disk" in words and self.backends else "ceph"),
             metadata=metadata,
         )
         self.vms.append(vm)
@@ -88,7 +95,7 @@ class Draft:
 
     def build(self) -> World:
         hosts_of = {name: tuple(self._planned(host) for host in hosts) for name, hosts in self.hosts.items()}
-        segments = tuple(Segment(name, hosts) for name, hosts in hosts_of.items())
+        segments = tuple(Segment(name, hosts, self._backends(hosts)) for name, hosts in hosts_of.items())
         world = World(segments, self.policies, self.pace, self.seed)
         for truth in self.truths:
             world.nova.add_host(truth)
@@ -100,6 +107,10 @@ class Draft:
         for name, offset_s in self.engines or [("e1", 0.0)]:
             world.add_engine(name, offset_s)
         return world
+
+    def _backends(self, hosts: tuple[Host, ...]) -> tuple[Backend, ...]:
+        names = frozenset(host.name for host in hosts)
+        return tuple(replace(one, clients=one.clients & names if one.clients else names) for one in self.backends)
 
     def _planned(self, host: Host) -> Host:
         """Where agents watch, the topology says at which addresses."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from vmhad.kernel.cloud import Action, ComputeService, Group, Inventory, Migration, Room, Server, ServerState
+from vmhad.kernel.topology import OF_CINDER, OF_NOVA
 from vmhad.ports import Nudge, Refused
 from vmhad.sim.datacentre import Datacentre, Disk, SimHost, SimVm
 from vmhad.sim.queues import HostQueues
@@ -118,6 +119,7 @@ class SimNova:
             metadata=dict(row.metadata),
             fault=row.fault,
             updated_at=f"{row.stopped_at}",
+            disks=(OF_NOVA if row.local_disk else f"{OF_CINDER}{row.backend}",),
         )
 
     def on_host(self, host: str) -> tuple[Server, ...]:

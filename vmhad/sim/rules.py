@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from vmhad.journal import keys
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
+from vmhad.kernel.proof import POWER_OFF
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Step, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.sim import agent_rules
+from vmhad.sim import agent_rules, rules_of_storages
 from vmhad.sim.compute import Post
 from vmhad.sim.datacentre import Bmc, SimHost
 from vmhad.sim.nova import HEARTBEAT_S, ServerRow
@@ -130,6 +131,9 @@ def of_turn(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
 def _of_proof(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
     """Two readings, apart, after an act, and its power was really off at both."""
     assert new.proof is not None
+    if new.proof.kind != POWER_OFF:
+        yield from rules_of_storages.of_proof(at, new.proof)
+        return
     truth, policy, seen = at.nova.datacentre.hosts[new.host], at.policies[new.segment], new.proof.observed
     if at.shot_at.get(new.host, 0.0) < at.fencing_since.get(new.id, 0.0):
         yield "it is recovered and no power_off was sent"
@@ -261,6 +265,19 @@ def _of_groups(at: Ledger, new: Step, incident: Incident, target: str) -> Iterat
             where = {going.get(one) or at.nova.servers[one].host for one in others} - {target, incident.host}
             if where:
                 yield f"its evacuation is started to {target} while its affinity group is on {sorted(where)[0]}"
+
+
+def of_meeting(at: Ledger, new: Step, target: str, moving: Sequence[Step]) -> Iterator[str]:
+    """Whom the group's rule forbids to meet on the target, as Nova and the journal have them now."""
+    going = {one.subject: one.args.get("target", "") for one in moving}
+    for group in at.nova.groups.values():
+        if new.subject not in group.members or group.policy != "anti-affinity":
+            continue
+        others = [one for one in group.members if one != new.subject and one in at.nova.servers]
+        there = [one for one in others if target in (at.nova.servers[one].host, going.get(one))]
+        if len(there) >= group.max_per_host:
+            names = ", ".join(sorted(there))
+            yield f"it is sent to {target}, where {names} of its anti-affinity group {group.id} is"
 
 
 def of_post(at: Ledger, post: Post) -> Iterator[str]:

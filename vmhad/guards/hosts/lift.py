@@ -13,9 +13,10 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 
-from vmhad.guards.hosts import settle
-from vmhad.guards.hosts.fence import FELL_WITH_IT
+from vmhad.guards.hosts import cut_storage, settle, word
 from vmhad.guards.hosts.judge import ROUNDING_S
+from vmhad.guards.hosts.power_off import FELL_WITH_IT, OF_FENCE
+from vmhad.guards.hosts.recover import BARE
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import ARRIVED, EVACUATION, Inventory, ServerState
 from vmhad.kernel.evidence import SILENCE_S
@@ -38,6 +39,38 @@ def rest(case: Case, now: float) -> Move:
 
     Of the evidence it asks two things only: when its nova-compute was heard last, and what its BMC says now.
     """
+    if any(one.verb is Verb.CUT_STORAGE for one in case.steps):
+        return _rest_of_cut(case, now)
+    return _rest(case, now)
+
+
+def _rest_of_cut(case: Case, now: float) -> Move:
+    """Its storages are given back first, as soon as none of its old guests can be left. Before that it is not taken
+    back, whoever hears it, and its incident is not closed."""
+    given_back = (*cut_storage.restored(case, now), *settle.settle(case, now, (Verb.RESTORE_STORAGE,)))
+    steps = {step.id: step for step in (*case.steps, *given_back)}
+    case = replace(case, steps=tuple(steps.values()))
+    left = cut_storage.outstanding(case.steps)
+    if not left:
+        move = _rest(case, now)
+        return replace(move, steps=(*given_back, *move.steps))
+    incident, waits = case.incident, cut_storage.waits_to_be_clean(case)
+    if not waits:
+        because = f"it is given back {', '.join(left)}"
+        return Move(incident.because, steps=given_back, held=because, wake_at=now + 1.0)
+    said, proof = word.taken(case, now)
+    may_be_proven = _is_back(case, now) or _reads_off(case, now) or proof is not None
+    if incident.state is State.RECOVERED and may_be_proven:
+        # Its power is read again, or it is heard and has to go off.
+        return Move(f"{waits}: it is fenced again", Event.PROOF_LOST, given_back)
+    if incident.state is State.STUCK and "close" not in case.orders:
+        move = _stuck(case, now)
+        return replace(move, held=move.held or waits, steps=(*given_back, *move.steps), stands_until=0.0)
+    given_back += (said,) if said is not None else ()
+    return Move(incident.because, steps=given_back, held=waits, wake_at=now + LOOK_AGAIN_S)
+
+
+def _rest(case: Case, now: float) -> Move:
     incident = case.incident
     if "close" in case.orders:
         return Move(CLOSED_BY_ORDER, Event.CLOSED)
@@ -222,9 +255,9 @@ def _stuck(case: Case, now: float) -> Move:
     pause_s = min(case.policy.fence_retry_s * 2 ** max(0, incident.round - 1), RETRY_MAX_S)
     power = case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s)
     rests = partial(Move, wake_at=now + LOOK_AGAIN_S, stands_until=_power_stands_until(case, power))
-    if "retry" in case.orders:
+    if "retry" in case.orders or case.word is not None:
         return Move("ordered to try again", Event.RETRIED, _replanned(case))
-    if power is Reading.ON and incident.proof is not None:
+    if power is Reading.ON and incident.proof is not None and not _may_be_proven_better(case, now):
         held = "it was switched on again: waits for its nova-compute, or for an order (retry)"
         return rests(incident.because, held=held)
     if power is Reading.UNKNOWN:
@@ -244,10 +277,20 @@ def _stuck(case: Case, now: float) -> Move:
     return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
 
 
+def _may_be_proven_better(case: Case, now: float) -> bool:
+    """It was only cut off, and a VM waits for more than that; or it is heard, and its old guests may be there. Else its
+    power is not touched again: who switched it on may be about to mend it."""
+    proof = case.incident.proof
+    if proof is None or proof.is_whole:
+        return False
+    return any(BARE in step.args for step in case.steps) or _is_heard(case, proof.at, now)
+
+
 def _is_proven(case: Case) -> bool:
     """It was proven off in this round, and what is missing is missing since. An older proof was lost, and is what is
     missing."""
-    return case.incident.proof is not None and case.incident.proof.round == case.incident.round
+    proof = case.incident.proof
+    return proof is not None and proof.is_whole and proof.round == case.incident.round
 
 
 def _power_stands_until(case: Case, power: Reading) -> float:
@@ -345,4 +388,4 @@ def _reads_off(case: Case, now: float) -> bool:
 
 
 def _touched(case: Case) -> bool:
-    return any(step.acts for step in case.steps if step.verb is not Verb.POWER_OFF)
+    return any(step.acts for step in case.steps if step.verb not in OF_FENCE)
