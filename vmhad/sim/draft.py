@@ -10,7 +10,7 @@ from enum import StrEnum
 from vmhad.kernel.beat import Plane
 from vmhad.kernel.cloud import ServerState
 from vmhad.kernel.policy import AfterFence, CutOff, CutStorage, Drain, OnFailure, OnIoError, Policy, SilentMeans
-from vmhad.kernel.topology import OF_CINDER, Backend, Host, Segment
+from vmhad.kernel.topology import OF_CINDER, OF_NOVA, Backend, Host, Segment
 from vmhad.sim.datacentre import SimHost
 from vmhad.sim.nova import GroupRow, ServerRow
 from vmhad.sim.world import Pace, World
@@ -86,12 +86,18 @@ class Draft:
             vcpus=int(options.get("vcpus", "1")),
             refused=options.get("refused", ""),
             needs=options.get("needs", ""),
-            backend=options.get("backend", "local" if "local-disk" in words and self.backends else "ceph"),
+            backend=options.get("backend", self._kept_on("local-disk" in words)),
             metadata=metadata,
         )
         self.vms.append(vm)
         if "group" in options:
             self.groups[options["group"]].members.append(vm.id)
+
+    def _kept_on(self, local: bool) -> str:
+        """Where its disk lies that says nothing of it. What the computes keep may be on a storage that they share."""
+        if not local or not self.backends:
+            return "ceph"
+        return next((one.name for one in self.backends if OF_NOVA in one.holds), "local")
 
     def build(self) -> World:
         hosts_of = {name: tuple(self._planned(host) for host in hosts) for name, hosts in self.hosts.items()}
