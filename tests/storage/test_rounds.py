@@ -15,7 +15,7 @@ from tests.storage.rounds import measure, report, summary
 
 PROOF_MEDIAN_MS = 5000
 # The driver, and the module that holds its `lacks()` and its `rig(where)`.
-RIGS: dict[str, str] = {}
+RIGS = {"ceph": "rig_ceph"}
 
 
 @pytest.mark.parametrize("driver", sorted(RIGS))
