@@ -1,10 +1,12 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo test lint unit parts sim soak cloud chaos bench bench-growth bench-scale bench-agent bench-detect bench-peer clean
+.PHONY: dev packages demo test lint unit parts sim storage soak cloud chaos bench bench-growth bench-scale bench-agent bench-detect bench-peer clean
 PYTHON := .venv/bin/python
 # Tests that start servers or processes of their own, and those that simulate for long.
 PARTS := tests/ports tests/journal tests/agent tests/conf/test_command.py
 SIM := tests/sim tests/guards/test_place_oracle.py
-NOT_FAST := $(PARTS) $(SIM)
+# One real server a driver, which all tests of it share: never side by side.
+STORAGE := tests/storage tests/ports/test_storage_contract.py
+NOT_FAST := $(PARTS) $(SIM) $(STORAGE)
 
 dev: .venv/ready ## .venv with vmhad editable and its tools
 
@@ -27,11 +29,14 @@ unit: dev ## the fast tests
 	$(PYTHON) -m pytest -n 3 --dist worksteal $(NOT_FAST:%=--ignore %)
 
 parts: dev ## the drivers and the commands beside real etcd, BMC simulators and engines
-	$(PYTHON) -m pytest -n 9 --dist worksteal $(PARTS)
+	$(PYTHON) -m pytest -n 9 --dist worksteal $(PARTS) $(STORAGE:%=--ignore %)
 
 sim: dev ## the simulated datacentre: its tests, and CI's share of its seeds
 	$(PYTHON) -m pytest -n 2 --dist worksteal $(SIM)
 	.venv/bin/vmhad-sim seeds --count 300 --jobs 2
+
+storage: dev packages ## every storage driver cuts writers off real servers; figures go to lab/run/storage.json
+	$(PYTHON) -m pytest $(STORAGE)
 
 soak: dev ## fresh seeds for as long as one likes; tests/seeds/record.md gets a line a batch
 	.ci/soak
