@@ -10,7 +10,7 @@ from lab.qemu import ceph, guest, install
 from lab.qemu import settings as settings_qemu
 
 HOSTS_WITHIN = 120.0
-FOR_LIFE = {"virt": "fake", "storage": "dir"}
+FOR_LIFE = {"virt": "fake", "storage": "dir", "own_disks": []}
 
 
 def choose(had, wanted):
@@ -20,7 +20,7 @@ def choose(had, wanted):
                "affinity_workaround": True}
     chosen = {key: had.get(key, value) if wanted[key] is None else wanted[key] for key, value in options.items()}
     if had and any(had.get(key, value) != chosen[key] for key, value in FOR_LIFE.items()):
-        raise LabError("A lab keeps its --virt and --storage for life; `lab/cloud down --wipe` ends it.")
+        raise LabError("A lab keeps its --virt, --storage and --own-disks for life; `lab/cloud down --wipe` ends it.")
     if chosen["storage"] == "rbd" and virt != "qemu":
         raise LabError("Pretend guests have no disks; --storage goes with --virt qemu.")
     return chosen

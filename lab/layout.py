@@ -120,6 +120,10 @@ class Lab:
         """Where real guests have their disks: "dir" or "rbd"."""
         return self.facts.get("options", {}).get("storage", "dir")
 
+    def storage_of(self, host):
+        """The same, or "own" for a host that keeps its guests' disks to itself."""
+        return "own" if host in self.facts.get("options", {}).get("own_disks", []) else self.storage
+
     def state_dir(self, host):
         return self.hosts_dir / host
 
