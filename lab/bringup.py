@@ -15,10 +15,10 @@ FOR_LIFE = {"virt": "fake", "storage": "dir", "own_disks": []}
 
 def choose(had, wanted):
     """What the lab shall be, from what it was and what is wanted of it now (None: as it was)."""
-    virt = wanted["virt"] or had.get("virt", FOR_LIFE["virt"])
+    virt = wanted.get("virt") or had.get("virt", FOR_LIFE["virt"])
     options = {**FOR_LIFE, "virt": virt, "computes": 2 if virt == "qemu" else 4, "etcd": 1,
                "affinity_workaround": True}
-    chosen = {key: had.get(key, value) if wanted[key] is None else wanted[key] for key, value in options.items()}
+    chosen = {key: had.get(key, value) if wanted.get(key) is None else wanted[key] for key, value in options.items()}
     if had and any(had.get(key, value) != chosen[key] for key, value in FOR_LIFE.items()):
         raise LabError("A lab keeps its --virt, --storage and --own-disks for life; `lab/cloud down --wipe` ends it.")
     if chosen["storage"] == "rbd" and virt != "qemu":

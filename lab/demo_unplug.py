@@ -40,8 +40,8 @@ POLICY = {"failed_share_max": 0.7, "canary_from_hosts": 10, "power_off_deadline_
 
 @dataclass
 class Act:
-    """One act's outcome, as lab/run/demo.json has it. verdict_to_running_s: until the last VM's new guest has written to
-    its disk. waiting: VMs that are not recovered, and why. doubles: disks with two writers."""
+    """One act's outcome, as lab/run/demo.json has it. verdict_to_running_s: until the last VM's new guest has written
+    to its disk. waiting: VMs that are not recovered, and why. doubles: disks with two writers."""
 
     act: str = "Act 3: host01 and host03 are unplugged, with their BMCs"
     vms: int = 0
@@ -54,13 +54,13 @@ class Act:
 
     @property
     def is_good(self) -> bool:
-        all_run = self.vms > 0 and self.recovered == self.vms
-        return all_run and self.verdict_to_running_s <= VERDICT_TO_RUNNING_MAX_S and bool(self.waiting) and not self.doubles
+        all_run = self.recovered == self.vms > 0 and self.verdict_to_running_s <= VERDICT_TO_RUNNING_MAX_S
+        return all_run and bool(self.waiting) and not self.doubles
 
     def line(self) -> str:
         return (
-            f"demo: unplugged with its BMC: {self.recovered}/{self.vms} VMs on Ceph run elsewhere; verdict → last of them "
-            f"writes {self.verdict_to_running_s:.1f} s; proof {self.proof}; {len(self.waiting)} on local disk wait"
+            f"demo: unplugged with its BMC: {self.recovered}/{self.vms} VMs on Ceph run elsewhere; verdict → last of "
+            f"them writes {self.verdict_to_running_s:.1f} s; proof {self.proof}; {len(self.waiting)} on local disk wait"
         )
 
 

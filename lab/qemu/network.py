@@ -96,9 +96,10 @@ def machine_plugged_in(lab):
     All labs use the same addresses, so one of them at a time.
     """
     end = "vmhad-" + lab.name[:9]
-    taken = subprocess.run(["ip", "-4", "-o", "addr", "show", "to", MACHINE], capture_output=True, text=True, check=True)
-    if taken.stdout.strip():
-        raise LabError("This machine is on the switch of a lab already: %s." % taken.stdout.split()[1])
+    show = ["ip", "-4", "-o", "addr", "show", "to", MACHINE]
+    taken = subprocess.run(show, capture_output=True, text=True, check=True).stdout.split()
+    if taken:
+        raise LabError("This machine is on the switch of a lab already: %s." % taken[1])
     try:
         for argv in (["ip", "link", "add", end, "type", "veth", "peer", "name", "machine", "netns",
                       "/proc/%d/ns/net" % switch_pid(lab)],
