@@ -49,6 +49,28 @@ FENCING = [
         "it, and its power is not proven off. Its old guest may then still run: it can write nothing, but it may "
         "answer under the VM's address on a tenant network that its host still reaches.",
     ),
+    cfg.IntOpt(
+        "quarantine_fences",
+        default=_D.quarantine_fences,
+        min=0,
+        max=100,
+        help="A host that was fenced this often within quarantine_window_s is not enabled before it was well for "
+        "quarantine_s. 0: it always is at once.",
+    ),
+    cfg.FloatOpt(
+        "quarantine_window_s",
+        default=_D.quarantine_window_s,
+        min=60.0,
+        max=604800.0,
+        help="Seconds within which the fences of a host are counted.",
+    ),
+    cfg.FloatOpt(
+        "quarantine_s",
+        default=_D.quarantine_s,
+        min=1.0,
+        max=86400.0,
+        help="Seconds for which such a host has to be well, taken back and still disabled.",
+    ),
     cfg.FloatOpt(
         "kdump_wait_s",
         default=_D.kdump_wait_s,

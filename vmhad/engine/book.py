@@ -152,6 +152,12 @@ class Book:
             self._was_vain(one) and _was_sent(one) and max(one.acted_at, one.started_at) > since for one in once
         )
 
+    def fences(self, host: str, policy: Policy, now: float) -> int:
+        """How many of its incidents were proven by a fence lately."""
+        since = now - policy.quarantine_window_s
+        mine = (one for one in self.incidents.values() if one.is_of_host and one.host == host and one.proof is not None)
+        return sum(one.opened_at > since for one in mine)
+
     def resumes(self, server_id: str, now: float, window_s: float) -> int:
         """How often its guest was tried to be resumed, whatever came of it."""
         tries = [one for one in self.steps.values() if one.subject == server_id and one.verb is Verb.RESUME]

@@ -124,6 +124,7 @@ class Cases:
             hold=self._hold(incident),
             orders=book.orders_for(incident),
             word=book.word_for(incident),
+            fences_lately=book.fences(host, self.policy, self.now) if incident.state is State.LIFTING else 0,
         )
 
     def beside(self, incident: Incident, started: Sequence[Step], claimed: Mapping[str, str]) -> Case:

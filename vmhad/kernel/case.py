@@ -33,7 +33,8 @@ class Case:
     could not bring about (only while RECOVERING). in_want: server id -> the step that the host's last incident left
     undone, where that one ended because the host seemed to fall again. hold: '' or why the brake holds the first act of
     this incident's fence. orders: kinds of the operator's orders for it ("retry", "close"). word: the order of one who
-    says that the host is down.
+    says that the host is down. fences_lately: how many incidents of the host were fenced within
+    policy.quarantine_window_s, this one among them (only while LIFTING).
     """
 
     incident: Incident
@@ -58,6 +59,7 @@ class Case:
     hold: str = ""
     orders: frozenset[str] = frozenset()
     word: Order | None = None
+    fences_lately: int = 0
 
     @property
     def life_at(self) -> float:

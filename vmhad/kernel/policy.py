@@ -101,6 +101,10 @@ class Policy:
     # Whether a VM may start elsewhere while its old guest, cut off from all its disks, may still run and answer under
     # its address.
     storage_only_proof: bool = True
+    # A host that was fenced so often within the window receives no VMs, once it is back, before it was well so long.
+    quarantine_fences: int = 3
+    quarantine_window_s: float = 3600.0
+    quarantine_s: float = 600.0
     # How long the first act of a fence waits while its host says that it writes a dump of its panicked kernel.
     kdump_wait_s: float = 0.0
     # Brake.

@@ -15,10 +15,10 @@ from math import inf
 
 from vmhad.guards.hosts import cut_storage, settle, word
 from vmhad.guards.hosts.judge import ROUNDING_S
+from vmhad.guards.hosts.leftover import has_fallen, start_what_is_left
 from vmhad.guards.hosts.power_off import FELL_WITH_IT, OF_FENCE
 from vmhad.guards.hosts.recover import BARE
 from vmhad.kernel.case import Case, Move
-from vmhad.kernel.cloud import ARRIVED, EVACUATION, Inventory, ServerState
 from vmhad.kernel.evidence import SILENCE_S
 from vmhad.kernel.incident import Event, Incident, State
 from vmhad.kernel.order import CLOSED_BY_ORDER
@@ -104,6 +104,8 @@ def lift(case: Case, now: float) -> Move:
         step = steps.get(step_id)
         if step is None and unfit and verb is Verb.ENABLE:
             return Move(case.incident.because, steps=tuple(changed), held=unfit, wake_at=now + 1.0)
+        if step is None and verb is Verb.ENABLE and (held := _quarantine(case, steps, now)):
+            return start_what_is_left(case, steps, changed, now, held)
         if step is None:
             fresh = start(Step(step_id, case.incident.id, verb, case.incident.host), now)
             return Move(f"{verb.value} is sent", steps=(*changed, fresh), wake_at=now + 1.0)
@@ -119,7 +121,17 @@ def lift(case: Case, now: float) -> Move:
             return Move(
                 f"{verb.value} failed: {step.because}", steps=(*changed, start(step, now)), wake_at=now + LOOK_AGAIN_S
             )
-    return _start_what_is_left(case, steps, changed, now)
+    return start_what_is_left(case, steps, changed, now)
+
+
+def _quarantine(case: Case, steps: dict[str, Step], now: float) -> str:
+    """'' or why it receives no VMs yet: a host that fails again and again would take them down with it each time."""
+    policy, most = case.policy, case.policy.quarantine_fences
+    taken_back = steps[f"{case.incident.id}/{case.incident.round}/{Verb.LIFT_FENCE.value}"].ended_at
+    if not most or case.fences_lately < most or now >= taken_back + policy.quarantine_s:
+        return ""
+    within = f"{case.fences_lately} times within {policy.quarantine_window_s:g} s"
+    return f"quarantine: it was fenced {within}, and stays disabled until it was well for {policy.quarantine_s:g} s"
 
 
 def _on_their_way(case: Case) -> list[Step]:
@@ -163,89 +175,6 @@ def _waits_for_cleaning(case: Case, now: float) -> bool:
     has_failed = step is not None and step.state is StepState.FAILED
     is_dead = case.verdict.judgement is Judgement.FAILED
     return has_failed and not is_dead and now < case.incident.turns[-1].at + RETRY_MAX_S
-
-
-def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step], now: float) -> Move:
-    left = {
-        step.subject: (step.args["name"], step.args["state"])
-        for step in case.steps
-        if step.verb is Verb.EVACUATE and step.state is not StepState.DONE
-    }
-    in_want = {key: one for key, one in case.in_want.items() if case.step(_evacuation_id(case, key)) is None}
-    left |= {key: (one.args["name"], one.args["state"]) for key, one in in_want.items()}
-    fallen = {server.id: (server.name, ServerState.ACTIVE.value) for server in case.fallen}
-    enabled_at = steps[f"{case.incident.id}/{case.incident.round}/{Verb.ENABLE.value}"].ended_at
-    inventory = case.inventory if case.inventory is not None and case.inventory.at >= enabled_at else None
-    if inventory is None and any(_was_sent(case, one) and _restore_id(case, one) not in steps for one in left):
-        because = "reading what became of evacuations that did not end"
-        return Move(because, steps=tuple(changed), needs_inventory=enabled_at, wake_at=now + 1.0)
-    emptied = _emptied(case, inventory) if inventory is not None else {}
-    for server_id, (name, state) in sorted((left | fallen).items()):
-        step_id = _restore_id(case, server_id)
-        fell_again = step_id in steps and server_id in fallen and _has_fallen(case, server_id, now)
-        if step_id in steps and not fell_again:
-            continue
-        step = case.step(step_id) or Step(step_id, case.incident.id, Verb.RESTORE_STATE, server_id)
-        falls = int(step.args.get("falls", "0")) + fell_again
-        args = {"name": name, "state": state, "source": "", "falls": str(falls)}
-        why_not = f"it fell again after each of {falls} starts" if falls >= case.policy.instance_starts_max else ""
-        if state == ServerState.ACTIVE.value and server_id not in fallen:
-            why_not = why_not or emptied.get(server_id, "") or _known_reason(in_want.get(server_id))
-        steps[step_id] = start(step, now, args)
-        if why_not:
-            steps[step_id] = replace(step, args=args, state=StepState.FAILED, ended_at=now, because=why_not)
-        changed.append(steps[step_id])
-    waiting = [step for step in steps.values() if step.verb is Verb.RESTORE_STATE and step.is_open]
-    if waiting:
-        return Move(f"{len(waiting)} VMs get their power state back", steps=tuple(changed), wake_at=now + 1.0)
-    failed = [step for step in steps.values() if step.verb is Verb.RESTORE_STATE and step.state is StepState.FAILED]
-    if failed:
-        names = "; ".join(f"{step.args['name']}: {step.because}" for step in failed[:3])
-        return Move(f"the host serves again, but {len(failed)} VMs do not: {names}", Event.EXHAUSTED, tuple(changed))
-    return Move("the host serves again", Event.LIFTED, tuple(changed))
-
-
-def _known_reason(step: Step | None) -> str:
-    """'' or why the host's last incident did not even try to start it: that still is so."""
-    is_refused = step is not None and step.verb is Verb.RESTORE_STATE and step.state is StepState.FAILED
-    return step.because if step is not None and is_refused and not step.observed else ""
-
-
-def _evacuation_id(case: Case, server_id: str) -> str:
-    return f"{case.incident.id}/{Verb.EVACUATE.value}/{server_id}"
-
-
-def _evacuation(case: Case, server_id: str) -> Step | None:
-    """Of this incident, or what the last one left of it."""
-    former = case.in_want.get(server_id)
-    return case.step(_evacuation_id(case, server_id)) or (
-        former if former is not None and former.verb is Verb.EVACUATE else None
-    )
-
-
-def _was_sent(case: Case, server_id: str) -> bool:
-    step = _evacuation(case, server_id)
-    return step is not None and bool(step.args.get("target"))
-
-
-def _emptied(case: Case, inventory: Inventory) -> dict[str, str]:
-    """Server id -> why it is not as active as Nova calls it. A starting nova-compute removes the guest of a server
-    whose evacuation did not end, ends that as «completed», and leaves the server to the target, whatever became of it.
-    Whether it runs there Nova does not know, so nothing is started here."""
-    found: dict[str, str] = {}
-    host = case.incident.host
-    for server in inventory.servers:
-        step = _evacuation(case, server.id)
-        known = step.args.get("known", "").split(",") if step is not None else []
-        mine = (one for one in inventory.migrations if (one.server, one.source) == (server.id, host))
-        newest = next((one for one in mine if one.kind == EVACUATION and one.id not in known), None)
-        is_active = (server.state, server.task_state) == (ServerState.ACTIVE, "")
-        if is_active and newest is not None and newest.status in ARRIVED:
-            found[server.id] = (
-                f"Nova calls it active, but {host} removed its guest when it started, for its evacuation to "
-                f"{newest.target} had not ended: see that it does not run there, then stop and start it"
-            )
-    return found
 
 
 def _stuck(case: Case, now: float) -> Move:
@@ -320,18 +249,12 @@ def _serves_with_want(case: Case, now: float) -> Move:
     """The host serves, and somebody has to mend a VM of it. All others are guarded on."""
     if case.verdict.judgement is Judgement.FAILED and not case.hold:
         return _fell_again(case)
-    more = [server.name for server in case.fallen if _has_fallen(case, server.id, now)]
+    more = [server.name for server in case.fallen if has_fallen(case, server.id, now)]
     if more and case.verdict.serves:
         return Move(f"{len(more)} more of its VMs fell: {', '.join(more[:3])}", Event.RETURNED)
     held = case.hold if case.verdict.judgement is Judgement.FAILED else ""
     because = f"{case.incident.because}; close it when they are mended"
     return Move(because, held=held, wake_at=now + LOOK_AGAIN_S, stands_until=inf)
-
-
-def _has_fallen(case: Case, server_id: str, now: float) -> bool:
-    """Nobody started it yet, or it fell again since: what was started just now is fallen in what was read before."""
-    step = case.step(_restore_id(case, server_id))
-    return step is None or (step.state is StepState.DONE and step.ended_at < now)
 
 
 def _recovered(case: Case, now: float) -> Move:
@@ -370,10 +293,6 @@ def _is_back(case: Case, now: float) -> bool:
     """nova-compute was heard after the proof (where there is none: after the last turn), and it is not judged dead."""
     since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
     return _is_heard(case, since, now) and case.verdict.serves
-
-
-def _restore_id(case: Case, server_id: str) -> str:
-    return f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{server_id}"
 
 
 def was_lifted(incident: Incident, steps: Iterable[Step]) -> bool:
