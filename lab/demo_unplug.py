@@ -131,7 +131,8 @@ class Demo:
         told.verdict_to_running_s = round(written_at - verdict_at, 2)
         told.proof = next((row["text"] for row in lines if row["word"] == "RECOVERING"), "none")
         told.recovered = sum(self.cloud.running_on(one) == [TARGET] for one in on_ceph)
-        stuck = next((row["text"] for row in reversed(lines) if row["subject"] == f"host {ON_ITSELF}"), "")
+        of_it = [row["text"] for row in lines if (row["subject"], row["word"]) == (f"host {ON_ITSELF}", "STUCK")]
+        stuck = of_it[-1] if of_it else ""
         told.waiting = {self.cloud.server(one)["name"]: stuck for one in on_itself if not self.is_moved(one)}
         return told
 
