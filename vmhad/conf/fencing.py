@@ -49,6 +49,13 @@ FENCING = [
         "it, and its power is not proven off. Its old guest may then still run: it can write nothing, but it may "
         "answer under the VM's address on a tenant network that its host still reaches.",
     ),
+    cfg.BoolOpt(
+        "self_fence_proof",
+        default=_D.self_fence_proof,
+        help="Whether a host whose record on a shared storage stands still for as long as it promised itself is proven "
+        "to have been reset by its watchdog. Needs [agent] watchdog_device on every host, and watchdogs that are "
+        "trusted.",
+    ),
     cfg.IntOpt(
         "quarantine_fences",
         default=_D.quarantine_fences,

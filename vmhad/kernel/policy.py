@@ -101,6 +101,8 @@ class Policy:
     # Whether a VM may start elsewhere while its old guest, cut off from all its disks, may still run and answer under
     # its address.
     storage_only_proof: bool = True
+    # Whether the promise of a host's record, that its watchdog has reset it by now, proves it fenced.
+    self_fence_proof: bool = False
     # A host that was fenced so often within the window receives no VMs, once it is back, before it was well so long.
     quarantine_fences: int = 3
     quarantine_window_s: float = 3600.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from vmhad.kernel.step import Observation
 
 # The fence levels that may prove a host; the failures of a VM or a service have kinds of their own.
-POWER_OFF, CUT_STORAGE, WORD = "power_off", "cut_storage", "word"
+POWER_OFF, CUT_STORAGE, SELF_FENCED, WORD = "power_off", "cut_storage", "self_fenced", "word"
 
 
 @dataclass(frozen=True, slots=True)

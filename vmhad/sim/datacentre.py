@@ -170,6 +170,7 @@ class Datacentre:
         self.touched: list[SimVm] = []
         self.cut_clients: dict[str, set[str]] = {}
         self.fenced: dict[str, set[str]] = {}
+        self.reset: set[str] = set()
         self.cut_at: dict[tuple[str, str], float] = {}
         self.hung_storages: set[str] = set()
         self.wans: set[str] = set()

@@ -13,6 +13,7 @@ from vmhad.kernel.policy import AfterFence, CutOff, CutStorage, Drain, OnFailure
 from vmhad.kernel.topology import OF_CINDER, OF_NOVA, Backend, Host, Segment
 from vmhad.sim.datacentre import SimHost
 from vmhad.sim.nova import GroupRow, ServerRow
+from vmhad.sim.watchdogs import Watchdogs
 from vmhad.sim.world import Pace, World
 
 HOST_OPTIONS = ("room", "zone", "has", "boot", "off")
@@ -37,7 +38,8 @@ class StoryError(Exception):
 class Draft:
     """Hosts belong to the segment declared last before them; groups name their members' group in the vm line. agents:
     the shared storage they have a record on, how many of them watch each host, and on which planes; None where there
-    are none. backends: the storages that can cut a host off."""
+    are none. backends: the storages that can cut a host off.
+    self_fence_s: what the agents' records promise, 0 for nothing."""
 
     policies: dict[str, Policy] = field(default_factory=dict)
     hosts: dict[str, list[Host]] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Draft:
     seed: int = 0
     agents: tuple[str, int, tuple[Plane, ...]] | None = None
     backends: list[Backend] = field(default_factory=list)
+    self_fence_s: float = 0.0
 
     def add_backend(self, name: str, options: Mapping[str, str]) -> None:
         """Without holds: every volume there. Without clients: every host that is declared by the time it is built."""
@@ -110,6 +113,8 @@ class Draft:
         world.nova.groups.update(self.groups)
         if self.agents is not None:
             world.add_agents(*self.agents)
+            if self.self_fence_s and world.agents is not None:
+                world.watchdogs = Watchdogs(world.agents, self.self_fence_s)
         for name, offset_s in self.engines or [("e1", 0.0)]:
             world.add_engine(name, offset_s)
         return world

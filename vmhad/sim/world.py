@@ -39,6 +39,7 @@ from vmhad.sim.rebuild import Rebuilds
 from vmhad.sim.storage import Backends, SimStorage
 from vmhad.sim.store import MemoryStore
 from vmhad.sim.watch import SimNovaWatch, SimPowerWatch
+from vmhad.sim.watchdogs import Watchdogs
 from vmhad.sim.workers import SimWorkers
 
 TICKS_APART_S = 0.005
@@ -126,6 +127,7 @@ class World:
         self.events = 0
         self.agents: Agents | None = None
         self.guest_words: GuestWords | None = None
+        self.watchdogs: Watchdogs | None = None
 
     def add_agents(self, storage: str, watchers: int, planes: tuple[Plane, ...]) -> None:
         """On every host; engines that start from now on hear them. As Agents has it."""

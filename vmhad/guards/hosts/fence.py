@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From «it is dead» to «it is proven to run nothing, or to write nothing».
 
-The levels: its power and its shared storages, side by side or one after the other as policy says; an operator's word at
-any time. The first proof wins, the others go on beside the recovery. Past the first act a fence is completed. That a
-host writes a dump of its panicked kernel may put off the first act, and proves nothing.
+The levels: its power and its shared storages, side by side or one after the other as policy says; its own watchdog, by
+a policy that trusts it; an operator's word at any time. The first proof wins, the others go on beside the recovery. Past
+the first act a fence is completed. That a host writes a dump of its panicked kernel may put off the first act, and
+proves nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
 
-from vmhad.guards.hosts import cut_storage, power_off, word
+from vmhad.guards.hosts import cut_storage, power_off, self_fenced, word
 from vmhad.guards.hosts.columns import has_panicked
 from vmhad.guards.hosts.power_off import FELL_WITH_IT
 from vmhad.kernel.beat import DUMP_HEARD_S
@@ -73,6 +74,9 @@ def fence(case: Case, now: float) -> Move:
     move = power_off.prove(case, now)
     steps = (*_kept(said), *cuts, *move.steps)
     if move.event in (None, Event.EXHAUSTED) and not _hit_another(move.steps):
+        if (reset := self_fenced.proof(case, now)) is not None:
+            given_up = _given_up(_with(case, move.steps), now, "its watchdog has reset it")
+            return Move(f"proven: {reset.observed[0].text}", Event.PROVEN, (*steps, *given_up), reset)
         by_storage = cut_storage.proof(case)
         if by_storage is not None:
             where = ", ".join(by_storage.backends)
@@ -97,6 +101,8 @@ def go_on(case: Case, now: float) -> tuple[tuple[Step, ...], Proof | None]:
     case = _with(case, steps)
     if proof is not None:
         return (*steps, *_given_up(case, now, "its operator says that it is down")), proof
+    if (reset := self_fenced.proof(case, now)) is not None:
+        return (*steps, *_given_up(case, now, "its watchdog has reset it")), reset
     if power is not None and power.state is StepState.STARTED:
         move = power_off.prove(case, now)
         steps = (*steps, *move.steps)
