@@ -2,8 +2,9 @@
 """From «it is dead» to «it is proven to run nothing, or to write nothing».
 
 The levels: its power and its shared storages, side by side or one after the other as policy says; its own watchdog, by
-a policy that trusts it; an operator's word at any time. The first proof wins, the others go on beside the recovery. What
-was begun is completed. That a host writes a dump of its panicked kernel may put off the first act, and proves nothing.
+a policy that trusts it; an operator's word at any time. The first proof wins, the others go on beside the recovery, and
+what was begun is completed. That a host writes a dump of its panicked kernel may put off the first act, and proves
+nothing.
 """
 
 from __future__ import annotations
