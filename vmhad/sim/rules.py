@@ -235,12 +235,13 @@ def _of_repeat(at: Ledger, engine: str, new: Step, target: str) -> Iterator[str]
 
 def _failed_on(at: Ledger, server: str) -> set[str]:
     """Where evacuations of it failed since the last that landed, newest first. A host that read its request late, after
-    the VM had arrived elsewhere, fails before it makes a copy."""
+    the VM had arrived elsewhere, fails before it makes a copy; it may go by the very record of that arrival, which says
+    «failed» then, but still from where the VM was before."""
     failed: set[str] = set()
     for move in reversed(at.nova.migrations):
         if move.server == server and move.status in ("done", "completed"):
             break
-        if move.server == server and move.status == "failed":
+        if move.server == server and move.status == "failed" and move.source == at.nova.servers[server].host:
             failed.add(move.target)
     return failed
 
