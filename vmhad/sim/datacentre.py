@@ -69,6 +69,7 @@ class SimHost(_Watched):
     compute, libvirtd: it runs. stalled: its nova-compute runs and gets through to nobody.
     network, storage, tenant: its own link of that plane is there (network: management).
     feed: mains are there at all. off_at, powered_at, bmc_at: when its power, and its BMC's ways, changed last.
+    off_before_at: when it had gone the time before.
     silenced_by: switches and WANs that keep its management plane from us; bmc_silenced_by: its BMC, too.
     """
 
@@ -99,6 +100,7 @@ class SimHost(_Watched):
     powered_at: float = 0.0
     misled_at: float = 0.0
     off_at: float = 0.0
+    off_before_at: float = 0.0
     bmc_at: float = 0.0
     blips_until: float = 0.0
 
@@ -345,7 +347,8 @@ class Datacentre:
     def _power_lost(self, name: str) -> None:
         host = self.hosts[name]
         host.life += 1
-        host.off_at = self.agenda.now if host.powered else host.off_at
+        if host.powered:
+            host.off_before_at, host.off_at = host.off_at, self.agenda.now
         host.powered = host.alive = host.compute = host.libvirtd = host.hung = host.stalled = False
         self.services.fell(name)
         self._drop_guests(name)
