@@ -16,7 +16,7 @@ from vmhad.sim.nova import GroupRow, ServerRow
 from vmhad.sim.world import Pace, World
 
 HOST_OPTIONS = ("room", "zone", "has", "boot", "off")
-VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs", "backend")
+VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs", "backend", "also")
 CHOICES: dict[str, type[StrEnum]] = {
     "silent_means": SilentMeans,
     "after_fence": AfterFence,
@@ -87,6 +87,8 @@ class Draft:
             refused=options.get("refused", ""),
             needs=options.get("needs", ""),
             backend=options.get("backend", "local" if "local-disk" in words and self.backends else "ceph"),
+            also=tuple(options["also"].split(",")) if "also" in options else (),
+            unlisted="unlisted" in words,
             metadata=metadata,
         )
         self.vms.append(vm)
