@@ -349,8 +349,11 @@ def _is_cut_of(step: Step, rounds: Mapping[str, int]) -> bool:
 
 
 def _looked_at_anew(cut: Step, now: float) -> Step:
-    """What another engine saw was stamped by its clock, and says nothing beside the life that we see."""
-    return replace(cut, state=StepState.STARTED, started_at=now, acted_at=now, ended_at=0.0, observed=())
+    """What another engine saw was stamped by its clock, and says nothing beside the life that we see. A cut that was
+    over begins again, as soon as that is written."""
+    if cut.state is StepState.DONE:
+        return replace(cut, state=StepState.PLANNED, ended_at=0.0, observed=())
+    return replace(cut, started_at=now, acted_at=now, observed=())
 
 
 def perhaps_sent(step: Step, now: float) -> Step:

@@ -68,7 +68,7 @@ PURSUED: dict[State, tuple[Verb, ...]] = {
     ),  # fmt: skip
     State.STUCK: (Verb.RESTORE_STORAGE,),
     State.RECOVERED: (Verb.RESTORE_STORAGE, Verb.POWER_ON),
-    State.LIFTING: (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE),
+    State.LIFTING: (Verb.RESTORE_STORAGE, Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE),
 }
 KEEP_ENDED_S = 30 * 86400.0
 KEEP_ENDED_COUNT = 1000

@@ -63,7 +63,10 @@ class Case:
 
     @property
     def life_at(self) -> float:
-        return self.evidence.life_at
+        """What is proven to be cut off may have power: only what its system says speaks against that."""
+        proof = self.incident.proof
+        is_cut_off = proof is not None and not proof.is_whole
+        return self.evidence.beat_at if is_cut_off else self.evidence.life_at
 
     def step(self, step_id: str) -> Step | None:
         return _step_of(self.steps, step_id)

@@ -60,7 +60,7 @@ class Checkers:
                 # It left that source by a newer one; what it was sent to before may do it yet.
                 source = move.source if move.number > landed else ""
                 may_run |= {source, "" if self._died_with_it(move) else move.target} - {""}
-        cut = self._datacentre.fenced.get(vm.disk.backend, set()) | self._datacentre.reset
+        cut = self._datacentre.fenced_from_all(vm) | self._datacentre.reset
         on = sorted(name for name in may_run - {post.target} - self.excused - cut if self._is_on(name))
         if on and not (post.late or self._datacentre.bmc_ever_lied and not self.excused):
             self.breach(f"vm {vm.name}", f"evacuated to {post.target} while {', '.join(on)} has power")

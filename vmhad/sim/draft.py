@@ -17,7 +17,7 @@ from vmhad.sim.watchdogs import Watchdogs
 from vmhad.sim.world import Pace, World
 
 HOST_OPTIONS = ("room", "zone", "has", "boot", "off")
-VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs", "backend")
+VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs", "backend", "also")
 CHOICES: dict[str, type[StrEnum]] = {
     "silent_means": SilentMeans,
     "after_fence": AfterFence,
@@ -90,6 +90,8 @@ class Draft:
             refused=options.get("refused", ""),
             needs=options.get("needs", ""),
             backend=options.get("backend", self._kept_on("local-disk" in words)),
+            also=tuple(options["also"].split(",")) if "also" in options else (),
+            unlisted="unlisted" in words,
             metadata=metadata,
         )
         self.vms.append(vm)

@@ -311,7 +311,8 @@ class Ledger:
     def _not_dead(self, new: Incident, was: State) -> Iterator[str]:
         """FAILED needs an OFF that was read lately, or Nova's silence where the policy takes it for death."""
         row = self.nova.services[new.host]
-        if self.was_seen_off(new.host) or was is State.STUCK and new.proof is not None:
+        is_fenced_on = was is State.STUCK and (new.proof is not None or rules_of_storages.may_be_cut(self, new))
+        if self.was_seen_off(new.host) or is_fenced_on:
             return
         if self.agents is not None and not self.agents.bus_is_down:
             yield from agent_rules.of_fence(self, self.agents, new, was)

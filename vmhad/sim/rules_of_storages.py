@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vmhad.sim.ledger import Ledger
 
 CUTS_IN = (State.FENCING, State.RECOVERING)
-RESTORES_IN = (State.RECOVERED, State.STUCK)
+RESTORES_IN = (State.RECOVERED, State.STUCK, State.LIFTING)
 
 
 def of_start(new: Step, incident: Incident) -> Iterator[str]:
@@ -29,6 +29,12 @@ def is_fenced_still(incident: Incident) -> bool:
     proof = incident.proof
     is_beside = incident.state is State.RECOVERING and proof is not None and not proof.is_whole
     return incident.state is State.FENCING or is_beside
+
+
+def may_be_cut(at: Ledger, incident: Incident) -> bool:
+    """An order to cut its host off left, or may have: a living host is fenced to the end then."""
+    mine = (one for one in at.steps.values() if one.incident == incident.id)
+    return any(one.verb is Verb.CUT_STORAGE and one.attempt for one in mine)
 
 
 def hear(at: Ledger, order: CutOrder) -> None:
@@ -47,8 +53,9 @@ def _old_guests(at: Ledger, order: CutOrder) -> list[str]:
     truth = at.nova.datacentre
     if not truth.hosts[order.host].powered:
         return []
-    mine = (row for row in at.nova.servers.values() if row.host != order.host and row.backend == order.backend)
-    return sorted(row.name for row in mine if order.host in truth.vms[row.id].guests)
+    mine = (row for row in at.nova.servers.values() if row.host != order.host)
+    there = (row for row in mine if order.backend in (row.backend, *row.also))
+    return sorted(row.name for row in there if order.host in truth.vms[row.id].guests)
 
 
 def of_proof(at: Ledger, proof: Proof) -> Iterator[str]:
@@ -65,12 +72,13 @@ def of_proof(at: Ledger, proof: Proof) -> Iterator[str]:
 
 
 def of_evacuation(at: Ledger, new: Step, incident: Incident) -> Iterator[str]:
-    """Of a host that is only cut off, those VMs are evacuated that have their disk there, and no others."""
+    """Of a host that is only cut off, those VMs are evacuated that have all their disks there, and no others."""
     row, proof = at.nova.servers.get(new.subject), incident.proof
     if row is None or proof is None or proof.is_whole:
         return
-    if row.backend not in proof.backends:
-        yield f"its evacuation is started, its disk is on {row.backend}, and {incident.host} is not cut off from that"
+    for backend in (row.backend, *row.also):
+        if backend not in proof.backends:
+            yield f"its evacuation is started, a disk is on {backend}, and {incident.host} is not cut off from that"
 
 
 def left_cut(at: Ledger) -> Iterator[tuple[str, str]]:

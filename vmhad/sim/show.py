@@ -37,6 +37,7 @@ def show_hosts(world: World) -> list[str]:
         states = ["up" if world.nova.is_up(name) else "down", "enabled" if service.enabled else "disabled"]
         if service.forced_down:
             states.append("forced down")
+        states += [f"cut off from {backend}" for backend, cut in sorted(world.datacentre.fenced.items()) if name in cut]
         lines.append(f"{name:<10} {_condition(host):<14} nova-compute {', '.join(states)}")
     return lines
 

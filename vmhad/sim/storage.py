@@ -51,12 +51,13 @@ class CutOrder:
 
 @dataclass
 class Backends:
-    """The truth of all of them. moods: backend -> how it takes orders now. on_order: told of each before a backend sees
-    it. orders: all of them."""
+    """The truth of all of them. moods: backend -> how it takes orders now; lags_s: how much later it does what it was
+    told, where it LAGS. on_order: told of each before a backend sees it. orders: all of them."""
 
     datacentre: Datacentre
     on_order: Callable[[CutOrder], None] = lambda order: None
     moods: dict[str, Mood] = field(default_factory=dict)
+    lags_s: dict[str, float] = field(default_factory=dict)
     orders: list[CutOrder] = field(default_factory=list)
 
     def mood(self, backend: str) -> Mood:
@@ -82,8 +83,8 @@ class SimStorage:
             return Access.UNKNOWN, f"{name} did not answer in {self._timeout_s:g} s"
         self._clock.spend(ANSWER_S)
         if host in self._backends.datacentre.fenced.get(name, ()):
-            return Access.CUT, f"cut off from {name}"
-        return Access.OPEN, f"not cut off from {name}"
+            return Access.CUT, f"{name} takes nothing of {host}"
+        return Access.OPEN, f"{name} takes what {host} writes"
 
     def cut(self, host: str) -> None:
         self._order("cut_storage", host, True)
@@ -110,7 +111,7 @@ class SimStorage:
             raise Refused(f"{name} declined")
         if mood is Mood.IN_VAIN:
             return
-        lag_s = LAGS_S if mood is Mood.LAGS else 0.0
+        lag_s = backends.lags_s.get(name, LAGS_S) if mood is Mood.LAGS else 0.0
         self._life.send(verb, lambda: self._land(host, cut, lag_s))
         if mood is Mood.LOSES_ANSWERS:
             self._clock.spend(self._timeout_s)

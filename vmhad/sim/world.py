@@ -60,6 +60,7 @@ class Pace:
     power_poll_s: float = 2.0
     call_timeout_s: float = 5.0
     bmc_timeout_s: float = 3.0
+    storage_timeout_s: float = 3.0
     lease_s: float = 15.0
 
 
@@ -176,7 +177,8 @@ class World:
             power=SimPower(self.datacentre, life, clock, pace.bmc_timeout_s, self._on_power),
             hands=SimHands(life, clock, self.acts, pace.call_timeout_s),
             storages={
-                one.name: SimStorage(self.backends, one, life, clock, pace.call_timeout_s) for one in self._storages()
+                one.name: SimStorage(self.backends, one, life, clock, pace.storage_timeout_s)
+                for one in self._storages()
             },
             membership=SimMembership(self.ring, life),
             me=life.name,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import inf
 
 from vmhad.kernel.case import Case
 from vmhad.kernel.policy import CutStorage
@@ -33,6 +34,8 @@ def go_on(case: Case, power: Step | None, now: float) -> tuple[Step, ...]:
             args = {"backend": backend.name, "boot": boot_of(case)}
             step_id = _step_id(case, Verb.CUT_STORAGE, backend.name)
             step = Step(step_id, case.incident.id, Verb.CUT_STORAGE, case.incident.host, args)
+            changed.append(start(step, now))
+        elif step.state is StepState.PLANNED:
             changed.append(start(step, now))
         elif step.state is StepState.STARTED and (moved := _concluded(case, step, now)) is not step:
             changed.append(moved)
@@ -61,10 +64,10 @@ def _concluded(case: Case, step: Step, now: float) -> Step:
 
 
 def _cut_at(case: Case, step: Step) -> Observation | None:
-    """The first look after the act, and after any sign of life, of an unbroken run that says CUT."""
+    """The first look after the act, and after anything that its system said, of an unbroken run that says CUT."""
     first = None
     for seen in reversed(step.observed):
-        if seen.reading != Access.CUT.value or seen.at <= max(step.acted_at, case.evidence.life_at):
+        if seen.reading != Access.CUT.value or seen.at <= max(step.acted_at, case.evidence.beat_at):
             break
         first = seen
     return first if step.acts else None
@@ -94,7 +97,12 @@ def missing(case: Case) -> str:
 
 def is_open(case: Case) -> bool:
     """A cut of this round may still be proven."""
-    return any(step.state is StepState.STARTED for step in _of_round(case))
+    return any(step.is_open for step in _of_round(case))
+
+
+def was_in_vain(case: Case) -> bool:
+    """A cut of this round was given up: that storage may take it by now."""
+    return any(step.state is StepState.FAILED for step in _of_round(case))
 
 
 def boot_of(case: Case) -> str:
@@ -156,14 +164,47 @@ def restored(case: Case, now: float) -> tuple[Step, ...]:
         return ()
     changed = []
     for name, cut in outstanding(case.steps).items():
-        step_id = _step_id(case, Verb.RESTORE_STORAGE, name)
-        step = case.step(step_id)
-        if step is not None and step.state is StepState.STARTED or not is_clean(case, cut):
+        step = _restore_of(case, name)
+        tried_s = now - step.ended_at if step.state is StepState.FAILED else inf
+        if step.state is StepState.STARTED or not is_clean(case, cut) or tried_s < case.policy.fence_retry_s:
             continue
         if now >= max(cut.started_at, cut.acted_at) + CALL_LIMIT_S:
-            fresh = Step(step_id, case.incident.id, Verb.RESTORE_STORAGE, case.incident.host, {"backend": name})
-            changed.append(start(step or fresh, now))
+            changed.append(start(replace(step, attempt=0), now))
     return tuple(changed)
+
+
+def is_given_back(case: Case) -> str:
+    """What is being given back to it, and what came of that so far where it was in vain."""
+    words = []
+    for name in outstanding(case.steps):
+        step = _restore_of(case, name)
+        words.append(f"{name} ({step.because})" if step.state is StepState.FAILED else name)
+    return f"it is given back {', '.join(words)}"
+
+
+def unread_since(steps: Iterable[Step], at: float) -> list[Step]:
+    """Of the storages that it was given back, those that were not read since: a cut may have landed late, sent by an
+    engine that slept for longer than any call takes."""
+    newest: dict[str, Step] = {}
+    for step in steps:
+        if step.verb is Verb.RESTORE_STORAGE:
+            name = step.args["backend"]
+            newest[name] = max(newest.get(name, step), step, key=round_of)
+    return [one for one in newest.values() if one.state is not StepState.DONE or one.ended_at < at]
+
+
+def read_again(steps: Iterable[Step], case: Case, now: float) -> list[Step]:
+    """Those looks that begin now. What is still open is not touched."""
+    unread = (one for one in unread_since(steps, case.incident.turns[-1].at) if one.state is not StepState.STARTED)
+    retry_s = case.policy.fence_retry_s
+    due = (one for one in unread if one.state is StepState.DONE or now - one.ended_at >= retry_s)
+    return [start(replace(one, attempt=0), now) for one in due]
+
+
+def _restore_of(case: Case, backend: str) -> Step:
+    step_id = _step_id(case, Verb.RESTORE_STORAGE, backend)
+    fresh = Step(step_id, case.incident.id, Verb.RESTORE_STORAGE, case.incident.host, {"backend": backend})
+    return case.step(step_id) or fresh
 
 
 def round_of(step: Step) -> int:

@@ -67,7 +67,7 @@ def fence(case: Case, now: float) -> Move:
     said, proof = word.taken(case, now)
     case = _with(case, (said,) if said else ())
     if proof is not None:
-        steps = (*_kept(said), *_given_up(case, now, "its operator says that it is down"))
+        steps = (*_kept(said), *_given_up(case, now, "an operator says that it is down"))
         return Move(f"proven: {proof.observed[0].text}", Event.PROVEN, steps, proof)
     cuts = cut_storage.go_on(case, power_off.the_step(case), now)
     case = _with(case, cuts)
@@ -100,7 +100,7 @@ def go_on(case: Case, now: float) -> tuple[tuple[Step, ...], Proof | None]:
     steps = (*_kept(said), *steps)
     case = _with(case, steps)
     if proof is not None:
-        return (*steps, *_given_up(case, now, "its operator says that it is down")), proof
+        return (*steps, *_given_up(case, now, "an operator says that it is down")), proof
     if (reset := self_fenced.proof(case, now)) is not None:
         return (*steps, *_given_up(case, now, "its watchdog has reset it")), reset
     if power is not None and power.state is StepState.STARTED:

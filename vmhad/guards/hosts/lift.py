@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from math import inf
 
 from vmhad.guards.hosts import cut_storage, settle, word
-from vmhad.guards.hosts.judge import ROUNDING_S
 from vmhad.guards.hosts.leftover import has_fallen, start_what_is_left
-from vmhad.guards.hosts.power_off import FELL_WITH_IT, OF_FENCE
-from vmhad.guards.hosts.recover import BARE
+from vmhad.guards.hosts.power_off import OF_FENCE
+from vmhad.guards.hosts.retry import LOOK_AGAIN_S, RETRY_MAX_S, is_heard, stuck
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.evidence import SILENCE_S
 from vmhad.kernel.incident import Event, Incident, State
@@ -27,11 +25,9 @@ from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.step import Answer, Step, StepState, Verb, start
 from vmhad.kernel.verdict import Judgement
 
-LOOK_AGAIN_S = 5.0
-RETRY_MAX_S = 600.0
 ARRIVALS_S = 30.0
 FELL_AGAIN = "it fell again, which is a new incident"
-OF_RETURN = (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE)
+OF_RETURN = (Verb.RESTORE_STORAGE, Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE)
 
 
 def rest(case: Case, now: float) -> Move:
@@ -50,24 +46,25 @@ def _rest_of_cut(case: Case, now: float) -> Move:
     given_back = (*cut_storage.restored(case, now), *settle.settle(case, now, (Verb.RESTORE_STORAGE,)))
     steps = {step.id: step for step in (*case.steps, *given_back)}
     case = replace(case, steps=tuple(steps.values()))
-    left = cut_storage.outstanding(case.steps)
-    if not left:
+    if not cut_storage.outstanding(case.steps):
         move = _rest(case, now)
         return replace(move, steps=(*given_back, *move.steps))
     incident, waits = case.incident, cut_storage.waits_to_be_clean(case)
     if not waits:
-        because = f"it is given back {', '.join(left)}"
-        return Move(incident.because, steps=given_back, held=because, wake_at=now + 1.0)
+        held = cut_storage.is_given_back(case)
+        return Move(incident.because, steps=given_back, held=held, wake_at=now + 1.0)
     said, proof = word.taken(case, now)
-    may_be_proven = _is_back(case, now) or _reads_off(case, now) or proof is not None
+    may_be_proven = proof is not None or (not case.hold and (_lives(case, now) or _reads_off(case, now)))
     if incident.state is State.RECOVERED and may_be_proven:
-        # Its power is read again, or it is heard and has to go off.
+        # Its power is read again, or it lives and has to go off.
         return Move(f"{waits}: it is fenced again", Event.PROOF_LOST, given_back)
     if incident.state is State.STUCK and "close" not in case.orders:
-        move = _stuck(case, now)
+        move = stuck(case, now)
         return replace(move, held=move.held or waits, steps=(*given_back, *move.steps), stands_until=0.0)
     given_back += (said,) if said is not None else ()
-    return Move(incident.because, steps=given_back, held=waits, wake_at=now + LOOK_AGAIN_S)
+    held = f"not closed, for {waits}" if "close" in case.orders else waits
+    held += f"; {case.hold}" if case.hold else ""
+    return Move(incident.because, steps=given_back, held=held, wake_at=now + LOOK_AGAIN_S)
 
 
 def _rest(case: Case, now: float) -> Move:
@@ -83,8 +80,8 @@ def _rest(case: Case, now: float) -> Move:
             return Move("the host lives and was never fenced", Event.WITHDRAWN)
         return Move("nova-compute reports again", Event.RETURNED)
     if incident.state is State.STUCK:
-        return _stuck(case, now)
-    if incident.proof is not None and _is_heard(case, incident.proof.at, now) and _reads_off(case, now):
+        return stuck(case, now)
+    if incident.proof is not None and is_heard(case, incident.proof.at, now) and _reads_off(case, now):
         return Move("nova-compute was heard after its proof although its BMC says OFF: that BMC lies", Event.PROOF_LOST)
     return _recovered(case, now)
 
@@ -98,6 +95,9 @@ def lift(case: Case, now: float) -> Move:
         return _fell_again(case)
     changed: list[Step] = [*settle.settle(case, now, OF_RETURN), *_arrived(case, now)]
     steps = {step.id: step for step in (*case.steps, *changed)}
+    if cut_storage.unread_since(steps.values(), case.incident.turns[-1].at):
+        changed += cut_storage.read_again(steps.values(), case, now)
+        return Move("its storages are read once more before it is used", steps=tuple(changed), wake_at=now + 1.0)
     unfit = case.verdict.because if case.verdict.unfit else ""
     for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
         step_id = f"{case.incident.id}/{case.incident.round}/{verb.value}"
@@ -177,74 +177,6 @@ def _waits_for_cleaning(case: Case, now: float) -> bool:
     return has_failed and not is_dead and now < case.incident.turns[-1].at + RETRY_MAX_S
 
 
-def _stuck(case: Case, now: float) -> Move:
-    """Tries again after a pause that doubles, provided that there is a BMC to ask; else by order only."""
-    incident = case.incident
-    since = incident.turns[-1].at
-    pause_s = min(case.policy.fence_retry_s * 2 ** max(0, incident.round - 1), RETRY_MAX_S)
-    power = case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s)
-    rests = partial(Move, wake_at=now + LOOK_AGAIN_S, stands_until=_power_stands_until(case, power))
-    if "retry" in case.orders or case.word is not None:
-        return Move("ordered to try again", Event.RETRIED, _replanned(case))
-    if power is Reading.ON and incident.proof is not None and not _may_be_proven_better(case, now):
-        held = "it was switched on again: waits for its nova-compute, or for an order (retry)"
-        return rests(incident.because, held=held)
-    if power is Reading.UNKNOWN:
-        return rests(incident.because)
-    if any(FELL_WITH_IT in step.args for step in case.steps):
-        return rests(f"{incident.because}; only an order (retry) goes on from here")
-    if _is_proven(case) and not any(_may_go_better(case, step) for step in case.steps):
-        return rests(incident.because)
-    if now < since + pause_s:
-        until = min(since + pause_s, _power_stands_until(case, power))
-        return rests(incident.because, held=case.hold, stands_until=until)
-    if case.hold:
-        return rests(incident.because, held=case.hold)
-    if incident.proof is None and case.verdict.serves:
-        held = f"{case.verdict.because}: its next heartbeat, or its death, decides"
-        return rests(incident.because, held=held)
-    return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
-
-
-def _may_be_proven_better(case: Case, now: float) -> bool:
-    """It was only cut off, and a VM waits for more than that; or it is heard, and its old guests may be there. Else its
-    power is not touched again: who switched it on may be about to mend it."""
-    proof = case.incident.proof
-    if proof is None or proof.is_whole:
-        return False
-    return any(BARE in step.args for step in case.steps) or _is_heard(case, proof.at, now)
-
-
-def _is_proven(case: Case) -> bool:
-    """It was proven off in this round, and what is missing is missing since. An older proof was lost, and is what is
-    missing."""
-    proof = case.incident.proof
-    return proof is not None and proof.is_whole and proof.round == case.incident.round
-
-
-def _power_stands_until(case: Case, power: Reading) -> float:
-    """What its BMC said is believed until it is stale; that nothing is known of it stands until something is."""
-    if power is Reading.UNKNOWN:
-        return inf
-    return case.evidence.seen[Channel.POWER].at + case.policy.channel_stale_s - ROUNDING_S
-
-
-def _may_go_better(case: Case, step: Step) -> bool:
-    """A VM that was tried in vain may be tried again, so may what Nova did not take in this round; one that was never
-    tried needs another policy, or an order."""
-    of_vms = step.verb in (Verb.EVACUATE, Verb.RESTORE_STATE)
-    told_nova = step.id == f"{case.incident.id}/{case.incident.round}/{Verb.FORCE_DOWN.value}"
-    return (of_vms or told_nova) and step.state is StepState.FAILED and step.attempt > 0
-
-
-def _replanned(case: Case) -> tuple[Step, ...]:
-    return tuple(
-        replace(step, state=StepState.PLANNED, attempt=0, not_before=0.0)
-        for step in case.steps
-        if step.verb is Verb.EVACUATE and step.state is StepState.FAILED
-    )
-
-
 def _serves_with_want(case: Case, now: float) -> Move:
     """The host serves, and somebody has to mend a VM of it. All others are guarded on."""
     if case.verdict.judgement is Judgement.FAILED and not case.hold:
@@ -283,16 +215,16 @@ def _needed_off(case: Case) -> str:
     return ""
 
 
-def _is_heard(case: Case, since: float, now: float) -> bool:
-    """Since then, and now. The proof of another engine's time has no time of ours (it is 0.0), and its host may have
-    been heard by us before it died."""
-    return since < case.evidence.heard_at and now - case.evidence.heard_at <= SILENCE_S
+def _lives(case: Case, now: float) -> bool:
+    """Its system said something since the proof, and just now."""
+    since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
+    return since < case.evidence.beat_at and now - case.evidence.beat_at <= SILENCE_S
 
 
 def _is_back(case: Case, now: float) -> bool:
     """nova-compute was heard after the proof (where there is none: after the last turn), and it is not judged dead."""
     since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
-    return _is_heard(case, since, now) and case.verdict.serves
+    return is_heard(case, since, now) and case.verdict.serves
 
 
 def was_lifted(incident: Incident, steps: Iterable[Step]) -> bool:

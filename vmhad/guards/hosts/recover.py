@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.covers import read_before, uncovered
+from vmhad.guards.hosts.cut_storage import is_open
 from vmhad.guards.hosts.fence import go_on, is_going_on
 from vmhad.guards.hosts.place import Board, board, in_order, place, waits_for_group
 from vmhad.guards.hosts.treat import OPTED_OUT, is_protected, may_run_on, refusal, taken_by, treat
@@ -134,8 +135,8 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     if why_not:
         return replace(step, state=StepState.FAILED, because=why_not, ended_at=now)
     bare = uncovered(case, server)
-    if bare and is_going_on(case):
-        return replace(waited, because=f"{bare}: it waits for its host to be proven off")
+    if bare and (is_going_on(case) or is_open(case)):
+        return replace(waited, because=f"{bare}: it waits for the rest of the fence")
     if bare:
         because = f"{bare}, and its host is not proven off"
         return replace(step, state=StepState.FAILED, args={**step.args, BARE: "yes"}, because=because, ended_at=now)

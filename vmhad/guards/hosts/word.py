@@ -36,6 +36,6 @@ def belied(case: Case, now: float) -> str:
     """'' or what speaks against an operator who says that the host is down."""
     if case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s) is Reading.ON:
         return "its power reads ON"
-    if case.verdict.serves or now - case.evidence.life_at < SILENCE_S:
+    if case.verdict.serves or now - case.evidence.beat_at < SILENCE_S:
         return "it is heard"
     return ""
