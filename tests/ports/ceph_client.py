@@ -4,8 +4,8 @@
     ceph_client.py CONF USER POOL                       one write a line; answers "ok" or the kind of the error
     ceph_client.py CONF USER POOL STAMPS IN_FLIGHT      writes until it is ended, and stamps what was accepted
 
-A flood goes over many objects, so over all placement groups. After an error it tries again, as a guest does, and all the
-time new clients of the host try to write as well, as a guest that is started again does.
+A flood goes over many objects, so over all placement groups. After an error it tries again, as a guest does, and all
+the time new clients of the host try to write as well, as a guest that is started again does.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Session:
     def own_addresses(self) -> frozenset[str]:
         return frozenset(ip_of(one) for one in self._cluster.get_addrs().strip("[]").split(",")) - {""}
 
-    def instances(self, address: str) -> frozenset[str]:
+    def clients(self, address: str) -> frozenset[str]:
         """The clients at this address that have a session with a monitor, as address:0/nonce."""
         found: set[str] = set()
         for mon in self.ask("quorum_status")["quorum_names"]:
