@@ -92,6 +92,23 @@ def test_an_osd_that_stands_still_keeps_from_a_proof(ceph: CephRig) -> None:
     nothing_lands(ceph, proof(ceph))
 
 
+def test_a_replica_that_stands_still_keeps_from_a_proof(ceph: CephRig) -> None:
+    """Its OSD is the first one of no group. Those of the other OSD, which know of the cut, have begun writes that land
+    when it goes on; a read would not wait for them."""
+    ceph.server.ask("osd primary-affinity", id=1, weight=0.0)
+    try:
+        flooded(ceph)
+        ceph.server.hang("osd-1")
+        ceph.storage.cut("h")
+        access, said = driver(ceph).read("h")
+        assert access is UNKNOWN and said
+        ceph.server.go_on()
+        nothing_lands(ceph, proof(ceph))
+    finally:
+        ceph.server.go_on()
+        ceph.server.ask("osd primary-affinity", id=1, weight=1.0)
+
+
 def test_an_osd_that_the_map_calls_down_keeps_nobody_from_a_proof(ceph: CephRig) -> None:
     """Its groups were taken over by the other one; when it goes on, what it took before is in no group any more."""
     flooded(ceph)
