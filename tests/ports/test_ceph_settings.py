@@ -28,6 +28,12 @@ def test_a_client_has_to_be_an_address() -> None:
         Ceph("ceph-a", GOOD, {"compute-01": ("compute-01.example.org",)}, 5.0)
 
 
+def test_an_address_is_of_one_host() -> None:
+    clients = {"compute-02": ("fd00:0::1",), "compute-01": ("10.0.0.1", "fd00::1")}
+    with pytest.raises(ValueError, match="compute-01 and of compute-02 have the address fd00::1 together"):
+        Ceph("ceph-a", GOOD, clients, 5.0)
+
+
 @pytest.mark.parametrize(
     ("written", "address"),
     [

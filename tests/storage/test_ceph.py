@@ -8,6 +8,7 @@ import logging
 import struct
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,18 @@ def test_a_cluster_that_is_not_there(ceph: CephRig, tmp_path: Path) -> None:
         began = time.monotonic()
         assert driver(ceph, conf_file=str(where)).read("h")[0] is UNKNOWN
         assert time.monotonic() - began < LIMIT_S + 0.5
+
+
+def test_many_hosts_are_cut_off_at_the_same_time(ceph: CephRig) -> None:
+    """More than calls may be under way; those wait for their turn, and none is taken for one that hangs."""
+    hosts = {f"h{number}": (f"203.0.113.{number}",) for number in range(1, 41)}
+    many = Ceph("ceph-a", settings(ceph.server), hosts, 10.0)
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        for calls in (many.cut, many.read, many.restore):
+            said = list(pool.map(calls, hosts))
+            if calls == many.read:
+                assert {access for access, _ in said} == {CUT}
+    assert many.read("h40")[0] is OPEN
 
 
 def test_the_pools_of_the_server_are_all_asked(ceph: CephRig) -> None:

@@ -35,8 +35,8 @@ LASTING_S = DAY_S
 FORMER_CLIENTS_S = 90 * DAY_S
 # Within this the monitors have to say who the clients are.
 LOOK_S = 1.0
-# Calls that hang at a time; another one would hang as well.
-HANGING_MAX = 8
+# Calls under way at a time, with those that hang; each has a client of Ceph with its threads.
+CALLS_MAX = 16
 KNOWN = ("conf_file", "user", "pools", "expire_s")
 
 
@@ -57,8 +57,9 @@ class Ceph:
             if key not in KNOWN:
                 raise ValueError(f"{key} is no setting of the driver ceph; it knows {', '.join(KNOWN)}")
         self._addresses = {host: _addresses(host, known) for host, known in clients.items()}
+        _of_one_host_each(self._addresses)
         self._timeout_s = timeout_s
-        self._free = threading.BoundedSemaphore(HANGING_MAX)
+        self._free = threading.BoundedSemaphore(CALLS_MAX)
 
     def read(self, host: str) -> tuple[Access, str]:
         addresses = self._addresses.get(host)
@@ -141,8 +142,9 @@ class Ceph:
     def _within_limit(self, call: Callable[[Session], Any]) -> Any:
         """Raises Unsaid. The call runs in a thread that is left alone when it does not end in time: what hangs in
         Ceph's library ends by the library's own limits, or when the cluster is back."""
-        if not self._free.acquire(blocking=False):
-            raise Unsaid(f"{HANGING_MAX} earlier calls still hang")
+        until = time.monotonic() + self._timeout_s
+        if not self._free.acquire(timeout=self._timeout_s):
+            raise Unsaid(f"{CALLS_MAX} earlier calls have not ended")
         ended = threading.Event()
         came: list[Any] = []
 
@@ -159,7 +161,7 @@ class Ceph:
                 ended.set()
 
         threading.Thread(target=run, name=f"storage-{self._name}", daemon=True).start()
-        if not ended.wait(self._timeout_s):
+        if not ended.wait(max(0.0, until - time.monotonic())):
             raise Unsaid(f"no answer within {self._timeout_s:g} s")
         if isinstance(came[0], Unsaid):
             raise came[0]
@@ -222,3 +224,12 @@ def _addresses(host: str, known: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted({str(ip_address(one)) for one in known}))
     except ValueError:
         raise ValueError(f"clients of {host} must be addresses for the driver ceph") from None
+
+
+def _of_one_host_each(addresses: Mapping[str, tuple[str, ...]]) -> None:
+    """To cut off the one would cut off the other."""
+    first: dict[str, str] = {}
+    for host in sorted(addresses):
+        for address in addresses[host]:
+            if first.setdefault(address, host) != host:
+                raise ValueError(f"clients of {first[address]} and of {host} have the address {address} together")

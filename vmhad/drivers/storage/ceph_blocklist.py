@@ -69,7 +69,8 @@ WAYS = (_by_itself, _as_range)
 
 
 def _entry(session: Session, change: str, entry: Mapping[str, str], expire_s: float = 0.0) -> None:
-    session.ask(BLOCKLIST, blocklistop=change, **entry, **({"expire": float(expire_s)} if expire_s else {}))
+    lasting: dict[str, Any] = {"expire": float(expire_s)} if expire_s else {}
+    session.ask(BLOCKLIST, blocklistop=change, **entry, **lasting)
 
 
 def _ends_of(dump: Mapping[str, Any], address: str, way: Callable[[str], Mapping[str, str]]) -> float:
