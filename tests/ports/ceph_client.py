@@ -4,8 +4,8 @@
     ceph_client.py CONF USER POOL                       one write a line; answers "ok" or the kind of the error
     ceph_client.py CONF USER POOL STAMPS IN_FLIGHT      writes until it is ended, and stamps what was accepted
 
-A flood goes over many objects, so over all placement groups. After an error it tries again, as a guest does, and all the
-time new clients of the host try to write as well, as a guest that is started again does.
+A flood goes over many objects, so over all placement groups. After an error it tries again, as a guest does, and all
+the time new clients of the host try to write as well, as a guest that is started again does.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SIZE = 4096
 AGAIN_S = 0.2
 
 
-def objects_of(conf_file: str, user: str, pool: str) -> Any:
-    limits = {"rados_osd_op_timeout": "3", "rados_mon_op_timeout": "3", "client_mount_timeout": "3"}
+def objects_of(conf_file: str, user: str, pool: str, limit_s: int = 3) -> Any:
+    limits = dict.fromkeys(("rados_osd_op_timeout", "rados_mon_op_timeout", "client_mount_timeout"), str(limit_s))
     cluster = rados.Rados(conffile=conf_file, rados_id=user, conf=limits)
     cluster.connect()
     return cluster.open_ioctx(pool)
@@ -67,7 +67,8 @@ class Flood:
         self._numbers = itertools.count(1)
 
     def run(self, in_flight: int) -> None:
-        objects = objects_of(*self._where)
+        # A write whose answer comes late counts all the same.
+        objects = objects_of(*self._where, limit_s=60)
         self._numbers = itertools.count(newest(objects) + 1)
         for _ in range(in_flight):
             threading.Thread(target=self._write_on, args=[objects], daemon=True).start()

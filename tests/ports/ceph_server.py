@@ -67,7 +67,7 @@ def lacks() -> str:
 class CephServer:
     def __init__(self, where: Path, address: str) -> None:
         self._where = where
-        self._address = address
+        self.address = address
         self.conf_file = where / "ceph.conf"
         self._port = free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -77,10 +77,10 @@ class CephServer:
     def start(self) -> None:
         self._where.mkdir(parents=True, exist_ok=True)
         fsid = str(uuid.uuid4())
-        text = SETTINGS.format(fsid=fsid, address=self._address, port=self._port, where=self._where)
+        text = SETTINGS.format(fsid=fsid, address=self.address, port=self._port, where=self._where)
         self.conf_file.write_text(text)
         monmap, keys = str(self._where / "monmap"), str(self._where / "mon.keyring")
-        address = f"[v2:{self._address}:{self._port}]"
+        address = f"[v2:{self.address}:{self._port}]"
         _run("monmaptool", "--clobber", "--create", "--addv", "a", address, "--fsid", fsid, monmap)
         _run("ceph-authtool", "--create-keyring", keys, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
         self.keyring("admin").touch()
@@ -97,7 +97,10 @@ class CephServer:
             self.ask("osd pool create", pool=pool, pg_num=groups, pool_type="replicated")
             self.ask("osd pool application enable", pool=pool, app="rbd")
         for user, caps in ((VMHAD, VMHAD_CAPS), (NOVA, NOVA_CAPS)):
-            self._write_key(self.keyring(user), f"client.{user}", caps)
+            self.add_user(user, caps)
+
+    def add_user(self, user: str, caps: tuple[str, ...]) -> None:
+        self._write_key(self.keyring(user), f"client.{user}", caps)
 
     def keyring(self, user: str) -> Path:
         return self._where / f"client.{user}.keyring"

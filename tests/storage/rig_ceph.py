@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.ports.cabled import Cabled
-from tests.ports.ceph_client import newest
 from tests.ports.ceph_server import POOL, CephServer
 from tests.ports.storage_ceph import lacks, on_host, settings
 from tests.storage.stamps import Stamps
@@ -25,8 +24,9 @@ class CephRig:
     name, host = "ceph", "h"
 
     def __init__(self, server: CephServer, cables: Cabled, where: Path) -> None:
-        self._server, self._cables, self._where = server, cables, where
-        self.storage = Ceph("ceph-a", settings(server), {self.host: (cables.addresses[self.host],)}, LIMIT_S)
+        self.server, self._cables, self._where = server, cables, where
+        self.address = cables.addresses[self.host]
+        self.storage = Ceph("ceph-a", settings(server), {self.host: (self.address,)}, LIMIT_S)
         self._writer: subprocess.Popen[str] | None = None
         self._stamps: Stamps | None = None
         self._seen: Any = server.objects(POOL)
@@ -38,7 +38,7 @@ class CephRig:
     def start_writer(self, in_flight: int) -> None:
         path = self._where / "stamps"
         self._stamps = Stamps(path)
-        self._writer = on_host(self._cables, self.host, self._server, path, str(in_flight))
+        self._writer = on_host(self._cables, self.host, self.server, path, str(in_flight))
 
     def last_accepted(self) -> float:
         assert self._stamps is not None
@@ -49,6 +49,9 @@ class CephRig:
         return self._stamps.since(at)
 
     def held(self) -> int:
+        # Not on top: where Ceph's binding is missing these tests are to be skipped.
+        from tests.ports.ceph_client import newest
+
         return newest(self._seen)
 
     def end(self) -> None:

@@ -13,22 +13,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
 from itertools import chain
 from typing import Any
 
-from vmhad.drivers.storage.ceph_session import (
-    Session,
-    Unsaid,
-    addresses_in,
-    hashes_as_known,
-    instance,
-    ip_of,
-    network_of,
-)
+from vmhad.drivers.storage.ceph_blocklist import at_once, block, block_clients, blocked_until, unblock
+from vmhad.drivers.storage.ceph_session import Session, Unsaid, addresses_in, hashes_as_known
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused, Unanswered
 
@@ -39,12 +31,12 @@ EXPIRE_S = 10 * 365 * DAY_S
 EXPIRE_MAX_S = 20 * 365 * DAY_S
 # A blocking that ends sooner is somebody else's, and no cut: librbd blocks for an hour whom it takes a lock from.
 LASTING_S = DAY_S
-# How long the clients that a host had are blocked yet when it is taken back; afterwards none of them can still be.
-FORMER_CLIENTS_S = 7 * DAY_S
+# How long the clients that a host had when it was cut off are blocked one by one; none is left in memory by then.
+FORMER_CLIENTS_S = 90 * DAY_S
 # Within this the monitors have to say who the clients are.
 LOOK_S = 1.0
-# Calls that hang at a time; another one would hang as well.
-HANGING_MAX = 8
+# Calls under way at a time, with those that hang; each has a client of Ceph with its threads.
+CALLS_MAX = 16
 KNOWN = ("conf_file", "user", "pools", "expire_s")
 
 
@@ -65,8 +57,9 @@ class Ceph:
             if key not in KNOWN:
                 raise ValueError(f"{key} is no setting of the driver ceph; it knows {', '.join(KNOWN)}")
         self._addresses = {host: _addresses(host, known) for host, known in clients.items()}
+        _of_one_host_each(self._addresses)
         self._timeout_s = timeout_s
-        self._free = threading.BoundedSemaphore(HANGING_MAX)
+        self._free = threading.BoundedSemaphore(CALLS_MAX)
 
     def read(self, host: str) -> tuple[Access, str]:
         addresses = self._addresses.get(host)
@@ -81,48 +74,42 @@ class Ceph:
     def cut(self, host: str) -> None:
         addresses = self._of_client(host)
 
-        def block(session: Session) -> None:
+        def close(session: Session) -> None:
             _spare_daemons(session, addresses)
-            _at_once(
-                *[partial(_block, session, instance(address), self._expire_s) for address in addresses],
-                partial(self._block_former, session, addresses, self._expire_s),
+            at_once(
+                *[partial(block, session, address, self._expire_s) for address in addresses],
+                partial(self._block_clients, session, addresses),
             )
 
-        self._change(block)
+        self._change(close)
 
     def restore(self, host: str) -> None:
-        """The clients that it had, as far as they are known, stay blocked for FORMER_CLIENTS_S: one that still runs
-        would write on where it was."""
+        """The clients that it had, as far as they are known, stay blocked: one that still runs would write on where it
+        was."""
         addresses = self._of_client(host)
 
-        def unblock(session: Session) -> None:
-            blocked = {address: instance(address) for address in addresses}
-            known = session.ask("osd dump")["blocklist"]
-            if not any(one in known for one in blocked.values()):
-                return
-            former = sorted(one for one in known if ip_of(one) in blocked and one not in blocked.values())
-            _at_once(
-                *[partial(_block, session, one, FORMER_CLIENTS_S) for one in former],
-                partial(self._block_former, session, addresses, FORMER_CLIENTS_S),
-            )
-            _at_once(*[partial(_unblock, session, one) for one in blocked.values() if one in known])
+        def reopen(session: Session) -> None:
+            dump = session.ask("osd dump")
+            if any(blocked_until(dump, address) for address in addresses):
+                self._block_clients(session, addresses)
+                at_once(*[partial(unblock, session, dump, address) for address in addresses])
 
-        self._change(unblock)
+        self._change(reopen)
 
     def _seen(self, session: Session, addresses: tuple[str, ...]) -> tuple[Access, str]:
         _spare_daemons(session, addresses)
         before = session.ask("osd dump")
-        open_ones = [one for one in addresses if not _blocked_until(before, one)]
+        open_ones = [one for one in addresses if not blocked_until(before, one)]
         if open_ones:
             return Access.OPEN, f"{', '.join(open_ones)} not blocked in the map of epoch {before['epoch']}"
-        ends = min(_blocked_until(before, one) for one in addresses)
+        ends = min(blocked_until(before, one) for one in addresses)
         if ends < time.time() + LASTING_S:
             return Access.UNKNOWN, f"{', '.join(addresses)} blocked for a while only, until {_date(ends)}"
         groups = self._groups(before)
         for pool, count in groups.items():
             session.pass_through(pool, count)
         after = session.ask("osd dump")
-        if self._groups(after) != groups or not all(_blocked_until(after, one) for one in addresses):
+        if self._groups(after) != groups or not all(blocked_until(after, one) for one in addresses):
             return Access.UNKNOWN, "the map was changed while it was read"
         asked = ", ".join(f"{count} of {pool}" for pool, count in groups.items())
         return Access.CUT, (
@@ -155,8 +142,9 @@ class Ceph:
     def _within_limit(self, call: Callable[[Session], Any]) -> Any:
         """Raises Unsaid. The call runs in a thread that is left alone when it does not end in time: what hangs in
         Ceph's library ends by the library's own limits, or when the cluster is back."""
-        if not self._free.acquire(blocking=False):
-            raise Unsaid(f"{HANGING_MAX} earlier calls still hang")
+        until = time.monotonic() + self._timeout_s
+        if not self._free.acquire(timeout=self._timeout_s):
+            raise Unsaid(f"{CALLS_MAX} earlier calls have not ended")
         ended = threading.Event()
         came: list[Any] = []
 
@@ -173,7 +161,7 @@ class Ceph:
                 ended.set()
 
         threading.Thread(target=run, name=f"storage-{self._name}", daemon=True).start()
-        if not ended.wait(self._timeout_s):
+        if not ended.wait(max(0.0, until - time.monotonic())):
             raise Unsaid(f"no answer within {self._timeout_s:g} s")
         if isinstance(came[0], Unsaid):
             raise came[0]
@@ -186,14 +174,14 @@ class Ceph:
         finally:
             session.close()
 
-    def _block_former(self, session: Session, addresses: tuple[str, ...], expire_s: float) -> None:
-        """Each client by itself, as far as they can be known soon: the addresses are blocked all the same."""
+    def _block_clients(self, session: Session, addresses: tuple[str, ...]) -> None:
+        """Each by itself, as far as they can be known soon: the addresses are blocked all the same."""
         try:
-            former = self._asked(lambda other: sorted(chain(*map(other.instances, addresses))), LOOK_S)
+            clients = self._asked(lambda other: frozenset(chain(*map(other.clients, addresses))), LOOK_S)
         except Unsaid as error:
-            LOG.warning("The clients of %s at %s are not known one by one: %s.", addresses, self._name, error)
+            LOG.warning("%s: the clients of %s are not known one by one: %s.", self._name, ", ".join(addresses), error)
             return
-        _at_once(*[partial(_block, session, one, expire_s) for one in former])
+        block_clients(session, clients, FORMER_CLIENTS_S)
 
 
 def _spare_daemons(session: Session, addresses: tuple[str, ...]) -> None:
@@ -204,31 +192,6 @@ def _spare_daemons(session: Session, addresses: tuple[str, ...]) -> None:
         raise Unsaid(f"{', '.join(shared)} is also the address of a daemon of the cluster", refused=True)
     if session.own_addresses().intersection(addresses):
         raise Unsaid("the host is the one that this engine runs on", refused=True)
-
-
-def _at_once(*calls: Callable[[], None]) -> None:
-    """In one change of the map, where it can be: each change takes Ceph up to a second."""
-    if calls:
-        with ThreadPoolExecutor(len(calls)) as pool:
-            for done in [pool.submit(call) for call in calls]:
-                done.result()
-
-
-def _block(session: Session, entry: str, expire_s: float) -> None:
-    session.ask("osd blocklist", blocklistop="add", addr=entry, expire=float(expire_s))
-
-
-def _unblock(session: Session, entry: str) -> None:
-    session.ask("osd blocklist", blocklistop="rm", addr=entry)
-
-
-def _blocked_until(dump: Mapping[str, Any], address: str) -> float:
-    """In Unix seconds; 0 where the address is not blocked as a whole."""
-    ends = [until for entry, until in dump["blocklist"].items() if entry == instance(address)]
-    for entry, until in (dump.get("range_blocklist") or {}).items():
-        if ip_address(address) in network_of(entry):
-            ends.append(until)
-    return max((datetime.fromisoformat(until).timestamp() for until in ends), default=0.0)
 
 
 def _date(at: float) -> str:
@@ -261,3 +224,12 @@ def _addresses(host: str, known: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted({str(ip_address(one)) for one in known}))
     except ValueError:
         raise ValueError(f"clients of {host} must be addresses for the driver ceph") from None
+
+
+def _of_one_host_each(addresses: Mapping[str, tuple[str, ...]]) -> None:
+    """To cut off the one would cut off the other."""
+    first: dict[str, str] = {}
+    for host in sorted(addresses):
+        for address in addresses[host]:
+            if first.setdefault(address, host) != host:
+                raise ValueError(f"clients of {first[address]} and of {host} have the address {address} together")

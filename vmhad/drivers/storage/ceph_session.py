@@ -65,15 +65,17 @@ class Session:
     def own_addresses(self) -> frozenset[str]:
         return frozenset(ip_of(one) for one in self._cluster.get_addrs().strip("[]").split(",")) - {""}
 
-    def instances(self, address: str) -> frozenset[str]:
+    def clients(self, address: str) -> frozenset[str]:
         """The clients at this address that have a session with a monitor, as address:0/nonce."""
         found: set[str] = set()
-        for mon in self.ask("quorum_status")["quorum_names"]:
-            for session in self.ask("sessions", target=mon):
-                if session["con_type"] == "client":
-                    for one in session["addrs"]["addrvec"]:
-                        if ip_of(one["addr"]) == address:
-                            found.add(instance(address, one["nonce"]))
+        try:
+            for mon in self.ask("quorum_status")["quorum_names"]:
+                for session in self.ask("sessions", target=mon):
+                    if session["con_type"] == "client":
+                        there = [one for one in session["addrs"]["addrvec"] if ip_of(one["addr"]) == address]
+                        found.update(instance(address, one["nonce"]) for one in there)
+        except (KeyError, TypeError):
+            raise Unsaid("«sessions» was answered with garbage") from None
         return frozenset(found)
 
     def pass_through(self, pool: str, groups: int) -> None:
