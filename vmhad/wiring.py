@@ -32,6 +32,7 @@ from vmhad.engine.executor import nothing_before_send
 from vmhad.engine.loop import Engine
 from vmhad.engine.timeline import Line
 from vmhad.kernel.step import Step
+from vmhad.kernel.topology import OF_CINDER
 from vmhad.ports import Power, Storage, Store, Unanswered
 
 LOG = logging.getLogger(__name__)
@@ -136,7 +137,12 @@ def open_compute(settings: Settings) -> NovaCompute:
     }
     verify: bool | str = nova.cafile or True
     return NovaCompute(
-        auth, region=nova.region_name or "", interface=nova.interface, timeout_s=nova.timeout_s, verify=verify
+        auth,
+        region=nova.region_name or "",
+        interface=nova.interface,
+        timeout_s=nova.timeout_s,
+        verify=verify,
+        ask_cinder=any(held.startswith(OF_CINDER) for one in settings.storages for held in one.holds),
     )
 
 
