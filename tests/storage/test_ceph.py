@@ -47,9 +47,9 @@ def driver(ceph: CephRig, *addresses: str, user: str = VMHAD, **changes: object)
     return Ceph("ceph-a", {**settings(ceph.server), "user": user, **changes}, known, LIMIT_S)
 
 
-def proof(ceph: CephRig) -> float:
-    until = time.monotonic() + 30
-    while ceph.storage.read("h")[0] is not CUT:
+def proof(ceph: CephRig, storage: Ceph | None = None) -> float:
+    until = time.monotonic() + 60
+    while (storage or ceph.storage).read("h")[0] is not CUT:
         assert time.monotonic() < until
     return time.monotonic()
 
@@ -108,6 +108,25 @@ def test_a_replica_that_stands_still_keeps_from_a_proof(ceph: CephRig) -> None:
     finally:
         ceph.server.go_on()
         ceph.server.ask("osd primary-affinity", id=1, weight=1.0)
+
+
+def test_osds_that_are_slow_to_tell_their_groups_keep_from_a_proof(ceph: CephRig) -> None:
+    """They say themselves that they have the newest map, while their groups go by the one before it."""
+    patient = Ceph("ceph-a", {**settings(ceph.server), "pools": ["vms"]}, {"h": (ceph.address,)}, 30.0)
+    flooded(ceph)
+    delay(ceph, 0.1)
+    try:
+        ceph.storage.cut("h")
+        proven = proof(ceph, patient)
+    finally:
+        delay(ceph, 0.0)
+    nothing_lands(ceph, proven)
+
+
+def delay(ceph: CephRig, seconds: float) -> None:
+    """Of all that the OSDs hand on inside."""
+    for name, value in (("duration", seconds), ("probability", 1.0 if seconds else 0.0)):
+        ceph.server.ask("config set", who="osd", name=f"osd_debug_inject_dispatch_delay_{name}", value=str(value))
 
 
 def test_an_osd_that_the_map_calls_down_keeps_nobody_from_a_proof(ceph: CephRig) -> None:
