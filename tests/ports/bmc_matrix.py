@@ -392,7 +392,8 @@ start elsewhere for it. What is not proven by power is left to the fence's other
 
 Measured from the first power_off, all rows at once, on a machine of two busy cores, with
 
-* ``power_off_deadline_s = {POLICY.power_off_deadline_s:g}`` and ``fence_attempts_max = {POLICY.fence_attempts_max}``: so long, so often; by default 20 s, three times
+* ``power_off_deadline_s = {POLICY.power_off_deadline_s:g}``; by default 20
+* ``fence_attempts_max = {POLICY.fence_attempts_max}``; by default 3
 * ``[power] timeout_s = {TIMEOUT_S:g}``; by default 5
 
 .. list-table::
