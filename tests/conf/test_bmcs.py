@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_load import BMC_PASSWORD, HOST, House
 
+from vmhad.conf.keys_file import master_keys_text
 from vmhad.conf.settings import ConfigError
 from vmhad.ports import Unanswered
-from vmhad.wiring import open_power
+from vmhad.wiring import open_hands, open_power
 
 Change = Callable[[House], object]
+PDU = "/redfish/v1/PowerEquipment/RackPDUs/1"
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def test_each_host_has_a_driver_of_its_own(house: House) -> None:
     house.host(1)["bmc"].update(driver="ipmi")
     house.host(2)["bmc"].update(address="192.0.2.1", system="/redfish/v1/Systems/2/", ca_file="/etc/hostname")
     house.host(2)["second_power"] = {"address": "192.0.2.77", "user": "x", "driver": "redfish", "system": "bay-3"}
-    house.host(3)["second_power"] = {"address": "192.0.2.77", "user": "x", "system": "bay-4", "outlet": True}
+    house.host(3)["second_power"] = {"address": "192.0.2.77", "user": "x", "system": f"{PDU}/Outlets/A4"}
     told = house.load()
     first, ipmi, third, fourth = (told.power.bmcs[host] for host in ("h1", "h2", "h3", "h4"))
     assert (first.driver, first.port, first.password) == ("redfish", 443, BMC_PASSWORD * 4)
@@ -40,6 +44,7 @@ def test_each_host_has_a_driver_of_its_own(house: House) -> None:
     assert (first.ca_file, third.ca_file) == (str(house.where / "vmhad.conf"), "/etc/hostname")
     assert (ipmi.driver, ipmi.port, ipmi.privilege, ipmi.password) == ("ipmi", 623, "operator", "short")
     assert sorted(told.power.second) == ["h3", "h4"] and fourth.second is not None and fourth.second.outlet
+    assert fourth.second.system == f"{PDU}/Outlets/A4"
     bay = told.power.second["h3"]
     assert (bay.system, bay.password, bay.outlet) == ("/redfish/v1/Systems/bay-3", "of-the-chassis", False)
     assert "of-the-chassis" not in repr(told) and BMC_PASSWORD not in repr(told)
@@ -93,6 +98,25 @@ def second_without_password(house: House) -> None:
     house.host()["second_power"] = {"address": "192.0.2.99", "user": "x"}
 
 
+def test_agents_ask_the_first_path_and_the_engine_the_second(house: House, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.yaml"
+    keys.touch(0o600)
+    keys.write_text(master_keys_text({"k1": bytes(32)}))
+    house.set("agents", enabled="true", transport_urls="rabbit://a/", keys_file=keys)
+    house.host()["bmc"].update(via="agents", driver="redfish", ca_file="/nowhere/but/at/the/agents")
+    house.host()["second_power"] = {"address": "127.0.0.1", "port": 13, "user": "x"}
+    house.credentials += "default/second_power: x\n"
+    told = house.load()
+    with ExitStack() as opened:
+        power = open_power(told, open_hands(replace(told, agents=replace(told.agents, transport_urls=())), opened))
+        with pytest.raises(Unanswered) as caught:
+            power.off("h1")
+    assert str(caught.value) == (
+        "first path: the order did not reach the agent of h2: there is no broker; "
+        "second path: BMC 127.0.0.1:13: connection refused"
+    )
+
+
 BAD: list[tuple[str, Change, str]] = [
     ("power ca", no_ca, r"\[power\] ca_file: /nowhere/ca cannot be read"),
     ("driver of a BMC", bmc(driver="snmp"), HOST + r"\.bmc\.driver must be one of ipmi, redfish"),
@@ -107,6 +131,7 @@ BAD: list[tuple[str, Change, str]] = [
     ("second path of one, BMC of another", second(address="192.0.2.2"), r".*hosts\[1\] has the BMC 192\.0\.2\.2 port 623, which is the BMC of 'h1'"),
     ("second path by agents", second(via="agents"), HOST + r"\.second_power has an unknown field 'via'; .*"),
     ("outlet as BMC", bmc(outlet=True), HOST + r"\.bmc has an unknown field 'outlet'; .*"),
+    ("outlet of a PDU as BMC", redfish(system=f"{PDU}/Outlets/A1"), HOST + r"\.bmc\.system is an outlet, which can be a second_power only.*"),
     ("outlet perhaps", second(outlet="perhaps"), HOST + r"\.second_power\.outlet must be true or false"),
     ("second path without password", second_without_password, r"\[power\] credentials_file: .* has no password for 'h1/second_power' and no default/second_power"),
 ]  # fmt: skip

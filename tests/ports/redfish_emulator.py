@@ -2,7 +2,8 @@
 """The process behind redfish_sim.py: sushy-tools' emulator over chassis in software, run in a directory of its own.
 
 What a system's file says is its power, "on" or "off"; its mood is how the service behaves towards it. Beside what
-sushy-tools knows there are sessions, whose number is written down, and a user who may only look.
+sushy-tools knows there are sessions, whose number is written down, a user who may only look, and for each system the
+outlet that feeds it, as DMTF's schema has it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sushy_tools.emulator.resources.systems.base import AbstractSystemsDriver
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 LONG_S = 60.0
+OUTLETS = "/redfish/v1/PowerEquipment/RackPDUs/1/Outlets"
 SESSIONS = "/redfish/v1/SessionService/Sessions"
 ALREADY = {"error": {"code": "Base.1.0.GeneralError", "message": "it is in that state already"}}
 MAY_NOT = {"error": {"code": "Base.1.0.InsufficientPrivilege", "message": "may not"}}
@@ -101,8 +103,10 @@ class Service:
             time.sleep(LONG_S)
         if mood == "slow":
             time.sleep(float(rest[0]))
-        if verb == "POST":
+        if verb == "POST" and system:
             return self._post(system, mood, environ, start)
+        if path.startswith(OUTLETS):
+            return self._outlet(path, environ, start)
         if mood == "trickles":
             return self._trickle(self.app(environ, start))
         return self.app(environ, start)
@@ -121,6 +125,21 @@ class Service:
             list(self.app(environ, lambda *_: None))
             time.sleep(LONG_S)
         return self.app(environ, start)
+
+    def _outlet(self, path: str, environ: Environ, start: Start) -> Iterable[bytes]:
+        """Whoever names the user and the password is let in."""
+        said = base64.b64decode(environ.get("HTTP_AUTHORIZATION", "").partition(" ")[2]).decode().partition(":")
+        if said[2] != self.told["password"]:
+            return answer(start, "401 UNAUTHORIZED", MAY_NOT)
+        outlet, _, action = path.removeprefix(f"{OUTLETS}/").partition("/")
+        power = Path(f"power.outlet.{outlet}")
+        if action:
+            wanted = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))["PowerState"]
+            power.write_text(f"{wanted.lower()}\n")
+            return answer(start, "204 NO CONTENT", None)
+        state = power.read_text().strip().title() if power.exists() else "On"
+        control = {"#Outlet.PowerControl": {"target": f"{OUTLETS}/{outlet}/Outlet.PowerControl"}}
+        return answer(start, "200 OK", {"Id": outlet, "Name": outlet, "PowerState": state, "Actions": control})
 
     def _session(self, path: str, verb: str, environ: Environ, start: Start) -> Iterable[bytes]:
         if verb == "DELETE":

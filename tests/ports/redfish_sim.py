@@ -13,10 +13,12 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vmhad.drivers.power.redfish_bmc import RedfishBmc
 
+OUTLETS = "/redfish/v1/PowerEquipment/RackPDUs/1/Outlets"
 USER = "admin"
 VIEWER = "viewer"
 PASSWORD = "s3cret-of-redfish-longer-than-ipmi-allows"  # noqa: S105 - of the emulator
@@ -59,6 +61,7 @@ class RedfishSim:
             self.set_power(True, system)
             self.mood("well", system)
             (self.where / f"power.{system}.commands").unlink(missing_ok=True)
+            (self.where / f"power.outlet.{system}").unlink(missing_ok=True)
         (self.where / "requests").unlink(missing_ok=True)
 
     def bmc(self, system: str = "h", **changes: str) -> RedfishBmc:
@@ -70,6 +73,13 @@ class RedfishSim:
             **changes,
         }
         return RedfishBmc("127.0.0.1", self.port, **fields)
+
+    def outlet(self, system: str = "h", **changes: str) -> RedfishBmc:
+        """That feeds the system; what it does to the system's power is left to the test."""
+        return replace(self.bmc(system, **changes), system=f"{OUTLETS}/{system}")
+
+    def has_power(self, system: str = "h") -> bool:
+        return self._lines(f"power.outlet.{system}") != ["off"]
 
     def start(self) -> None:
         """Returns once it listens; on the port that it had, if it had one."""

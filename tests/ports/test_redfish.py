@@ -255,6 +255,19 @@ def test_no_session_is_left_behind(sim: RedfishSim) -> None:
     assert sim.sessions() == 0
 
 
+def test_an_outlet(sim: RedfishSim) -> None:
+    redfish = power(sim.outlet())
+    assert redfish.read("h")[0] is Reading.ON
+    redfish.off("h")
+    redfish.off("h")
+    assert not sim.has_power() and sim.has_power("other") and redfish.read("h")[0] is Reading.OFF
+    redfish.on("h")
+    assert sim.has_power() and redfish.read("h")[0] is Reading.ON
+    says_no(power(sim.outlet(password="wrong-one")), "authentication failed")
+    says_no(power(sim.outlet(guid=sim.uuids["h"])), "shows no UUID")
+    assert sim.has_power() and sim.is_on() and sim.commands() == []
+
+
 def test_an_address_is_a_number() -> None:
     with pytest.raises(ValueError):
         RedfishBmc("bmc.example")

@@ -172,6 +172,21 @@ def test_on_gives_power_back_on_both(host: Host) -> None:
     assert host.ipmi.is_on and power.read("h")[0] is ON
 
 
+def test_an_outlet_of_a_power_distribution_unit(host: Host) -> None:
+    """The BMC is dead; then, in another failure, it is well, and the outlet's ON is no objection to its OFF."""
+    outlet = Redfish({"h": host.redfish.outlet()}, EACH_S)
+    power = TwoPaths(Ipmi({"h": host.ipmi.bmc()}, EACH_S), outlet, ["h"], ["h"])
+    host.ipmi.hang()
+    assert power.read("h")[0] is UNKNOWN
+    power.off("h")
+    assert not host.redfish.has_power() and power.read("h")[0] is OFF
+    power.on("h")
+    assert host.redfish.has_power()
+    host.ipmi.resume()
+    power.off("h")
+    assert not host.ipmi.is_on and host.redfish.has_power() and power.read("h")[0] is OFF
+
+
 def test_other_hosts_have_one_path(host: Host) -> None:
     ipmi = Ipmi({"h": host.ipmi.bmc(), "plain": host.ipmi.bmc()}, EACH_S)
     power = TwoPaths(ipmi, Redfish({}, EACH_S), ["h"])

@@ -22,6 +22,7 @@ VIA = ("engine", "agents")
 PASSWORD_BYTES_MAX = 20
 USER_BYTES_MAX = 16
 SYSTEMS = "/redfish/v1/Systems"
+OUTLETS = "/Outlets/"
 PORTS = {"ipmi": 623, "redfish": 443}
 # What an entry may say beside address and user, by its driver.
 OF_DRIVER = {"ipmi": ("privilege",), "redfish": ("system", "ca_file")}
@@ -52,6 +53,11 @@ def bmc_of(entry: Field, defaults: BmcDefaults, is_second: bool = False) -> BmcA
     if guid and not GUID.fullmatch(guid):
         raise fields["guid"].wrong("must be 32 hex digits, with or without dashes")
     via = _one_of(fields, "via", VIA, "engine")
+    system = _path(fields["system"].text()) if "system" in fields else ""
+    if OUTLETS in system and not is_second:
+        raise fields["system"].wrong(
+            "is an outlet, which can be a second_power only: its ON does not say that a host is on"
+        )
     return BmcAccess(
         address=address_of(fields["address"], "a fence"),
         port=fields["port"].number(1, 65535) if "port" in fields else PORTS[driver],
@@ -61,9 +67,9 @@ def bmc_of(entry: Field, defaults: BmcDefaults, is_second: bool = False) -> BmcA
         guid=guid,
         via="" if via == "engine" else via,
         driver=driver,
-        system=_path(fields["system"].text()) if "system" in fields else "",
+        system=system,
         ca_file=_ca_file(fields, defaults, via) if driver == "redfish" else "",
-        outlet="outlet" in fields and fields["outlet"].truth(),
+        outlet=fields["outlet"].truth() if "outlet" in fields else OUTLETS in system,
     )
 
 

@@ -14,20 +14,11 @@ from collections.abc import Iterator, Mapping
 
 import requests
 from sushy.exceptions import AccessError, HTTPError, MissingActionError
-from sushy.resources.constants import ResetType
 from sushy.resources.system.system import System
 
 from vmhad.drivers.power.ipmi_session import bare_guid, guid_spellings
 from vmhad.drivers.power.redfish_bmc import RedfishBmc
-from vmhad.drivers.power.redfish_session import (
-    FORCE_OFF,
-    SWITCH_ON,
-    NoTrust,
-    NotThisSystem,
-    RedfishSession,
-    is_on,
-    reset,
-)
+from vmhad.drivers.power.redfish_session import NoTrust, NotThisSystem, Outlet, RedfishSession, is_on, switch
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Refused, Unanswered
 
@@ -58,21 +49,21 @@ class Redfish:
 
     def off(self, host: str) -> None:
         """Raises Refused where it is certain that nothing was switched, Unanswered otherwise."""
-        self._switch(host, FORCE_OFF, wanted_on=False)
+        self._switch(host, on=False)
 
     def on(self, host: str) -> None:
         """Raises Refused where it is certain that nothing was switched, Unanswered otherwise."""
-        self._switch(host, SWITCH_ON, wanted_on=True)
+        self._switch(host, on=True)
 
     def poll_session(self, host: str, timeout_s: float = 2.0) -> PollSession:
         """A reader of one host that keeps its connection. Raises KeyError where the host has no BMC."""
         return PollSession(self._bmcs[host], timeout_s)
 
-    def _switch(self, host: str, ways: tuple[ResetType, ...], wanted_on: bool) -> None:
+    def _switch(self, host: str, on: bool) -> None:
         bmc = self._bmcs.get(host)
         if bmc is None:
             raise Refused(f"no BMC is configured for {host}")
-        failure = _tried(bmc, time.monotonic() + self._timeout_s, ways, wanted_on)
+        failure = _tried(bmc, time.monotonic() + self._timeout_s, on)
         if failure is not None:
             raise failure
 
@@ -109,14 +100,12 @@ class PollSession:
             session.close()
 
 
-def _tried(
-    bmc: RedfishBmc, deadline: float, ways: tuple[ResetType, ...], wanted_on: bool
-) -> Refused | Unanswered | None:
+def _tried(bmc: RedfishBmc, deadline: float, on: bool) -> Refused | Unanswered | None:
     """Switches, and says what went wrong. The caller raises it, so that it has no frame of the library's in it."""
     session = None
     try:
         session = RedfishSession(bmc, deadline)
-        _command(bmc, session, ways, wanted_on)
+        _command(bmc, session, on)
     except Exception as error:
         return (Refused if _said_no(error) else Unanswered)(f"BMC {bmc.place}: {_words(error)}")
     finally:
@@ -125,18 +114,18 @@ def _tried(
     return None
 
 
-def _command(bmc: RedfishBmc, session: RedfishSession, ways: tuple[ResetType, ...], wanted_on: bool) -> None:
+def _command(bmc: RedfishBmc, session: RedfishSession, on: bool) -> None:
     """Sent also where it is so already: a BMC's word alone is no reason to leave it."""
     system = _right_one(bmc, session)
     try:
-        reset(system, ways)
+        switch(system, on)
     except HTTPError as error:
         # Many BMCs call it an error to switch off what is off. It is looked at again, not taken at its word.
-        if isinstance(error, AccessError) or is_on(_right_one(bmc, session)) is not wanted_on:
+        if isinstance(error, AccessError) or is_on(_right_one(bmc, session)) is not on:
             raise
 
 
-def _right_one(bmc: RedfishBmc, session: RedfishSession) -> System:
+def _right_one(bmc: RedfishBmc, session: RedfishSession) -> System | Outlet:
     """The system that is the host's as far as it can be known."""
     system = session.system()
     if not bmc.guid:

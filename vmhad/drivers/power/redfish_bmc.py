@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 class RedfishBmc:
     """address: an IP address, so that no fence needs a name service; its certificate must be good for it.
 
-    system: the path of the host among the service's systems; '' where it is the only one. ca_file: what its
-    certificate is held against, '' for what this machine trusts. guid: 32 hex digits, as in the system's UUID; '' if
-    not known.
+    system: the path of the host among the service's systems, or of an outlet; '' where it has one system only.
+    ca_file: what its certificate is held against, '' for what this machine trusts. guid: 32 hex digits, as in the
+    system's UUID; '' if not known.
     """
 
     address: str

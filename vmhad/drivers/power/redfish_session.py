@@ -21,6 +21,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from sushy.connector import Connector
+from sushy.resources.base import Field, MappedField, ResourceBase
 from sushy.resources.constants import PowerState, ResetType
 from sushy.resources.system.system import System, SystemCollection
 
@@ -30,6 +31,8 @@ from vmhad.drivers.power.redfish_bmc import RedfishBmc
 logging.getLogger("sushy").setLevel(logging.CRITICAL)
 
 SYSTEMS = "/redfish/v1/Systems"
+# A part of the path of every outlet of a power distribution unit.
+OUTLETS = "/Outlets/"
 REDIRECTS_MAX = 3
 FORCE_OFF = (ResetType.FORCE_OFF,)
 # Some BMCs know only one of the two words.
@@ -138,28 +141,44 @@ class RedfishSession:
         """A kept connection gets a new deadline for each use."""
         self._connector.deadline = deadline
 
-    def system(self) -> System:
+    def system(self) -> System | Outlet:
         """As it is now."""
         if not self._path:
             paths = SystemCollection(self._connector, SYSTEMS).members_identities
             if len(paths) != 1:
                 raise NotThisSystem(f"has {len(paths)} systems, and no name says which")
             self._path = paths[0]
-        return System(self._connector, self._path)
+        return (Outlet if OUTLETS in self._path else System)(self._connector, self._path)
 
     def close(self) -> None:
         self._connector.close()
 
 
-def reset(system: System, ways: tuple[ResetType, ...]) -> None:
-    """By the first of these ways that the system offers."""
-    offered = system.get_allowed_reset_system_values()
+class Outlet(ResourceBase):  # type: ignore[misc]
+    """Of a power distribution unit. sushy has no word for it; the schema is DMTF's."""
+
+    power_state = MappedField("PowerState", PowerState)
+    uuid = None
+    _target = Field(["Actions", "#Outlet.PowerControl", "target"])
+
+    def switch(self, on: bool) -> None:
+        if not self._target:
+            raise NotThisSystem("offers no way to switch this outlet")
+        self._conn.post(self._target, data={"PowerState": "On" if on else "Off"})
+
+
+def switch(system: System | Outlet, on: bool) -> None:
+    """Off is what a hand on the button does, without a word to whatever runs."""
+    if isinstance(system, Outlet):
+        system.switch(on)
+        return
+    ways, offered = SWITCH_ON if on else FORCE_OFF, system.get_allowed_reset_system_values()
     way = next((way for way in ways if way in offered), None)
     if way is None:
         raise NotThisSystem(f"does not offer {' or '.join(way.value for way in ways)}")
     system.reset_system(way)
 
 
-def is_on(system: System) -> bool | None:
+def is_on(system: System | Outlet) -> bool | None:
     """None where it does not say. What is still going off has power."""
     return None if system.power_state is None else system.power_state is not PowerState.OFF

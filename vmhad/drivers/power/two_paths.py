@@ -4,8 +4,9 @@
 The rules kept: the second path is asked at once where the first one is silent or declines, and also where the first
 one accepted before and is told again, for that one keeps no word. OFF is said only where the path that was switched
 reads OFF and no path reads ON: one that reads ON beside it has power from elsewhere, or one of the two is not this
-host's. Of an outlet ON says nothing of the host, which may be off all the same; its OFF says that there is no power.
-Every word names its path. Each path gets half of a call's time from whoever makes the two drivers.
+host's. Of an outlet ON says nothing of the host, which may be off all the same; its OFF says that there is no power,
+and so an outlet is a second path only where it alone feeds the host. Every word names its path. Each path gets half of
+a call's time from whoever makes the two drivers.
 """
 
 from __future__ import annotations
