@@ -55,7 +55,10 @@ class Between:
                 answer = self._reply(packet)
                 if answer is None and self._behind:
                     onward.sendto(packet, ("127.0.0.1", self._behind))
-                    answer = onward.recv(4096)
+                    try:
+                        answer = onward.recv(4096)
+                    except TimeoutError:  # it has nothing to say to a packet that came too late
+                        continue
                 if answer:
                     self._socket.sendto(answer, client)
 
