@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
@@ -16,15 +16,18 @@ from stevedore import driver as stevedore_driver
 from stevedore.exception import NoMatches
 
 from vmhad.bus.transport_url import Broker, read_urls
-from vmhad.conf.settings import ConfigError, Settings
+from vmhad.conf.settings import BmcAccess, ConfigError, PowerSettings, Settings
 from vmhad.drivers.beats.agent_beats import AgentBeats
 from vmhad.drivers.clock import SystemClock
 from vmhad.drivers.compute.nova import NovaCompute
 from vmhad.drivers.hands.agent_orders import AgentOrders
 from vmhad.drivers.membership.tooz_ring import ToozMembership
 from vmhad.drivers.nudges.nova_notifications import NovaNotifications
+from vmhad.drivers.power.by_host import ByHost
 from vmhad.drivers.power.by_proxy import ByProxy
 from vmhad.drivers.power.ipmi_session import Bmc
+from vmhad.drivers.power.redfish_bmc import RedfishBmc
+from vmhad.drivers.power.two_paths import TwoPaths
 from vmhad.drivers.watch.bmc_power import BmcPowerWatch, PowerReader
 from vmhad.drivers.watch.nova_services import NovaServicesWatch
 from vmhad.drivers.workers import ThreadWorkers
@@ -95,17 +98,44 @@ class PolledPower(Power, Protocol):
 def open_power(settings: Settings, hands: AgentOrders | None = None) -> PolledPower:
     """hands: with them the hosts whose BMC only their peers reach are read and switched by those."""
     told = settings.power
-    direct = {host: Bmc(**_fields(access)) for host, access in told.bmcs.items() if not access.via}
-    power: PolledPower = _driver("vmhad.power", told.driver, direct, told.timeout_s, told.asf_ping)
-    if hands is None or not told.via_agents:
+    power: PolledPower = _direct_power(told, {host: bmc for host, bmc in told.bmcs.items() if not bmc.via})
+    for limit_s in (told.timeout_s, told.timeout_s / 2) if hands is not None else ():
+        peers = {
+            host: [peer for peer in segment.names if peer != host]
+            for segment in settings.segments
+            for host in segment.names
+            if host in told.via_agents and _limit_s(told, host) == limit_s
+        }
+        power = ByProxy(power, peers, hands.power, limit_s) if peers and hands is not None else power
+    if not told.second:
         return power
-    peers = {
-        host: [peer for peer in segment.names if peer != host]
-        for segment in settings.segments
-        for host in segment.names
-        if host in told.via_agents
-    }
-    return ByProxy(power, peers, hands.power, told.timeout_s)
+    outlets = [host for host, bmc in told.second.items() if bmc.outlet]
+    return TwoPaths(power, _direct_power(told, told.second), told.second, outlets)
+
+
+def _direct_power(told: PowerSettings, bmcs: Mapping[str, BmcAccess]) -> PolledPower:
+    """Each host's own driver."""
+    opened: dict[str, PolledPower] = {}
+    of_kind: dict[tuple[str, float], dict[str, BmcAccess]] = {}
+    for host, bmc in sorted(bmcs.items()):
+        of_kind.setdefault((bmc.driver, _limit_s(told, host)), {})[host] = bmc
+    for (name, limit_s), ours in sorted(of_kind.items()):
+        kind: type[Any] = Bmc if name == "ipmi" else RedfishBmc
+        more = (told.asf_ping,) if name == "ipmi" else ()
+        driver = _driver(
+            "vmhad.power", name, {host: kind(**_fields(kind, bmc)) for host, bmc in ours.items()}, limit_s, *more
+        )
+        opened |= dict.fromkeys(ours, driver)
+    return ByHost(opened)
+
+
+def _limit_s(told: PowerSettings, host: str) -> float:
+    """Of two paths each has half of what a call may take."""
+    return told.timeout_s / 2 if host in told.second else told.timeout_s
+
+
+def _fields(kind: Any, access: BmcAccess) -> dict[str, Any]:
+    return {field.name: getattr(access, field.name) for field in fields(kind)}
 
 
 def open_storages(settings: Settings) -> dict[str, Storage]:
@@ -119,10 +149,6 @@ def open_storages(settings: Settings) -> dict[str, Storage]:
         except ValueError as error:
             raise ConfigError(f"storage {one.name!r} of the segments file: {error}.") from None
     return opened
-
-
-def _fields(access: Any) -> dict[str, Any]:
-    return {field.name: getattr(access, field.name) for field in fields(Bmc)}
 
 
 def open_compute(settings: Settings) -> NovaCompute:

@@ -12,6 +12,7 @@ import pytest
 
 from lab.cloud_lab import CloudLab
 from lab.engine import EngineProcess
+from vmhad.conf.bmcs import BmcDefaults
 from vmhad.conf.segments_file import load_segments
 from vmhad.conf.topology_file import load_topology
 from vmhad.kernel.cloud import ServerState
@@ -74,9 +75,11 @@ def test_with_its_bmcs_an_export_is_the_engines_segments_file(clean_cloud: Cloud
     assert done.returncode == 0, done.stderr
     (tmp_path / "exported.yaml").write_text(done.stdout)
     credentials = str(engine.folder / "bmc-credentials.yaml")
-    assert load_segments(str(tmp_path / "exported.yaml"), credentials, Policy()) == load_segments(
-        str(engine.folder / "segments.yaml"), credentials, Policy()
+    exported, configured = (
+        load_segments(str(path), credentials, Policy(), BmcDefaults())
+        for path in (tmp_path / "exported.yaml", engine.folder / "segments.yaml")
     )
+    assert exported == configured
 
 
 def test_a_wrong_password_is_one_sentence(clean_cloud: CloudLab, tmp_path: Path) -> None:

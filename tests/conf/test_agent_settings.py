@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from vmhad.cmd.agent import power_of
 from vmhad.conf.agent_settings import AgentSettings, StorageAccess, WatchdogAccess, Witness, agent_settings
 from vmhad.conf.load import parse
 from vmhad.conf.settings import ConfigError
@@ -128,6 +129,26 @@ def test_it_may_ask_the_bmcs_of_its_peers_and_no_others(tmp_path: Path) -> None:
     assert list(with_credentials(tmp_path, "h3: another\nh4: x").bmcs) == ["h3"]
     assert "another" not in repr(bmcs)
     assert load(tmp_path, "host = h1", PEERS).bmcs == {}
+
+
+def test_each_peer_is_asked_in_what_its_bmc_speaks(tmp_path: Path) -> None:
+    """Nobody is there; who was asked is told by the words."""
+    hosts = [
+        {"name": f"h{n}", "bmc": {"address": "127.0.0.1", "port": n, "user": "vmhad", "via": "agents"}}
+        for n in (1, 2, 3)
+    ]
+    hosts[1]["bmc"] |= {"driver": "redfish", "system": "2"}
+    hosts[2]["second_power"] = {"address": "192.0.2.9", "user": "pdu"}
+    told = with_credentials(tmp_path, "default: secret", segments={"segments": [{"name": "s1", "hosts": hosts}]})
+    power = power_of(told)
+    assert power is not None and [one.driver for one in told.bmcs.values()] == ["redfish", "ipmi"]
+    assert power.read("h2")[1] == "BMC 127.0.0.1:2: connection refused"
+    assert power.read("h3")[1] == "BMC 127.0.0.1:3: connection refused"
+    assert power.read("h1")[1] == "no BMC is configured for h1"
+    ini = load(
+        tmp_path, f"host = h1\nbmc_credentials_file = {tmp_path / 'bmcs.yaml'}\n[power]\ndriver = redfish", PEERS
+    )
+    assert {one.driver for one in ini.bmcs.values()} == {"redfish"}
 
 
 @pytest.mark.parametrize(

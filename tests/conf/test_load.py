@@ -250,7 +250,7 @@ BAD: list[tuple[str, Change, str]] = [
     ("password too long", credentials("default: " + "x" * 21), r"secret\.yaml: default is longer than the 20 bytes"),
     ("no password", credentials("h1: x\nh2: x\nh3: x\n"), r"\[power\] credentials_file: .* has no password for 'h4' and no default"),
     ("journal", option("engine", journal="mysql"), r"\[engine\] journal: .*"),
-    ("power driver", option("power", driver="redfish"), r"\[power\] driver: .*"),
+    ("power driver", option("power", driver="snmp"), r"\[power\] driver: .*"),
     ("lease not a number", option("engine", lease_s="soon"), r"\[engine\] lease_s: .*"),
     ("lease too long", option("engine", lease_s="301"), r"\[engine\] lease_s: .*"),
     ("sqlite", option("engine", journal="sqlite"), r"\[engine\] journal = sqlite needs standalone = true.*"),
@@ -295,7 +295,7 @@ BAD: list[tuple[str, Change, str]] = [
     ("no segments", whole({"segments": []}), r".*segments\.yaml: segments must be a list with at least one entry"),
     ("no hosts", whole({"segments": [{"name": "s", "hosts": []}]}), r".*segments\[0\]\.hosts must be a list with at least one entry"),
     ("segment twice", whole({"segments": [segment("s", "a"), segment("s", "b", first=2)]}), r".*segments\[1\]\.name repeats the segment 's'"),
-    ("unknown field", nested("rack", "r1"), HOST + r" has an unknown field 'rack'; known are bmc, domains, inventory, name"),
+    ("unknown field", nested("rack", "r1"), HOST + r" has an unknown field 'rack'; known are bmc, domains, inventory, name, planes, second_power"),
     ("no bmc", nested("bmc", None), HOST + r" lacks the field 'bmc'"),
     ("no address", nested("bmc.address", None), HOST + r"\.bmc lacks the field 'address'"),
     ("password in the wrong file", nested("bmc.password", "x"), HOST + r"\.bmc has an unknown field 'password'; .*"),
@@ -348,6 +348,7 @@ def test_every_option_is_explained() -> None:
 
 def test_samples_load(house: House) -> None:
     house.segments = (SAMPLES / "segments.yaml.sample").read_text()
+    house.credentials += "compute-02/second_power: x\n"
     told = house.load()
     assert [s.name for s in told.segments] == ["general", "gpu"]
     assert told.policies["gpu"].silent_means is SilentMeans.FENCE

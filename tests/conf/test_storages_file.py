@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vmhad.conf.bmcs import BmcDefaults
 from vmhad.conf.segments_file import load_hosts, load_segments
 from vmhad.conf.settings import ConfigError
 from vmhad.conf.storages_file import storage_rows
@@ -37,7 +38,7 @@ def loaded(tmp_path: Path, storages: str):  # noqa: ANN201 - what load_segments 
     file.write_text(SEGMENTS + storages)
     passwords.write_text("default: some-password\n")
     passwords.chmod(0o600)
-    return load_segments(str(file), str(passwords), Policy())
+    return load_segments(str(file), str(passwords), Policy(), BmcDefaults())
 
 
 def test_the_clients_are_the_hosts_with_a_storage_address(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from vmhad.cmd.topology import merged, summary
+from vmhad.conf.bmcs import BmcDefaults
 from vmhad.conf.segments_file import load_segments
 from vmhad.conf.settings import BmcAccess, ConfigError
 from vmhad.conf.topology import HostInventory, Topology
@@ -48,6 +49,10 @@ BMCS = {
     name: BmcAccess(f"192.0.2.{number}", 623, "operator-of-bmc", PASSWORD, "operator", "")
     for number, name in enumerate(("h1", "h2", "h3"), 1)
 }
+BMCS["h2"] = replace(
+    BMCS["h2"], port=443, privilege="", driver="redfish", system="/redfish/v1/Systems/2", ca_file="/etc/hostname"
+)
+BMCS["h3"] = replace(BMCS["h3"], second=BmcAccess("192.0.2.9", 623, "pdu", PASSWORD, "operator", "", outlet=True))
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -67,8 +72,8 @@ def test_an_export_with_bmcs_is_an_engines_segments_file_but_for_the_passwords(t
     (tmp_path / "segments.yaml").write_text(text)
     secret = tmp_path / "secret.yaml"
     secret.touch(0o600)
-    secret.write_text(f"default: {PASSWORD}\n")
-    told = load_segments(str(tmp_path / "segments.yaml"), str(secret), OF_ALL)
+    secret.write_text(f"default: {PASSWORD}\ndefault/second_power: {PASSWORD}\n")
+    told = load_segments(str(tmp_path / "segments.yaml"), str(secret), OF_ALL, BmcDefaults())
     assert (told.segments, dict(told.policies), dict(told.bmcs)) == (CLOUD.segments, dict(CLOUD.policies), BMCS)
 
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A UDP peer that garbles, delays or loses what a BMC says; real packets over the loopback."""
+"""Peers that garble, delay or lose what a BMC says, over UDP, or over TCP with and without TLS; real packets over the
+loopback."""
 
 from __future__ import annotations
 
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -53,7 +55,10 @@ class Between:
                 answer = self._reply(packet)
                 if answer is None and self._behind:
                     onward.sendto(packet, ("127.0.0.1", self._behind))
-                    answer = onward.recv(4096)
+                    try:
+                        answer = onward.recv(4096)
+                    except TimeoutError:  # it has nothing to say to a packet that came too late
+                        continue
                 if answer:
                     self._socket.sendto(answer, client)
 
@@ -87,3 +92,41 @@ def slowly(seconds: float) -> Reply:
         return None
 
     return reply
+
+
+class Babble:
+    """A TCP server that says the same to everybody who has said something, and hangs up. certificate: with TLS."""
+
+    def __init__(self, says: Callable[[], bytes], certificate: tuple[str, str] | None = None) -> None:
+        self._says = says
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+        if self._context is not None and certificate is not None:
+            self._context.load_cert_chain(*certificate)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.settimeout(0.05)
+        self.port = int(self._socket.getsockname()[1])
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Babble:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(5)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while not self._over.is_set():
+            try:
+                client, _ = self._socket.accept()
+            except TimeoutError:
+                continue
+            client.settimeout(1.0)
+            try:
+                with self._context.wrap_socket(client, server_side=True) if self._context else client as talk:
+                    talk.recv(4096)
+                    talk.sendall(self._says())
+            except OSError:
+                client.close()

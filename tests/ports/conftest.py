@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import redfish_sim
 from loopback import free_port
 
 from tests.broker import Broker, is_installed
@@ -49,3 +50,16 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield broker
     finally:
         broker.end()
+
+
+@pytest.fixture(scope="module")
+def redfish_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redfish_sim.RedfishSim]:
+    """A real Redfish service with two systems, "h" and "other"; who uses it resets it first."""
+    if not redfish_sim.present():
+        pytest.skip("openssl is not installed, which makes the certificate")
+    service = redfish_sim.RedfishSim(tmp_path_factory.mktemp("redfish"), ["h", "other"])
+    try:
+        service.start()
+        yield service
+    finally:
+        service.stop()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every Power behind the port does: the same cases on simulated BMCs, on real IPMI to a BMC in software, and on
-such a BMC that the agent of a peer asks, by orders over a real RabbitMQ.
+"""What every Power behind the port does: the same cases on simulated BMCs, on real IPMI to a BMC in software, on such a
+BMC that the agent of a peer asks, by orders over a real RabbitMQ, on real Redfish to a service in software, and
+on a host that both can switch.
 
 | mood of the BMC                    | read                | off and on                         | simulated by       |
 |------------------------------------|---------------------|------------------------------------|--------------------|
@@ -14,21 +15,25 @@ such a BMC that the agent of a peer asks, by orders over a real RabbitMQ.
 | slow, within the limit             | ON, OFF             | return                             | slow               |
 | no BMC is configured               | UNKNOWN             | Refused                            | an unknown host    |
 
-Every call ends within its limit. A BMC of another host is told by its GUID where one is configured (test_ipmi.py);
-«other» simulates the site that has configured none. One that lies or is stuck, only the simulator has.
+Every call ends within its limit. A BMC of another host is told by its GUID where one is configured (test_ipmi.py,
+test_redfish.py); «other» simulates the site that has configured none. One that lies, only the simulator has.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import pytest
-from between import GARBAGE, Between, Reply, deaf_after_the_command, slowly
+from between import GARBAGE, Babble, Between, Reply, deaf_after_the_command, slowly
 from ipmi_sim import IpmiSim, free_udp_port, present
+from loopback import free_port
+from redfish_sim import VIEWER, RedfishSim
 
 from tests.broker import Broker
 from tests.ports.orders_bench import MASTER, eventually
@@ -37,8 +42,11 @@ from vmhad.agent.power_proxy import PowerProxy
 from vmhad.bus.signature import derive
 from vmhad.bus.transport_url import read_url
 from vmhad.drivers.hands.agent_orders import AgentOrders
+from vmhad.drivers.power.by_host import ByHost
 from vmhad.drivers.power.by_proxy import ByProxy
 from vmhad.drivers.power.ipmi import Ipmi
+from vmhad.drivers.power.redfish import Redfish
+from vmhad.drivers.power.two_paths import TwoPaths
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Power, Refused, Unanswered
 from vmhad.sim.clock import Agenda, SimClock
@@ -131,6 +139,68 @@ class ProxyBench(IpmiBench):
         return ByProxy(Ipmi({}), {"h": ["p"]}, self._engine.power, LIMIT_S)
 
 
+class RedfishBench:
+    """sushy-tools' emulator, by TLS."""
+
+    MOODS = {"slow": "slow 0.1", "loses its answer": "loses"}
+
+    def __init__(self, service: RedfishSim, ends: ExitStack) -> None:
+        self._service, self._ends = service, ends
+        service.reset()
+        ends.callback(service.reset)
+
+    def mood(self, name: str) -> Redfish:
+        changes = {"wrong password": {"password": "another"}, "refuses": {"user": VIEWER}}.get(name, {})
+        bmc = self._service.bmc(**changes)
+        if name == "silent":
+            self._service.hang()
+        elif name == "nobody there":
+            bmc = replace(bmc, port=free_port())
+        elif name.startswith("garbage"):
+            bmc = replace(bmc, port=self._ends.enter_context(Babble(lambda: os.urandom(60))).port)
+        else:
+            self._service.mood(self.MOODS.get(name, "well"))
+        return Redfish({"h": bmc}, LIMIT_S)
+
+    @property
+    def is_on(self) -> bool:
+        return self._service.is_on()
+
+    def press(self, on: bool) -> None:
+        self._service.set_power(on)
+
+    def took_s(self, call: Callable[[], object]) -> float:
+        began = time.monotonic()
+        _whatever(call)
+        return time.monotonic() - began
+
+
+class TwoPathsBench:
+    """One chassis behind a BMC that speaks IPMI and a chassis manager that speaks Redfish, both in the same mood."""
+
+    def __init__(self, where: Path, service: RedfishSim, ends: ExitStack) -> None:
+        self._ipmi, self._redfish = IpmiBench(where, ends), RedfishBench(service, ends)
+        power = service.where / "power.h"
+        power.unlink()
+        power.symlink_to(where / "power")
+        ends.callback(power.unlink)
+
+    def mood(self, name: str) -> TwoPaths:
+        first, second = self._ipmi.mood(name), self._redfish.mood(name)
+        first._timeout_s = second._timeout_s = LIMIT_S / 2
+        return TwoPaths(ByHost({"h": first}), ByHost({"h": second}), ["h"])
+
+    @property
+    def is_on(self) -> bool:
+        return self._ipmi.is_on
+
+    def press(self, on: bool) -> None:
+        self._ipmi.press(on)
+
+    def took_s(self, call: Callable[[], object]) -> float:
+        return self._ipmi.took_s(call)
+
+
 class SimBench:
     MOODS = {
         "well": Bmc.OK,
@@ -179,16 +249,22 @@ def _whatever(call: Callable[[], object]) -> None:
         return
 
 
-@pytest.fixture(params=["sim", "ipmi", "proxy"])
+@pytest.fixture(params=["sim", "ipmi", "proxy", "redfish", "two paths"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     if request.param == "sim":
         yield SimBench()
+        return
+    if request.param == "redfish":
+        with ExitStack() as ends:
+            yield RedfishBench(request.getfixturevalue("redfish_service"), ends)
         return
     if not present():
         pytest.skip("ipmi_sim is not installed")
     with ExitStack() as ends:
         if request.param == "proxy":
             yield ProxyBench(tmp_path / "bmc", ends, request.getfixturevalue("rabbit"))
+        elif request.param == "two paths":
+            yield TwoPathsBench(tmp_path / "bmc", request.getfixturevalue("redfish_service"), ends)
         else:
             yield IpmiBench(tmp_path / "bmc", ends)
 

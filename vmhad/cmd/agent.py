@@ -108,16 +108,29 @@ class Ends:
 
 
 def power_of(told: AgentSettings) -> Power | None:
-    """The BMCs of its peers. Their driver is loaded only where there are any: an agent stays small."""
+    """The BMCs of its peers. A driver is loaded only where one speaks it: an agent stays small."""
     if not told.bmcs:
         return None
-    from vmhad.drivers.power.ipmi import Bmc, Ipmi
+    from vmhad.drivers.power.by_host import ByHost, Polled
 
-    bmcs = {
-        host: Bmc(one.address, one.port, one.user, one.password, one.privilege, one.guid)
-        for host, one in told.bmcs.items()
-    }
-    return Ipmi(bmcs, told.bmc_timeout_s)
+    told_of = {kind: {h: bmc for h, bmc in told.bmcs.items() if bmc.driver == kind} for kind in ("ipmi", "redfish")}
+    drivers: dict[str, Polled] = {}
+    if ours := told_of["ipmi"]:
+        from vmhad.drivers.power.ipmi import Bmc, Ipmi
+
+        ipmi = {
+            h: Bmc(one.address, one.port, one.user, one.password, one.privilege, one.guid) for h, one in ours.items()
+        }
+        drivers |= dict.fromkeys(ours, Ipmi(ipmi, told.bmc_timeout_s))
+    if ours := told_of["redfish"]:
+        from vmhad.drivers.power.redfish import Redfish, RedfishBmc
+
+        redfish = {
+            h: RedfishBmc(one.address, one.port, one.user, one.password, one.system, one.ca_file, one.guid)
+            for h, one in ours.items()
+        }
+        drivers |= dict.fromkeys(ours, Redfish(redfish, told.bmc_timeout_s))
+    return ByHost(drivers)
 
 
 def _arguments(words: Sequence[str]) -> tuple[int, list[str]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from oslo_config import cfg
 
+from vmhad.conf.bmcs import BmcDefaults
 from vmhad.conf.load import filled
 from vmhad.conf.segments_file import NAME, load_bmcs, load_hosts
 from vmhad.conf.settings import BmcAccess, ConfigError
@@ -111,7 +112,7 @@ def agent_settings(conf: cfg.ConfigOpts) -> AgentSettings:
         segment=_segment(texts),
         witnesses=tuple(_witness(text) for text in texts.witnesses),
         storages=storages,
-        bmcs=_bmcs(texts),
+        bmcs=_bmcs(texts, filled(BmcDefaults, conf, "power")),
         links=tuple(texts.links),
         watchdog=_watchdog(texts, [one.name for one in storages]),
     )
@@ -127,10 +128,11 @@ def _segment(texts: _Texts) -> Segment:
     raise ConfigError(f"[agent] host: {texts.host!r} is in no segment of {texts.segments_file}.")
 
 
-def _bmcs(texts: _Texts) -> Mapping[str, BmcAccess]:
+def _bmcs(texts: _Texts, defaults: BmcDefaults) -> Mapping[str, BmcAccess]:
     if not texts.bmc_credentials_file:
         return {}
-    return load_bmcs(texts.segments_file, SEGMENTS_OPTION, texts.bmc_credentials_file, CREDENTIALS_OPTION, texts.host)
+    credentials = texts.bmc_credentials_file
+    return load_bmcs(texts.segments_file, SEGMENTS_OPTION, credentials, CREDENTIALS_OPTION, texts.host, defaults)
 
 
 def _witness(text: str) -> Witness:

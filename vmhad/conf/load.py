@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from oslo_config import cfg
 from oslo_log import log
 
+from vmhad.conf.bmcs import BmcDefaults
 from vmhad.conf.keys_file import KEY_OPTION, KEYS_OPTION, read_agent_key, read_master_keys
 from vmhad.conf.opts import list_opts
 from vmhad.conf.segments_file import POLICY_ENUMS, checked, load_segments
@@ -76,7 +77,9 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
     nova = _nova(conf)
     notifications = _notifications(conf)
     defaults = checked(_policy(conf), "[policy]")
-    told = load_segments(engine.segments_file, _value(conf, "power", "credentials_file"), defaults)
+    told = load_segments(
+        engine.segments_file, _value(conf, "power", "credentials_file"), defaults, filled(BmcDefaults, conf, "power")
+    )
     power = filled(PowerSettings, conf, "power", bmcs=told.bmcs)
     agents = _agents(conf, notifications.transport_urls, [segment.name for segment in told.segments])
     timeout_s = _value(conf, "storage", "timeout_s")

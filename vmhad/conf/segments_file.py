@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The segments file: which hosts take over for each other, and whose BMC is whose.
-
-Rule kept: one host has one BMC and one BMC has one host. Two names for one power switch end the start, because a fence
-would turn off a host that lives.
-"""
+"""The segments file: which hosts take over for each other, and whose BMC is whose (conf/bmcs.py)."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,9 +11,10 @@ from typing import Any
 from oslo_config import cfg
 
 from vmhad.conf import policy as policy_options
+from vmhad.conf.bmcs import BmcDefaults, Passwords, Switches, address_of, bmc_of, checked_paths
 from vmhad.conf.settings import BmcAccess, ConfigError, StorageAccess
 from vmhad.conf.storages_file import storages_of, with_backends
-from vmhad.conf.yaml_file import Field, parse, read_secret_text, read_text
+from vmhad.conf.yaml_file import Field, parse, read_text
 from vmhad.kernel.beat import Plane
 from vmhad.kernel.policy import AfterFence, CutOff, CutStorage, Drain, OnFailure, OnIoError, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
@@ -30,11 +26,6 @@ EXPORTED_PARTS = ("exported", "servers", "groups")
 OPTIONAL_PARTS = ("storages", *EXPORTED_PARTS)
 # Names become parts of journal keys.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
-GUID = re.compile(r"[0-9a-f]{32}")
-PRIVILEGES = ("user", "operator", "administrator")
-VIA = ("engine", "agents")
-PASSWORD_BYTES_MAX = 20
-USER_BYTES_MAX = 16
 YAML_TYPES = {cfg.BoolOpt: (bool,), cfg.StrOpt: (str,), cfg.IntOpt: (int,), cfg.FloatOpt: (int, float)}
 POLICY_ENUMS = {
     "silent_means": SilentMeans,
@@ -56,16 +47,16 @@ class SegmentsFile:
     storages: tuple[StorageAccess, ...] = ()
 
 
-def load_segments(path: str, credentials_path: str, defaults: Policy) -> SegmentsFile:
+def load_segments(path: str, credentials_path: str, defaults: Policy, bmc_defaults: BmcDefaults) -> SegmentsFile:
     """Raises ConfigError."""
     document = parse(read_text(path, SEGMENTS_OPTION), path, SEGMENTS_OPTION)
     top = Field(path, "", document).mapping(["segments"], OPTIONAL_PARTS)
-    passwords = _passwords(credentials_path, CREDENTIALS_OPTION)
+    passwords = Passwords(credentials_path, CREDENTIALS_OPTION)
     segments: dict[str, Segment] = {}
     policies: dict[str, Policy] = {}
     bmcs: dict[str, BmcAccess] = {}
     at_home: dict[str, str] = {}
-    addresses = Addresses()
+    addresses, switches = Addresses(), Switches()
     for entry in top["segments"].items():
         fields = entry.mapping(["name", "hosts"], ["policy"])
         name = name_of(fields["name"])
@@ -73,10 +64,13 @@ def load_segments(path: str, credentials_path: str, defaults: Policy) -> Segment
             raise fields["name"].wrong(f"repeats the segment {name!r}")
         hosts = []
         for host_entry in fields["hosts"].items():
-            host, bmc = _host(host_entry, passwords, credentials_path)
+            parts = host_entry.mapping(["name", "bmc"], ["second_power", "domains", "planes", "inventory"])
+            host = host_of(parts)
+            bmc = checked_paths(parts, host.name, passwords, bmc_defaults)
             if host.name in at_home:
                 raise host_entry.wrong(f"repeats the host {host.name!r}, which is in segment {at_home[host.name]!r}")
-            _refuse_shared_bmc(host_entry, bmc, bmcs)
+            for switch in filter(None, (bmc, bmc.second)):
+                switches.take(host_entry, host.name, switch)
             addresses.take(host_entry, host)
             at_home[host.name], bmcs[host.name] = name, bmc
             hosts.append(host)
@@ -88,21 +82,22 @@ def load_segments(path: str, credentials_path: str, defaults: Policy) -> Segment
     return SegmentsFile(tuple(with_backends(one, storages) for one in segments.values()), policies, bmcs, storages)
 
 
-def load_bmcs(path: str, what: str, credentials_path: str, credentials_what: str, own: str) -> Mapping[str, BmcAccess]:
+def load_bmcs(
+    path: str, what: str, credentials_path: str, credentials_what: str, own: str, bmc_defaults: BmcDefaults
+) -> Mapping[str, BmcAccess]:
     """The BMCs of the peers of a host, as its agent may ask them: those that the file names and that have a password.
-    what, credentials_what: the options that name the files. Raises ConfigError."""
+    A second power path is the engines' to ask. what, credentials_what: the options that name the files. Raises
+    ConfigError."""
     top = Field(path, "", parse(read_text(path, what), path, what)).mapping(["segments"], OPTIONAL_PARTS)
-    passwords = _passwords(credentials_path, credentials_what)
+    passwords, switches = Passwords(credentials_path, credentials_what), Switches()
     bmcs: dict[str, BmcAccess] = {}
     for entry in top["segments"].items():
         rows = [row.entries() for row in entry.entries()["hosts"].items()]
         names = [row["name"].text() for row in rows]
         for name, row in zip(names, rows, strict=True) if own in names else ():
-            password = passwords.get(name, passwords.get("default"))
-            if name != own and "bmc" in row and password is not None:
-                bmc = replace(_bmc(row["bmc"]), password=password)
-                _refuse_shared_bmc(row["bmc"], bmc, bmcs)
-                bmcs[name] = bmc
+            if name != own and "bmc" in row and passwords.known(name):
+                bmcs[name] = passwords.put(bmc_of(row["bmc"], bmc_defaults), name)
+                switches.take(row["bmc"], name, bmcs[name])
     if not bmcs:
         raise ConfigError(
             f"{credentials_what}: no peer of {own!r} has a bmc in {path} and a password in {credentials_path}."
@@ -121,7 +116,7 @@ def load_hosts(path: str, what: str) -> tuple[Segment, ...]:
         fields = entry.mapping(["name", "hosts"], ["policy"])
         hosts = []
         for host_entry in fields["hosts"].items():
-            host = host_of(host_entry.mapping(["name"], ["bmc", "domains", "planes", "inventory"]))
+            host = host_of(host_entry.mapping(["name"], ["bmc", "second_power", "domains", "planes", "inventory"]))
             if host.name in at_home:
                 raise host_entry.wrong(f"repeats the host {host.name!r}, which is in segment {at_home[host.name]!r}")
             addresses.take(host_entry, host)
@@ -162,18 +157,6 @@ def _policy_value(option: cfg.Opt, field: Field) -> Any:
     return POLICY_ENUMS[option.name](value) if option.name in POLICY_ENUMS else value
 
 
-def _host(entry: Field, passwords: Mapping[str, str], credentials_path: str) -> tuple[Host, BmcAccess]:
-    fields = entry.mapping(["name", "bmc"], ["domains", "planes", "inventory"])
-    host = host_of(fields)
-    bmc = _bmc(fields["bmc"])
-    if bmc.via:
-        return host, bmc
-    password = passwords.get(host.name, passwords.get("default"))
-    if password is None:
-        raise ConfigError(f"{CREDENTIALS_OPTION}: {credentials_path} has no password for {host.name!r} and no default.")
-    return host, replace(bmc, password=password)
-
-
 def host_of(fields: Mapping[str, Field]) -> Host:
     """A host by its name, domains and planes; its other fields are for others to read. Raises ConfigError."""
     domains = fields["domains"].entries() if "domains" in fields else {}
@@ -181,7 +164,7 @@ def host_of(fields: Mapping[str, Field]) -> Host:
     return Host(
         name_of(fields["name"]),
         {kind: domain.text() for kind, domain in domains.items()},
-        {str(plane): _address(planes[plane], "a look") for plane in Plane if plane in planes},
+        {str(plane): address_of(planes[plane], "a look") for plane in Plane if plane in planes},
     )
 
 
@@ -198,53 +181,8 @@ class Addresses:
                 raise entry.wrong(f"has the {plane} address {address}, which is that of {other!r}")
 
 
-def _address(field: Field, who_waits: str) -> str:
-    try:
-        return str(ipaddress.ip_address(field.text()))
-    except ValueError:
-        raise field.wrong(f"must be an IP address: {who_waits} waits for no name service") from None
-
-
-def _bmc(entry: Field) -> BmcAccess:
-    """Without its password."""
-    fields = entry.mapping(["address", "user"], ["port", "privilege", "guid", "via"])
-    address = _address(fields["address"], "a fence")
-    user = fields["user"].text()
-    if len(user.encode()) > USER_BYTES_MAX:
-        raise fields["user"].wrong(f"is longer than the {USER_BYTES_MAX} bytes of an IPMI user name")
-    privilege = fields["privilege"].text() if "privilege" in fields else "operator"
-    if privilege not in PRIVILEGES:
-        raise fields["privilege"].wrong(f"must be one of {', '.join(PRIVILEGES)}")
-    guid = fields["guid"].text().replace("-", "").lower() if "guid" in fields else ""
-    if guid and not GUID.fullmatch(guid):
-        raise fields["guid"].wrong("must be 32 hex digits, with or without dashes")
-    port = fields["port"].number(1, 65535) if "port" in fields else 623
-    via = fields["via"].text() if "via" in fields else "engine"
-    if via not in VIA:
-        raise fields["via"].wrong(f"must be one of {', '.join(VIA)}")
-    return BmcAccess(address, port, user, "", privilege, guid, "" if via == "engine" else via)
-
-
-def _refuse_shared_bmc(entry: Field, bmc: BmcAccess, others: Mapping[str, BmcAccess]) -> None:
-    for host, other in others.items():
-        if (bmc.address, bmc.port) == (other.address, other.port):
-            raise entry.wrong(f"has the BMC {bmc.address} port {bmc.port}, which is the BMC of {host!r}")
-        if bmc.guid and bmc.guid == other.guid:
-            raise entry.wrong(f"has a BMC with the guid {bmc.guid}, which is that of {host!r}")
-
-
 def name_of(field: Field) -> str:
     name = field.text()
     if not NAME.fullmatch(name):
         raise field.wrong("may have letters, digits, '.', '_' and '-' only")
     return name
-
-
-def _passwords(path: str, what: str) -> Mapping[str, str]:
-    document = parse(read_secret_text(path, what), path, what)
-    passwords = {}
-    for host, field in Field(path, "", document).entries().items():
-        passwords[host] = field.text()
-        if len(passwords[host].encode()) > PASSWORD_BYTES_MAX:
-            raise field.wrong(f"is longer than the {PASSWORD_BYTES_MAX} bytes of an IPMI password")
-    return passwords

@@ -16,8 +16,9 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BmcAccess:
-    """How one host's BMC is reached: the fields of drivers.power.ipmi.Bmc, and via: «agents» where those of its peers
-    ask it. Then an engine has no password of it."""
+    """How one power switch of a host is reached: the fields of the Bmc of its driver, and via: «agents» where those of
+    its peers ask it. Then an engine has no password of it. system: a path. second: another device that cuts the host's
+    power; outlet: of such a one, its ON says only that there is power to be had."""
 
     address: str
     port: int
@@ -26,6 +27,11 @@ class BmcAccess:
     privilege: str
     guid: str
     via: str = ""
+    driver: str = "ipmi"
+    system: str = ""
+    ca_file: str = ""
+    outlet: bool = False
+    second: BmcAccess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,11 @@ class PowerSettings:
     def via_agents(self) -> frozenset[str]:
         """The hosts whose BMC is asked by the agents of their peers."""
         return frozenset(host for host, bmc in self.bmcs.items() if bmc.via == "agents")
+
+    @property
+    def second(self) -> Mapping[str, BmcAccess]:
+        """The second power path of each host that has one."""
+        return {host: bmc.second for host, bmc in self.bmcs.items() if bmc.second is not None}
 
 
 @dataclass(frozen=True, slots=True)

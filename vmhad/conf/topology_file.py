@@ -32,7 +32,7 @@ SERVER_FIGURES = ("vcpus", "ram_mib", "disk_gib")
 SERVER_MARKS = ("volume_backed", "locked", "zone_pinned")
 SERVER_FIELDS = ("state", *SERVER_FIGURES, *SERVER_MARKS, "zone", "group", "needs", "metadata")
 GROUP_POLICIES = ("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity")
-BMC_FIELDS = ("address", "port", "user", "privilege", "guid", "via")
+BMC_FIELDS = ("driver", "address", "port", "user", "privilege", "system", "ca_file", "guid", "via")
 
 
 def load_topology(path: str, policy: Policy | None = None) -> Topology:
@@ -81,7 +81,7 @@ class _Segments:
             raise parts["name"].wrong(f"repeats the segment {name!r}")
         hosts = []
         for host_entry in parts["hosts"].items():
-            host_parts = host_entry.mapping(["name"], ["bmc", "domains", "planes", "inventory"])
+            host_parts = host_entry.mapping(["name"], ["bmc", "second_power", "domains", "planes", "inventory"])
             host = host_of(host_parts)
             if host.name in self.at_home:
                 home = self.at_home[host.name]
@@ -230,11 +230,22 @@ def _segment_row(topology: Topology, segment: Segment, bmcs: Mapping[str, BmcAcc
         if host.planes:
             row["planes"] = _Row(host.planes)
         if host.name in bmcs:
-            row["bmc"] = _Row((name, value) for name in BMC_FIELDS if (value := getattr(bmcs[host.name], name)) != "")
+            row |= _power_rows(bmcs[host.name])
         if host.name in topology.inventories:
             row["inventory"] = _set_fields(topology.inventories[host.name], INVENTORY_FIELDS)
         hosts.append(row)
     return {"name": segment.name} | ({"policy": changed} if changed else {}) | {"hosts": hosts}
+
+
+def _power_rows(bmc: BmcAccess) -> dict[str, _Row]:
+    rows = {"bmc": bmc} | ({"second_power": bmc.second} if bmc.second is not None else {})
+    return {
+        where: _Row(
+            [(name, value) for name in BMC_FIELDS if (value := getattr(one, name)) != ""]
+            + ([("outlet", True)] if one.outlet else [])
+        )
+        for where, one in rows.items()
+    }
 
 
 def _group_row(group: Group) -> _Row:

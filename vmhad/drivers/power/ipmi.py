@@ -2,7 +2,8 @@
 """Power of hosts by IPMI 2.0.
 
 The rule kept: a BMC that is silent, wrong, garbled, or perhaps another host's says UNKNOWN when read, and is never told
-to switch. Texts are made here from the kind of failure, never from a library's message, so no secret can be in one.
+to switch. Texts are made here from the kind of failure, never from a library's message, and what is raised carries
+nothing of the library's with it, so no secret can be in one.
 """
 
 from __future__ import annotations
@@ -81,18 +82,9 @@ class Ipmi:
         bmc = self._bmcs.get(host)
         if bmc is None:
             raise Refused(f"no BMC is configured for {host}")
-        try:
-            session = _open(bmc, self._deadline(), self._asf_ping)
-        except Exception as error:
-            said_no = isinstance(error, _SAID_NO_AT_OPEN)
-            raise (Refused if said_no else Unanswered)(_words(bmc, error)) from None
-        try:
-            _command(session, command, wanted_on)
-        except Exception as error:
-            declined = isinstance(error, CompletionCodeError) and (error.cc in CC_NOT_BEGUN | {CC_NOT_IN_THIS_STATE})
-            raise (Refused if declined else Unanswered)(_words(bmc, error)) from None
-        finally:
-            session.close()
+        failure = _tried(bmc, self._deadline(), self._asf_ping, command, wanted_on)
+        if failure is not None:
+            raise failure
 
 
 class PollSession:
@@ -139,6 +131,25 @@ _SAID_NO_AT_OPEN = (
     NotSupportedError,
     _WrongBmc,
 )
+
+
+def _tried(
+    bmc: Bmc, deadline: float, asf_ping: bool, command: Callable[[IpmiSession], None], wanted_on: bool
+) -> Refused | Unanswered | None:
+    """Switches, and says what went wrong. The caller raises it, so that it has no frame of the library's in it, where
+    the password is."""
+    try:
+        session = _open(bmc, deadline, asf_ping)
+    except Exception as error:
+        return (Refused if isinstance(error, _SAID_NO_AT_OPEN) else Unanswered)(_words(bmc, error))
+    try:
+        _command(session, command, wanted_on)
+    except Exception as error:
+        declined = isinstance(error, CompletionCodeError) and (error.cc in CC_NOT_BEGUN | {CC_NOT_IN_THIS_STATE})
+        return (Refused if declined else Unanswered)(_words(bmc, error))
+    finally:
+        session.close()
+    return None
 
 
 def _open(bmc: Bmc, deadline: float, asf_ping: bool) -> IpmiSession:

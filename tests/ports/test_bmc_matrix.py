@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each behaviour of a BMC leads to what the docs say, at the level of a fence; and how long a fence takes by one that
+answers."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import pytest
+from ipmi_sim import present
+from redfish_sim import present as tls_present
+
+from tests.ports.bmc_matrix import DOCUMENT, KINDS, ROWS, Outcome, played, seconds_to_proof, verdicts
+
+pytestmark = pytest.mark.skipif(not (present() and tls_present()), reason="ipmi_sim or openssl is not installed")
+
+PROOF_S_MAX = 3.0
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Outcome]:
+    return played(tmp_path_factory.mktemp("matrix"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(row.name, kind) for row in ROWS for kind in row.kinds], ids=lambda value: value
+)
+def test_what_it_leads_to(found: dict[tuple[str, str], Outcome], name: str, kind: str) -> None:
+    wanted = next(row.verdict for row in ROWS if row.name == name)
+    assert found[name, kind].verdict == wanted, found[name, kind]
+
+
+def test_the_table_of_the_docs_says_so(found: dict[tuple[str, str], Outcome]) -> None:
+    seen = {row.words: {found[row.name, kind].verdict for kind in row.kinds} for row in ROWS}
+    assert {words: {verdict} for words, verdict in verdicts(DOCUMENT.read_text()).items()} == seen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_power_off_to_proof(tmp_path_factory: pytest.TempPathFactory, kind: str) -> None:
+    took = seconds_to_proof(tmp_path_factory.mktemp("proofs"), kind)
+    print(f"{kind}: median {median(took):.2f} s, {min(took):.2f} to {max(took):.2f} s")
+    assert median(took) <= PROOF_S_MAX
