@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vmhad-ganesha: runs beside NFS-Ganesha, carries out one order that it reads, and says what came of it.
+
+One JSON object comes in: act (read, cut or restore), exports (their ids), addresses (of one host) and limit_s; one goes
+out: access and words for read, done, or refused. Which files and which bus it works on is said by who installs it, so
+that the sender of an order can do nothing else here. It has to be the user that may talk to Ganesha (root, as Ganesha's
+D-Bus policy is shipped).
+
+An order ends within limit_s: then the process ends itself, wherever it hangs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jeepney import DBusErrorResponse
+
+from vmhad.drivers.storage import ganesha_files as files
+from vmhad.drivers.storage.ganesha_bus import Bus, Export
+from vmhad.kernel.signal import Access
+from vmhad.ports import Refused
+
+LIMIT_MAX_S = 60.0
+
+
+class Server:
+    def __init__(self, bus: Bus, pattern: str) -> None:
+        self._bus = bus
+        self._pattern = pattern
+
+    def read(self, ids: Sequence[int], addresses: Sequence[str]) -> tuple[Access, str]:
+        """The order of the looks matters: who is shut out already when it has no request in hand has none any more."""
+        named = [self._export(number) for number in ids]
+        open_at = [export for export in named if not _all_out(export, addresses)]
+        if open_at:
+            return Access.OPEN, f"NFS-Ganesha shows {_names(open_at)} not closed to {_and(addresses)}"
+        forgotten = [export for export in named if not set(addresses) <= files.shut_out(self._file(export.id))]
+        if forgotten:
+            return Access.UNKNOWN, f"a restart of NFS-Ganesha would open {_names(forgotten)}: not closed in its file"
+        beside = [export for export in self._beside(named) if not _all_out(export, addresses)]
+        if beside:
+            return Access.UNKNOWN, f"{_names(beside)} of other settings leads to the same files and is not closed"
+        left = self._bus.lingering(addresses)
+        if left:
+            return Access.UNKNOWN, f"closed, but NFS-Ganesha still has requests, open files or locks of {_and(left)}"
+        return Access.CUT, f"NFS-Ganesha shows {_names(named)} closed to {_and(addresses)}, and nothing of it left"
+
+    def cut(self, ids: Sequence[int], addresses: Sequence[str]) -> None:
+        """The files first: what is done already when this is cut short lasts."""
+        self._change(ids, lambda out: out | set(addresses))
+
+    def restore(self, ids: Sequence[int], addresses: Sequence[str]) -> None:
+        self._change(ids, lambda out: out - set(addresses))
+
+    def _change(self, ids: Sequence[int], changed: Callable[[frozenset[str]], Iterable[str]]) -> None:
+        for number in ids:
+            self._export(number)
+        for number in ids:
+            with _alone(self._file(number)):
+                files.change(self._file(number), changed)
+                self._bus.reread(number, str(self._file(number)))
+
+    def _export(self, number: int) -> Export:
+        try:
+            return self._bus.export(number)
+        except KeyError:
+            raise Refused(f"NFS-Ganesha has no export {number}") from None
+
+    def _beside(self, named: Sequence[Export]) -> list[Export]:
+        """Exports that are not named and share files with one that is. 0 is the root of NFSv4's names, of no files."""
+        known = {export.id for export in named}
+        found = []
+        for number in self._bus.export_ids():
+            if number == 0 or number in known:
+                continue
+            try:
+                export = self._bus.export(number)
+            except KeyError:
+                continue
+            if any(_meet(export.path, other.path) for other in named):
+                found.append(export)
+        return found
+
+    def _file(self, number: int) -> Path:
+        return Path(self._pattern.replace("{id}", str(number)))
+
+
+def _all_out(export: Export, addresses: Sequence[str]) -> bool:
+    return bool(addresses) and all(export.shuts_out(address) for address in addresses)
+
+
+def _meet(one: str, other: str) -> bool:
+    first, second = Path(one).parts, Path(other).parts
+    shorter = min(len(first), len(second))
+    return first[:shorter] == second[:shorter]
+
+
+def _names(exports: Sequence[Export]) -> str:
+    return _and(f"export {export.id} ({export.path})" for export in exports)
+
+
+def _and(words: Iterable[str]) -> str:
+    return ", ".join(words)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Two engines may cut two hosts at once."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def answer(order: Mapping[str, Any], bus_address: str, pattern: str) -> dict[str, str]:
+    """Never raises: what went wrong is an answer too."""
+    try:
+        act, ids, addresses = order["act"], [int(one) for one in order["exports"]], [str(o) for o in order["addresses"]]
+        server = Server(Bus(bus_address), pattern)
+        if act == "read":
+            access, words = server.read(ids, addresses)
+            return {"access": access.value, "words": words}
+        {"cut": server.cut, "restore": server.restore}[act](ids, addresses)
+        return {"done": act}
+    except (Refused, files.NoPlace) as error:
+        return {"refused": str(error)}
+    except FileNotFoundError as error:
+        return {"refused": f"there is no {error.filename}"}
+    except DBusErrorResponse as error:
+        return {"failed": f"NFS-Ganesha said {error.name}"}
+    except Exception as error:
+        return {"failed": f"{type(error).__name__}: {error}"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="vmhad-ganesha", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--dbus-address", default="unix:path=/run/dbus/system_bus_socket")
+    parser.add_argument("--files", required=True, help="the export's file, {id} for its number")
+    told = parser.parse_args()
+    # Without a handler its signal ends the process, also while it waits for a lock, a disk or Ganesha.
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_MAX_S)
+    order = json.loads(sys.stdin.readline())
+    signal.setitimer(signal.ITIMER_REAL, min(max(float(order["limit_s"]), 0.01), LIMIT_MAX_S))
+    print(json.dumps(answer(order, told.dbus_address, told.files)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
