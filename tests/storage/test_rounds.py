@@ -15,7 +15,9 @@ from tests.storage.rounds import measure, report, summary
 
 PROOF_MEDIAN_MS = 5000
 # The driver, and the module that holds its `lacks()` and its `rig(where)`.
-RIGS: dict[str, str] = {}
+RIGS: dict[str, str] = {
+    "nfs_ganesha": "rig_nfs_ganesha",
+}
 
 
 @pytest.mark.parametrize("driver", sorted(RIGS))

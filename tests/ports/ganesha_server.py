@@ -12,12 +12,11 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from tests.storage.tally import Tally
-
+ROOT = Path(__file__).parents[2]
 NEEDED = ("ganesha.nfsd", "rpcbind", "dbus-daemon", "nsenter", "unshare", "ip")
 BLOCK = 4096
 _BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -50,8 +49,8 @@ _START = "exec ganesha.nfsd -F -f {where}/ganesha.conf -L {where}/ganesha.log -p
 _numbers = itertools.count(os.getpid() % 8192 * 4)
 
 
-def missing() -> str:
-    """Why it cannot be started here, in words; '' if it can."""
+def lacks() -> str:
+    """Why it cannot be started here, or ''."""
     if os.geteuid():
         return "needs root"
     lacking = [name for name in NEEDED if shutil.which(name) is None]
@@ -140,18 +139,16 @@ class Ganesha:
         data = file.read_bytes() if file.exists() else b""
         return max((struct.unpack_from("<Q", data, at)[0] for at in range(0, len(data) - 7, BLOCK)), default=0)
 
-    @contextmanager
-    def writer(self, host: str, depth: int = 1, path: str = "data", program: str = "nfs_writer.py") -> Iterator[Tally]:
-        """A client of that host that writes to /HOST of an export."""
-        tally = self.where / f"tally.{host}.{next(_numbers)}"
-        seen = Tally(tally)
+    def on_host(self, host: str, *words: str | Path, path: str = "data") -> subprocess.Popen[str]:
+        """nfs_client.py, there, on /HOST of an export."""
         server = self.addresses[host].removesuffix(".2") + ".1"
-        code = Path(__file__).with_name(program)
-        words = ["3", server, str(self.where / path), f"/{host}", str(depth), str(tally)]
-        with ExitStack() as ends:
-            enter = ["nsenter", "-t", str(self._networks[host]), "-n"]
-            self._spawn(ends, [*enter, sys.executable, str(code), *words])
-            yield seen
+        client = [sys.executable, "-m", "tests.ports.nfs_client", server, str(self.where / path), f"/{host}"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+        with open(self.where / "out", "a") as out:
+            return subprocess.Popen(
+                ["nsenter", "-t", str(self._networks[host]), "-n", *client, *map(str, words)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True, cwd=ROOT, env=environment,
+            )  # fmt: skip
 
     def _listens(self) -> bool:
         assert self._daemon is not None and self._daemon.poll() is None, (self.where / "out").read_text()
