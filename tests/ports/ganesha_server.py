@@ -139,10 +139,10 @@ class Ganesha:
         data = file.read_bytes() if file.exists() else b""
         return max((struct.unpack_from("<Q", data, at)[0] for at in range(0, len(data) - 7, BLOCK)), default=0)
 
-    def on_host(self, host: str, *words: str | Path, path: str = "data") -> subprocess.Popen[str]:
-        """nfs_client.py, there, on /HOST of an export."""
+    def on_host(self, host: str, *words: str | Path, path: str = "data", name: str = "") -> subprocess.Popen[str]:
+        """nfs_client.py, there, on a file of an export, which is /HOST if it has no name of its own."""
         server = self.addresses[host].removesuffix(".2") + ".1"
-        client = [sys.executable, "-m", "tests.ports.nfs_client", server, str(self.where / path), f"/{host}"]
+        client = [sys.executable, "-m", "tests.ports.nfs_client", server, str(self.where / path), f"/{name or host}"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
         with open(self.where / "out", "a") as out:
             return subprocess.Popen(

@@ -39,8 +39,8 @@ PROOF_S = 5.0
 BENCHES: dict[str, str] = {
     "nfs_ganesha": "storage_nfs_ganesha",
 }
-# The drivers of storages that keep nothing of their clients (NFSv3): who may write again may do so with what it had open
-# at the cut. So a host has to be off before its cut is taken back.
+# The drivers of storages that keep nothing of their clients (NFSv3): who may write again may do so with what it had
+# open at the cut. So a host has to be off before its cut is taken back.
 FORGETFUL = {"nfs_ganesha"}
 
 

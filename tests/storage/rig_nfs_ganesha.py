@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,18 +25,20 @@ class GaneshaRig:
     def __init__(self, server: Ganesha) -> None:
         self._server = server
         self.storage = driver(server, LIMIT_S)
+        self._numbers = itertools.count()
         self._stamps_file = server.where / "stamps"
         self._writer: subprocess.Popen[str] | None = None
 
     def fresh(self) -> None:
         self.end()
         self.storage.restore(self.host)
-        (self._server.where / "data" / self.host).unlink(missing_ok=True)
+        # Never the same again: Ganesha remembers files that are taken away behind its back.
+        self._file = f"{self.host}.{next(self._numbers)}"
         self._stamps_file.unlink(missing_ok=True)
         self._stamps = Stamps(self._stamps_file)
 
     def start_writer(self, in_flight: int) -> None:
-        self._writer = self._server.on_host(self.host, self._stamps_file, str(in_flight))
+        self._writer = self._server.on_host(self.host, self._stamps_file, str(in_flight), name=self._file)
 
     def last_accepted(self) -> float:
         return self._stamps.last()
@@ -44,7 +47,7 @@ class GaneshaRig:
         return self._stamps.since(at)
 
     def held(self) -> int:
-        return self._server.landed(self.host)
+        return self._server.landed(self._file)
 
     def end(self) -> None:
         if self._writer is not None:
