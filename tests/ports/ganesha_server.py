@@ -73,8 +73,9 @@ class Ganesha:
         self._ends = ExitStack()
         self._networks: dict[str, int] = {}
         self._daemon: subprocess.Popen[bytes] | None = None
+        self.bus_pid = 0
         for folder in ("lib/ganesha", "export.d", "data"):
-            (where / folder).mkdir(parents=True)
+            (where / folder).mkdir(parents=True, exist_ok=True)
         (where / "bus.conf").write_text(_BUS.format(where=where))
         (where / "ganesha.conf").write_text(_CONFIG.format(where=where, lease_s=lease_s))
         self.export(1)
@@ -98,7 +99,7 @@ class Ganesha:
 
     def __enter__(self) -> Ganesha:
         with ExitStack() as ends:
-            self._spawn(ends, ["dbus-daemon", f"--config-file={self.where}/bus.conf", "--nofork"])
+            self.bus_pid = self._spawn(ends, ["dbus-daemon", f"--config-file={self.where}/bus.conf", "--nofork"])
             eventually("a bus", (self.where / "bus").exists)
             server = self._network(ends, _UP.format(where=self.where))
             eventually("rpcbind", lambda: Path(f"/proc/{server}/root/run/rpcbind.sock").exists())

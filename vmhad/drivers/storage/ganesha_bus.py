@@ -45,7 +45,7 @@ class Entry:
         if self.name == _ANYBODY:
             return True
         try:
-            return address in ipaddress.ip_network(self.name)
+            return address in ipaddress.ip_network(self.name, strict=False)
         except ValueError:
             return None
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import ipaddress
 import json
 import os
 import signal
@@ -30,6 +31,8 @@ from vmhad.kernel.signal import Access
 from vmhad.ports import Refused
 
 LIMIT_MAX_S = 60.0
+# What it ends with when its time was over.
+TOO_LATE = 75
 
 
 class Server:
@@ -62,8 +65,10 @@ class Server:
         self._change(ids, lambda out: out - set(addresses))
 
     def _change(self, ids: Sequence[int], changed: Callable[[frozenset[str]], Iterable[str]]) -> None:
+        """Nothing of it is begun where a part of it has to be refused."""
         for number in ids:
             self._export(number)
+            files.shut_out(self._file(number))
         for number in ids:
             with _alone(self._file(number)):
                 files.change(self._file(number), changed)
@@ -126,7 +131,8 @@ def _alone(path: Path) -> Iterator[None]:
 def answer(order: Mapping[str, Any], bus_address: str, pattern: str) -> dict[str, str]:
     """Never raises: what went wrong is an answer too."""
     try:
-        act, ids, addresses = order["act"], [int(one) for one in order["exports"]], [str(o) for o in order["addresses"]]
+        act, ids = order["act"], [int(one) for one in order["exports"]]
+        addresses = [str(ipaddress.IPv4Address(one)) for one in order["addresses"]]
         server = Server(Bus(bus_address), pattern)
         if act == "read":
             access, words = server.read(ids, addresses)
@@ -148,7 +154,7 @@ def main() -> int:
     parser.add_argument("--dbus-address", default="unix:path=/run/dbus/system_bus_socket")
     parser.add_argument("--files", required=True, help="the export's file, {id} for its number")
     told = parser.parse_args()
-    # Without a handler its signal ends the process, also while it waits for a lock, a disk or Ganesha.
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(TOO_LATE))
     signal.setitimer(signal.ITIMER_REAL, LIMIT_MAX_S)
     order = json.loads(sys.stdin.readline())
     signal.setitimer(signal.ITIMER_REAL, min(max(float(order["limit_s"]), 0.01), LIMIT_MAX_S))

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from vmhad.drivers.storage.ganesha_server import TOO_LATE
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused, Unanswered
 
@@ -104,7 +105,7 @@ class NfsGanesha:
 def _ended(code: int) -> str:
     if code == 255:
         return "its server cannot be reached by ssh, or does not let us in"
-    if code < 0 or code > 128:
+    if code == TOO_LATE:
         return "no answer from NFS-Ganesha in time"
     return f"vmhad-ganesha ended with {code}"
 
