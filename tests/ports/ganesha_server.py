@@ -17,8 +17,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-NEEDED = ("ganesha.nfsd", "rpcbind", "dbus-daemon", "nsenter", "unshare", "ip")
+NEEDED = ("ganesha.nfsd", "rpcbind", "rpc.statd", "dbus-daemon", "nsenter", "unshare", "ip", "sshd", "ssh-keygen")
 BLOCK = 4096
+LEASE_S = 5
 _BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig><type>system</type><listen>unix:path={where}/bus</listen><auth>EXTERNAL</auth>
@@ -26,7 +27,7 @@ _BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuratio
 <allow own="*"/><allow user="*"/></policy></busconfig>
 """
 _CONFIG = """NFS_CORE_PARAM {{ Protocols = 3, 4; }}
-NFSv4 {{ Graceless = true; Lease_Lifetime = {lease_s}; RecoveryBackend = fs; }}
+NFSv4 {{ Graceless = {graceless}; Grace_Period = {lease_s}; Lease_Lifetime = {lease_s}; RecoveryBackend = fs; }}
 NFS_KRB5 {{ Active_krb5 = false; }}
 EXPORT_DEFAULTS {{ Access_Type = None; Squash = No_Root_Squash; SecType = sys; Transports = TCP; }}
 LOG {{ Default_Log_Level = EVENT; }}
@@ -40,12 +41,26 @@ EXPORT = """EXPORT {{
   FSAL {{ Name = VFS; }}
 }}
 """
-# Its own /run, for rpcbind's socket; its own /var/lib/nfs, where it keeps who may reclaim.
+# Its own /run, for rpcbind and the status monitor; its own /var/lib/nfs, where it keeps who may reclaim.
 _UP = """
-mount -t tmpfs none /run && mkdir -p /run/rpcbind /run/ganesha && mount --bind {where}/lib /var/lib/nfs &&
-ip link set lo up && rpcbind && exec sleep infinity
+mount -t tmpfs none /run && mkdir -p /run/rpcbind /run/ganesha /run/sshd /run/nsm/sm /run/nsm/sm.bak &&
+mount --bind {where}/lib /var/lib/nfs && chown -R statd /run/nsm && ip link set lo up &&
+rpcbind && rpc.statd --no-notify -P /run/nsm && exec sleep infinity
+"""
+# Root may come in with its key alone, for the one program that stands beside the key.
+_SSHD = """ListenAddress {address}
+HostKey {where}/ssh/host
+AuthorizedKeysFile {where}/ssh/authorized_keys
+PermitRootLogin forced-commands-only
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+StrictModes no
+PidFile none
 """
 _START = "exec ganesha.nfsd -F -f {where}/ganesha.conf -L {where}/ganesha.log -p {where}/ganesha.pid"
+# The engine's host is the one that the test runs on.
+_ENGINE, _ENGINE_SEES = "10.213.250.2", "10.213.250.1"
 _numbers = itertools.count(os.getpid() % 8192 * 4)
 
 
@@ -67,7 +82,7 @@ def eventually(what: str, seen: Callable[[], object], limit_s: float = 20.0) -> 
 class Ganesha:
     """hosts: those that may write. Each has one address, and a network of its own that ends at the server's."""
 
-    def __init__(self, where: Path, hosts: Sequence[str] = ("h", "other"), lease_s: int = 5) -> None:
+    def __init__(self, where: Path, hosts: Sequence[str] = ("h", "other"), graceless: bool = True) -> None:
         self.where = where
         self.addresses = {host: f"10.213.{number}.2" for number, host in enumerate(hosts, 1)}
         self._ends = ExitStack()
@@ -77,7 +92,9 @@ class Ganesha:
         for folder in ("lib/ganesha", "export.d", "data"):
             (where / folder).mkdir(parents=True, exist_ok=True)
         (where / "bus.conf").write_text(_BUS.format(where=where))
-        (where / "ganesha.conf").write_text(_CONFIG.format(where=where, lease_s=lease_s))
+        (where / "ganesha.conf").write_text(
+            _CONFIG.format(where=where, lease_s=LEASE_S, graceless=str(graceless).lower())
+        )
         self.export(1)
 
     def export(self, number: int, clients: str = "", path: str = "data") -> Path:
@@ -102,7 +119,7 @@ class Ganesha:
             self.bus_pid = self._spawn(ends, ["dbus-daemon", f"--config-file={self.where}/bus.conf", "--nofork"])
             eventually("a bus", (self.where / "bus").exists)
             server = self._network(ends, _UP.format(where=self.where))
-            eventually("rpcbind", lambda: Path(f"/proc/{server}/root/run/rpcbind.sock").exists())
+            eventually("rpc.statd", lambda: Path(f"/proc/{server}/root/run/rpc.statd.pid").exists())
             for host, address in self.addresses.items():
                 self._join(host, self._network(ends, "exec sleep infinity"), server, address)
             self._networks[""] = server
@@ -114,6 +131,29 @@ class Ganesha:
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
+    def let_in(self) -> dict[str, object]:
+        """An sshd on the server, as an engine elsewhere finds it; the settings for it."""
+        keys = self.where / "ssh"
+        keys.mkdir()
+        for name in ("host", "engine"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)], check=True)
+        program = (
+            f"{sys.executable} -m vmhad.drivers.storage.ganesha_server --dbus-address {self.bus} --files {self.files}"
+        )
+        key = (keys / "engine.pub").read_text()
+        (keys / "authorized_keys").write_text(f'restrict,command="cd {ROOT} && exec {program}" {key}')
+        (keys / "known_hosts").write_text(f"{_ENGINE_SEES} {(keys / 'host.pub').read_text()}")
+        (keys / "config").write_text(_SSHD.format(where=self.where, address=_ENGINE_SEES))
+        self._cable(self._networks[""], os.getpid(), _ENGINE_SEES, _ENGINE)
+        enter = ["nsenter", "-t", str(self._networks[""]), "-n", "-m"]
+        self._spawn(self._ends, [*enter, shutil.which("sshd") or "sshd", "-D", "-e", "-f", str(keys / "config")])
+        eventually("sshd", lambda: self._listens("0016"))
+        return {
+            "ssh": f"root@{_ENGINE_SEES}",
+            "identity_file": str(keys / "engine"),
+            "known_hosts_file": str(keys / "known_hosts"),
+        }
+
     def start(self) -> None:
         enter = ["nsenter", "-t", str(self._networks[""]), "-n", "-m"]
         with open(self.where / "out", "ab") as out:
@@ -122,7 +162,7 @@ class Ganesha:
                 env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self.bus},
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             )  # fmt: skip
-        eventually("NFS-Ganesha's port", self._listens)
+        eventually("NFS-Ganesha's port", lambda: self._listens("0801"))
 
     def stop(self) -> None:
         if self._daemon is not None:
@@ -140,10 +180,13 @@ class Ganesha:
         data = file.read_bytes() if file.exists() else b""
         return max((struct.unpack_from("<Q", data, at)[0] for at in range(0, len(data) - 7, BLOCK)), default=0)
 
-    def on_host(self, host: str, *words: str | Path, path: str = "data", name: str = "") -> subprocess.Popen[str]:
-        """nfs_client.py, there, on a file of an export, which is /HOST if it has no name of its own."""
+    def on_host(
+        self, host: str, *words: str | Path, path: str = "data", name: str = "", program: str = "nfs_client"
+    ) -> subprocess.Popen[str]:
+        """A client there, on a file of an export (path, or NFSv4's name of it), /HOST if it has no name of its own."""
         server = self.addresses[host].removesuffix(".2") + ".1"
-        client = [sys.executable, "-m", "tests.ports.nfs_client", server, str(self.where / path), f"/{name or host}"]
+        export = path if path.startswith("/") else str(self.where / path)
+        client = [sys.executable, "-m", f"tests.ports.{program}", server, export, f"/{name or host}"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
         with open(self.where / "out", "a") as out:
             return subprocess.Popen(
@@ -151,9 +194,10 @@ class Ganesha:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True, cwd=ROOT, env=environment,
             )  # fmt: skip
 
-    def _listens(self) -> bool:
+    def _listens(self, port: str) -> bool:
         assert self._daemon is not None and self._daemon.poll() is None, (self.where / "out").read_text()
-        return ":0801 " in Path(f"/proc/{self._networks['']}/net/tcp6").read_text()
+        tables = (Path(f"/proc/{self._networks['']}/net/{name}") for name in ("tcp", "tcp6"))
+        return any(f":{port} " in table.read_text() for table in tables)
 
     def _network(self, ends: ExitStack, script: str) -> int:
         """A network, and the process that keeps it."""
@@ -164,15 +208,19 @@ class Ganesha:
         return int(children.read_text().split()[0])
 
     def _join(self, host: str, network: int, server: int, address: str) -> None:
-        number = next(_numbers)
-        ours, theirs = f"vmg{number}a", f"vmg{number}b"
-        near = address.removesuffix(".2") + ".1"
-        _ip("link", "add", ours, "netns", str(server), "type", "veth", "peer", "name", theirs, "netns", str(network))
-        for where, link, own in ((server, ours, near), (network, theirs, address)):
-            inside = ["nsenter", "-t", str(where), "-n", "ip"]
-            subprocess.run([*inside, "addr", "add", f"{own}/30", "dev", link], check=True)
-            subprocess.run([*inside, "link", "set", link, "up"], check=True)
+        self._cable(server, network, address.removesuffix(".2") + ".1", address)
         self._networks[host] = network
+
+    def _cable(self, one: int, other: int, address: str, other_address: str) -> None:
+        """Between two networks, by the processes that keep them."""
+        number = next(_numbers)
+        ends = ((one, f"vmg{number}a", address), (other, f"vmg{number}b", other_address))
+        near = ["link", "add", ends[0][1], "netns", str(one), "type", "veth"]
+        subprocess.run(["ip", *near, "peer", "name", ends[1][1], "netns", str(other)], check=True)
+        for pid, name, own in ends:
+            inside = ["nsenter", "-t", str(pid), "-n", "ip"]
+            subprocess.run([*inside, "addr", "add", f"{own}/30", "dev", name], check=True)
+            subprocess.run([*inside, "link", "set", name, "up"], check=True)
 
     def _spawn(self, ends: ExitStack, command: Sequence[str]) -> int:
         with open(self.where / "out", "ab") as out:
@@ -184,7 +232,3 @@ class Ganesha:
 
         ends.callback(end)
         return process.pid
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True)

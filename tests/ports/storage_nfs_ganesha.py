@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,8 +16,11 @@ __all__ = ["bench", "lacks"]
 HOSTS = ("h", "other")
 
 
-def driver(server: Ganesha, limit_s: float, exports: tuple[int, ...] = (1,)) -> NfsGanesha:
-    settings = {"exports": list(exports), "files": server.files, "dbus_address": server.bus}
+def driver(
+    server: Ganesha, limit_s: float, exports: tuple[int, ...] = (1,), way: Mapping[str, object] | None = None
+) -> NfsGanesha:
+    """way: the settings of how the server is reached; nothing is known of any, this is its host."""
+    settings = {"exports": list(exports), **(way or {"files": server.files, "dbus_address": server.bus})}
     clients = {host: (address,) for host, address in server.addresses.items()}
     return NfsGanesha("nfs-a", settings, clients, limit_s)
 
@@ -33,10 +36,13 @@ class Client:
         return self._process.stdout.readline() == "open\n"
 
     def writes(self) -> bool:
+        return self.does("write") == "ok"
+
+    def does(self, what: str) -> str:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write("write\n")
+        self._process.stdin.write(f"{what}\n")
         self._process.stdin.flush()
-        return self._process.stdout.readline() == "ok\n"
+        return self._process.stdout.readline().strip()
 
     def end(self) -> None:
         self._process.kill()
@@ -46,7 +52,7 @@ class Client:
 class GaneshaBench:
     def __init__(self, server: Ganesha, limit_s: float) -> None:
         self.server = server
-        self.storage = driver(server, limit_s)
+        self.storage = driver(server, limit_s, way=server.let_in())
         self._clients: dict[str, Client] = {}
 
     def fresh(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports.ganesha_server import Ganesha, eventually, lacks
+from tests.ports.ganesha_server import LEASE_S, Ganesha, eventually, lacks
 from tests.ports.storage_nfs_ganesha import Client, driver
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused, Unanswered
@@ -23,6 +23,8 @@ from vmhad.ports import Refused, Unanswered
 OPEN, CUT, UNKNOWN = Access.OPEN, Access.CUT, Access.UNKNOWN
 LIMIT_S = 4.0
 SOON_S = 5.0
+# What NFSv4 says to whom an export is closed.
+ACCESS = 13
 pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks() or "it is there")
 
 
@@ -36,17 +38,17 @@ def server(tmp_path: Path) -> Iterator[Ganesha]:
 
 
 @contextmanager
-def client(server: Ganesha, host: str = "h", path: str = "data") -> Iterator[Client]:
-    made = Client(server.on_host(host, path=path))
+def client(server: Ganesha, host: str = "h", path: str = "data", program: str = "nfs_client") -> Iterator[Client]:
+    made = Client(server.on_host(host, path=path, program=program))
     try:
         yield made
     finally:
         made.end()
 
 
-def reads(storage, access: Access, host: str = "h") -> str:
+def reads(storage, access: Access, host: str = "h", within_s: float = SOON_S) -> str:
     """What is said with it, which is soon."""
-    until = time.monotonic() + SOON_S
+    until = time.monotonic() + within_s
     while (seen := storage.read(host))[0] is not access:
         assert time.monotonic() < until, seen
     return seen[1]
@@ -234,3 +236,72 @@ def test_a_write_that_the_server_has_in_hand_is_waited_for(slow_disk: Path, tmp_
         thaw.close()
         reads(storage, CUT)
         eventually("the write that was in hand", lambda: server.landed("h") == before + 1)
+
+
+def test_a_client_of_nfs4_writes_no_more_and_is_proven_when_its_lease_is_over(server: Ganesha) -> None:
+    """As long as it keeps its state alive the server cannot tell that from a request in hand."""
+    storage = driver(server, LIMIT_S)
+    with client(server, path="/e1", program="nfs4_client") as one:
+        assert one.is_open() and one.writes()
+        storage.cut("h")
+        assert not one.writes()
+        until = time.monotonic() + 2 * LEASE_S
+        while time.monotonic() < until:
+            assert one.does("renew") == "ok" and one.does("write") == f"no {ACCESS}"
+            access, said = storage.read("h")
+            assert access is UNKNOWN and "open files" in said
+        reads(storage, CUT, within_s=3 * LEASE_S)
+        storage.restore("h")
+        assert not one.writes()
+    with client(server, path="/e1", program="nfs4_client") as anew:
+        assert anew.is_open() and anew.writes()
+
+
+def test_a_client_of_nfs4_reclaims_nothing_from_a_server_that_was_restarted(tmp_path: Path) -> None:
+    with Ganesha(tmp_path / "server", graceless=False) as server:
+        storage = driver(server, LIMIT_S)
+        with ExitStack() as ends:
+            eventually("an open after the grace of a first start", lambda: _lets_in(server))
+            one, other = (
+                ends.enter_context(client(server, host, path="/e1", program="nfs4_client")) for host in ("h", "other")
+            )
+            assert one.is_open() and one.writes() and other.is_open() and other.writes()
+            storage.cut("h")
+            server.stop()
+            server.start()
+            reads(storage, CUT)
+            assert other.does("reclaim") == "ok"
+            assert not one.writes() and one.does("reclaim") == f"no {ACCESS}"
+            reads(storage, CUT, within_s=3 * LEASE_S)
+
+
+def test_locks_of_nfs3_are_let_go_so_that_another_host_gets_them(tmp_path: Path) -> None:
+    """They have no lease: without a word to the server they would stay when the host is dead."""
+    with Ganesha(tmp_path / "server") as server:
+        storage = driver(server, LIMIT_S, way=server.let_in())
+        (server.where / "data/disk").write_bytes(b"")
+        with ExitStack() as ends:
+            mine, others = (
+                ends.enter_context(_locker(server, host))
+                for host in ("h", "other")
+            )  # fmt: skip
+            assert mine.does("lock") == "ok" and others.does("lock") != "ok"
+            storage.cut("h")
+            reads(storage, CUT)
+            assert others.does("lock") == "ok" and mine.does("lock") != "ok"
+            assert storage.read("h")[0] is CUT
+
+
+def _lets_in(server: Ganesha) -> bool:
+    with client(server, path="/e1", program="nfs4_client") as probe:
+        return probe.is_open()
+
+
+@contextmanager
+def _locker(server: Ganesha, host: str) -> Iterator[Client]:
+    made = Client(server.on_host(host, name="disk", program="nlm_client"))
+    try:
+        assert made.is_open()
+        yield made
+    finally:
+        made.end()

@@ -24,7 +24,7 @@ class GaneshaRig:
 
     def __init__(self, server: Ganesha) -> None:
         self._server = server
-        self.storage = driver(server, LIMIT_S)
+        self.storage = driver(server, LIMIT_S, way=server.let_in())
         self._numbers = itertools.count()
         self._stamps_file = server.where / "stamps"
         self._writer: subprocess.Popen[str] | None = None

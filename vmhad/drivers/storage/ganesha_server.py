@@ -26,6 +26,7 @@ from typing import Any
 from jeepney import DBusErrorResponse
 
 from vmhad.drivers.storage import ganesha_files as files
+from vmhad.drivers.storage import ganesha_locks as locks
 from vmhad.drivers.storage.ganesha_bus import Bus, Export
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused
@@ -58,8 +59,14 @@ class Server:
         return Access.CUT, f"NFS-Ganesha shows {_names(named)} closed to {_and(addresses)}, and nothing of it left"
 
     def cut(self, ids: Sequence[int], addresses: Sequence[str]) -> None:
-        """The files first: what is done already when this is cut short lasts."""
+        """Files first: what is done already when this is cut short lasts. Locks last: no new one can be got then."""
         self._change(ids, lambda out: out | set(addresses))
+        for address in addresses:
+            try:
+                locks.let_go(address)
+            except (OSError, locks.NoLocks):
+                # Where there are locks they stay, and read() shows it.
+                continue
 
     def restore(self, ids: Sequence[int], addresses: Sequence[str]) -> None:
         self._change(ids, lambda out: out - set(addresses))
