@@ -59,8 +59,6 @@ StrictModes no
 PidFile none
 """
 _START = "exec ganesha.nfsd -F -f {where}/ganesha.conf -L {where}/ganesha.log -p {where}/ganesha.pid"
-# The engine's host is the one that the test runs on.
-_ENGINE, _ENGINE_SEES = "10.213.250.2", "10.213.250.1"
 _numbers = itertools.count(os.getpid() % 8192 * 4)
 
 
@@ -77,6 +75,13 @@ def eventually(what: str, seen: Callable[[], object], limit_s: float = 20.0) -> 
     while not seen():
         assert time.monotonic() < end, f"{what}: not within {limit_s} s"
         time.sleep(0.02)
+
+
+def _free_pair() -> tuple[str, str]:
+    """Two addresses of a network that the host of the test, where the engine runs, has none in."""
+    taken = subprocess.run(["ip", "-o", "addr"], check=True, capture_output=True, text=True).stdout
+    number = next(one for one in range(100, 250) if f" 10.213.{one}." not in taken)
+    return f"10.213.{number}.1", f"10.213.{number}.2"
 
 
 class Ganesha:
@@ -133,6 +138,7 @@ class Ganesha:
 
     def let_in(self) -> dict[str, object]:
         """An sshd on the server, as an engine elsewhere finds it; the settings for it."""
+        address, engine = _free_pair()
         keys = self.where / "ssh"
         keys.mkdir()
         for name in ("host", "engine"):
@@ -142,14 +148,14 @@ class Ganesha:
         )
         key = (keys / "engine.pub").read_text()
         (keys / "authorized_keys").write_text(f'restrict,command="cd {ROOT} && exec {program}" {key}')
-        (keys / "known_hosts").write_text(f"{_ENGINE_SEES} {(keys / 'host.pub').read_text()}")
-        (keys / "config").write_text(_SSHD.format(where=self.where, address=_ENGINE_SEES))
-        self._cable(self._networks[""], os.getpid(), _ENGINE_SEES, _ENGINE)
+        (keys / "known_hosts").write_text(f"{address} {(keys / 'host.pub').read_text()}")
+        (keys / "config").write_text(_SSHD.format(where=self.where, address=address))
+        self._cable(self._networks[""], os.getpid(), address, engine)
         enter = ["nsenter", "-t", str(self._networks[""]), "-n", "-m"]
         self._spawn(self._ends, [*enter, shutil.which("sshd") or "sshd", "-D", "-e", "-f", str(keys / "config")])
         eventually("sshd", lambda: self._listens("0016"))
         return {
-            "ssh": f"root@{_ENGINE_SEES}",
+            "ssh": f"root@{address}",
             "identity_file": str(keys / "engine"),
             "known_hosts_file": str(keys / "known_hosts"),
         }

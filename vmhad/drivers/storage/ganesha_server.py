@@ -135,17 +135,32 @@ def _alone(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
+class _NoBus(Exception):
+    """D-Bus cannot be reached, which is no refusal of anybody's."""
+
+
+def _bus(address: str) -> Bus:
+    try:
+        return Bus(address)
+    except Exception as error:
+        raise _NoBus(f"D-Bus of NFS-Ganesha cannot be reached: {type(error).__name__}") from None
+
+
 def answer(order: Mapping[str, Any], bus_address: str, pattern: str) -> dict[str, str]:
     """Never raises: what went wrong is an answer too."""
     try:
         act, ids = order["act"], [int(one) for one in order["exports"]]
         addresses = [str(ipaddress.IPv4Address(one)) for one in order["addresses"]]
-        server = Server(Bus(bus_address), pattern)
+        if act not in ("read", "cut", "restore"):
+            raise ValueError(f"{act} is no order")
+        server = Server(_bus(bus_address), pattern)
         if act == "read":
             access, words = server.read(ids, addresses)
             return {"access": access.value, "words": words}
-        {"cut": server.cut, "restore": server.restore}[act](ids, addresses)
+        (server.cut if act == "cut" else server.restore)(ids, addresses)
         return {"done": act}
+    except _NoBus as error:
+        return {"failed": str(error)}
     except (Refused, files.NoPlace) as error:
         return {"refused": str(error)}
     except FileNotFoundError as error:
