@@ -45,7 +45,7 @@ EXPORT = """EXPORT {{
 _UP = """
 mount -t tmpfs none /run && mkdir -p /run/rpcbind /run/ganesha /run/sshd /run/nsm/sm /run/nsm/sm.bak &&
 mount --bind {where}/lib /var/lib/nfs && chown -R statd /run/nsm && ip link set lo up &&
-rpcbind && rpc.statd --no-notify -P /run/nsm && exec sleep infinity
+rpcbind && rpc.statd --no-notify -P /run/nsm && touch {where}/up && exec sleep infinity
 """
 # Root may come in with its key alone, for the one program that stands beside the key.
 _SSHD = """ListenAddress {address}
@@ -124,7 +124,7 @@ class Ganesha:
             self.bus_pid = self._spawn(ends, ["dbus-daemon", f"--config-file={self.where}/bus.conf", "--nofork"])
             eventually("a bus", (self.where / "bus").exists)
             server = self._network(ends, _UP.format(where=self.where))
-            eventually("rpc.statd", lambda: Path(f"/proc/{server}/root/run/rpc.statd.pid").exists())
+            eventually("rpcbind and rpc.statd", (self.where / "up").exists)
             for host, address in self.addresses.items():
                 self._join(host, self._network(ends, "exec sleep infinity"), server, address)
             self._networks[""] = server

@@ -148,6 +148,11 @@ def test_a_client_is_known_by_its_ipv4_address(address: str) -> None:
         NfsGanesha("nfs-a", GOOD, {"compute-01": (address,)}, 4.0)
 
 
+def test_no_two_hosts_share_an_address() -> None:
+    with pytest.raises(ValueError, match="compute-02.*compute-01"):
+        NfsGanesha("nfs-a", GOOD, {"compute-02": (TWO, ONE), "compute-01": (ONE,)}, 4.0)
+
+
 def test_a_host_without_an_address_is_no_client() -> None:
     storage = NfsGanesha("nfs-a", GOOD, {"compute-01": ()}, 4.0)
     assert storage.read("compute-01")[0] is Access.UNKNOWN

@@ -15,6 +15,8 @@ import ipaddress
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 
 from vmhad.drivers.storage.ganesha_server import TOO_LATE
@@ -26,6 +28,8 @@ _SSH_ONLY = {"port", "identity_file", "known_hosts_file"}
 _LOCAL_ONLY = {"dbus_address", "files"}
 # Of a call's time the part that the server's end gets, so that it ends itself before it is killed here.
 _SERVER_SHARE = 0.8
+# sshd turns away whom it has no room for: ten that have yet to show their keys, if nothing else is set.
+CALLS_MAX = 8
 _PROGRAM = "vmhad.drivers.storage.ganesha_server"
 
 
@@ -40,7 +44,9 @@ class NfsGanesha:
         self._exports = _exports(settings)
         self._command = _command(settings, timeout_s)
         self._clients = {host: tuple(_address(host, one) for one in known) for host, known in clients.items()}
+        _of_one_host_each(self._clients)
         self._timeout_s = timeout_s
+        self._free = threading.BoundedSemaphore(CALLS_MAX)
 
     def read(self, host: str) -> tuple[Access, str]:
         try:
@@ -65,16 +71,22 @@ class NfsGanesha:
         addresses = self._clients.get(host)
         if not addresses:
             raise Refused(f"{self._name}: no address is known that {host} has there")
-        limit_s = self._timeout_s * _SERVER_SHARE
-        order = {"act": act, "exports": self._exports, "addresses": addresses, "limit_s": limit_s}
-        answer = self._answered(json.dumps(order) + "\n")
+        until = time.monotonic() + self._timeout_s
+        if not self._free.acquire(timeout=self._timeout_s):
+            raise Unanswered(f"{self._name}: too many calls are under way")
+        try:
+            left_s = max(until - time.monotonic(), 0.0)
+            order = {"act": act, "exports": self._exports, "addresses": addresses, "limit_s": left_s * _SERVER_SHARE}
+            answer = self._answered(json.dumps(order) + "\n", left_s)
+        finally:
+            self._free.release()
         if "refused" in answer:
             raise Refused(f"{self._name}: {answer['refused']}")
         if "failed" in answer:
             raise Unanswered(f"{self._name}: {answer['failed']}")
         return answer
 
-    def _answered(self, order: str) -> Mapping[str, str]:
+    def _answered(self, order: str, left_s: float) -> Mapping[str, str]:
         try:
             process = subprocess.Popen(  # noqa: S603 - words of the settings, and no shell
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -82,7 +94,7 @@ class NfsGanesha:
         except OSError as error:
             raise Unanswered(f"{self._name}: {self._command[0]} cannot be started: {error.strerror}") from None
         try:
-            said, _ = process.communicate(order, timeout=self._timeout_s)
+            said, _ = process.communicate(order, timeout=left_s)
         except subprocess.TimeoutExpired:
             process.kill()
             for pipe in (process.stdin, process.stdout, process.stderr):
@@ -126,6 +138,14 @@ def _address(host: str, text: str) -> str:
         return str(ipaddress.IPv4Address(text))
     except ValueError:
         raise ValueError(f"clients of {host}: {text} is no IPv4 address") from None
+
+
+def _of_one_host_each(clients: Mapping[str, tuple[str, ...]]) -> None:
+    owner: dict[str, str] = {}
+    for host, addresses in sorted(clients.items()):
+        for address in addresses:
+            if owner.setdefault(address, host) != host:
+                raise ValueError(f"clients of {host}: {address} is {owner[address]}'s, who would be cut off with it")
 
 
 def _command(settings: Mapping[str, object], timeout_s: float) -> tuple[str, ...]:
