@@ -92,5 +92,6 @@ class GaneshaBench:
 def bench(where: Path, limit_s: float) -> Iterator[GaneshaBench]:
     with ExitStack() as ends:
         made = GaneshaBench(ends.enter_context(Ganesha(where)), limit_s)
+        ends.callback(made.storage.close)
         ends.callback(made.end)
         yield made

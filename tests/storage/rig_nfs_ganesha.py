@@ -60,5 +60,6 @@ class GaneshaRig:
 def rig(where: Path) -> Iterator[GaneshaRig]:
     with ExitStack() as ends:
         made = GaneshaRig(ends.enter_context(Ganesha(where / "server")))
+        ends.callback(made.storage.close)
         ends.callback(made.end)
         yield made

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vmhad-ganesha: runs beside NFS-Ganesha, carries out one order that it reads, and says what came of it.
+"""vmhad-ganesha: runs beside NFS-Ganesha, carries out the orders that it reads, and says what came of each.
 
-One JSON object comes in: act (read, cut or restore), exports (their ids), addresses (of one host) and limit_s; one goes
-out: access and words for read, done, or refused. Which files and which bus it works on is said by who installs it, so
-that the sender of an order can do nothing else here. It has to be the user that may talk to Ganesha (root, as Ganesha's
-D-Bus policy is shipped).
+A line of JSON comes in: id, act (read, cut or restore), exports (their ids), addresses (of one host) and limit_s; one
+goes out: id with access and words, or done, refused, failed. Which files and which bus it works on is said by who
+installs it, so that the sender of an order can do nothing else here. It has to be the user that may talk to Ganesha
+(root, as Ganesha's D-Bus policy is shipped).
 
-An order ends within limit_s: then the process ends itself, wherever it hangs.
+An order ends within limit_s: then its process ends itself, wherever it hangs.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ from vmhad.kernel.signal import Access
 from vmhad.ports import Refused
 
 LIMIT_MAX_S = 60.0
-# What it ends with when its time was over.
-TOO_LATE = 75
 
 
 class Server:
@@ -171,16 +169,45 @@ def answer(order: Mapping[str, Any], bus_address: str, pattern: str) -> dict[str
         return {"failed": f"{type(error).__name__}: {error}"}
 
 
+def serve(bus_address: str, pattern: str) -> None:
+    """Until nobody is left who could send an order. Each is a process of its own, so that one that hangs holds no
+    other; nobody waits for it to end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        if os.fork() == 0:
+            try:
+                _carry_out(line, bus_address, pattern)
+            finally:
+                os._exit(1)
+
+
+def _carry_out(line: str, bus_address: str, pattern: str) -> None:
+    order: Mapping[str, Any] = {}
+
+    def say(answer: Mapping[str, object]) -> None:
+        # One write, so that it is one line among those of others.
+        os.write(sys.stdout.fileno(), (json.dumps({**answer, "id": order.get("id")}) + "\n").encode())
+        os._exit(0)
+
+    try:
+        order = json.loads(line)
+        limit_s = min(max(float(order["limit_s"]), 0.01), LIMIT_MAX_S)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        order = {}
+        say({"failed": "an order that is none"})
+    signal.signal(signal.SIGALRM, lambda *_: say({"failed": "no answer from NFS-Ganesha in time"}))
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    said = answer(order, bus_address, pattern)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    say(said)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="vmhad-ganesha", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--dbus-address", default="unix:path=/run/dbus/system_bus_socket")
     parser.add_argument("--files", required=True, help="the export's file, {id} for its number")
     told = parser.parse_args()
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(TOO_LATE))
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_MAX_S)
-    order = json.loads(sys.stdin.readline())
-    signal.setitimer(signal.ITIMER_REAL, min(max(float(order["limit_s"]), 0.01), LIMIT_MAX_S))
-    print(json.dumps(answer(order, told.dbus_address, told.files)), flush=True)
+    serve(told.dbus_address, told.files)
     return 0
 
 

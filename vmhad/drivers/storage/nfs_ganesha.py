@@ -5,31 +5,25 @@ The rules kept: CUT is what Ganesha itself shows, of every export of this storag
 host before it could grant it anything, and that it has no request, open file or lock of the host left, so that nothing
 that it took before can still be written. And the export's file says the same, or a restart would undo it.
 
-Every call is a process of its own (ganesha_server.py), on the server by ssh, and is killed when its time is over:
-whatever hangs there, no caller does.
+Calls go over one ssh connection to the server, where each is a process of its own (ganesha_server.py): whatever hangs
+there, no caller does, and no other call.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import json
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 
-from vmhad.drivers.storage.ganesha_server import TOO_LATE
+from vmhad.drivers.storage.order_line import OrderLine, Silent
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused, Unanswered
 
 _KEYS = {"exports", "ssh", "port", "identity_file", "known_hosts_file", "dbus_address", "files"}
 _SSH_ONLY = {"port", "identity_file", "known_hosts_file"}
 _LOCAL_ONLY = {"dbus_address", "files"}
-# Of a call's time the part that the server's end gets, so that it ends itself before it is killed here.
+# Of a call's time the part that the server's end gets, so that it says itself that it was too long.
 _SERVER_SHARE = 0.8
-# sshd turns away whom it has no room for: ten that have yet to show their keys, if nothing else is set.
-CALLS_MAX = 8
 _PROGRAM = "vmhad.drivers.storage.ganesha_server"
 
 
@@ -42,11 +36,10 @@ class NfsGanesha:
         """Raises ValueError for settings that are none; reaches the server only when first asked."""
         self._name = name
         self._exports = _exports(settings)
-        self._command = _command(settings, timeout_s)
+        self._line = OrderLine(_command(settings, timeout_s))
         self._clients = {host: tuple(_address(host, one) for one in known) for host, known in clients.items()}
         _of_one_host_each(self._clients)
         self._timeout_s = timeout_s
-        self._free = threading.BoundedSemaphore(CALLS_MAX)
 
     def read(self, host: str) -> tuple[Access, str]:
         try:
@@ -63,6 +56,10 @@ class NfsGanesha:
     def restore(self, host: str) -> None:
         self._act("restore", host)
 
+    def close(self) -> None:
+        """A later call opens it again."""
+        self._line.close()
+
     def _act(self, act: str, host: str) -> None:
         if self._ask(act, host).get("done") != act:
             raise Unanswered(f"{self._name}: its server answered garbage")
@@ -71,55 +68,17 @@ class NfsGanesha:
         addresses = self._clients.get(host)
         if not addresses:
             raise Refused(f"{self._name}: no address is known that {host} has there")
-        until = time.monotonic() + self._timeout_s
-        if not self._free.acquire(timeout=self._timeout_s):
-            raise Unanswered(f"{self._name}: too many calls are under way")
+        limit_s = self._timeout_s
+        order = {"act": act, "exports": self._exports, "addresses": addresses, "limit_s": limit_s * _SERVER_SHARE}
         try:
-            left_s = max(until - time.monotonic(), 0.0)
-            order = {"act": act, "exports": self._exports, "addresses": addresses, "limit_s": left_s * _SERVER_SHARE}
-            answer = self._answered(json.dumps(order) + "\n", left_s)
-        finally:
-            self._free.release()
+            answer = self._line.ask(order, limit_s)
+        except Silent as error:
+            raise Unanswered(f"{self._name}: {error}") from None
         if "refused" in answer:
             raise Refused(f"{self._name}: {answer['refused']}")
         if "failed" in answer:
             raise Unanswered(f"{self._name}: {answer['failed']}")
         return answer
-
-    def _answered(self, order: str, left_s: float) -> Mapping[str, str]:
-        try:
-            process = subprocess.Popen(  # noqa: S603 - words of the settings, and no shell
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        except OSError as error:
-            raise Unanswered(f"{self._name}: {self._command[0]} cannot be started: {error.strerror}") from None
-        try:
-            said, _ = process.communicate(order, timeout=left_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
-            raise Unanswered(f"{self._name}: no answer within {self._timeout_s:g} s") from None
-        except UnicodeDecodeError:
-            raise Unanswered(f"{self._name}: its server answered garbage") from None
-        if not said:
-            raise Unanswered(f"{self._name}: {_ended(process.returncode)}")
-        try:
-            answer = json.loads(said)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise Unanswered(f"{self._name}: its server answered garbage")
-        return answer
-
-
-def _ended(code: int) -> str:
-    if code == 255:
-        return "its server cannot be reached by ssh, or does not let us in"
-    if code == TOO_LATE:
-        return "no answer from NFS-Ganesha in time"
-    return f"vmhad-ganesha ended with {code}"
 
 
 def _exports(settings: Mapping[str, object]) -> tuple[int, ...]:
@@ -177,6 +136,8 @@ def _ssh(settings: Mapping[str, object], timeout_s: float) -> tuple[str, ...]:
         "StrictHostKeyChecking": "yes",
         "ConnectTimeout": str(max(1, int(timeout_s))),
         "ControlPath": "none",
+        "ServerAliveInterval": "2",
+        "ServerAliveCountMax": "2",
         "ForwardAgent": "no",
     }
     if "known_hosts_file" in settings:
