@@ -4,6 +4,7 @@ that reach it from addresses of their own. Needs root."""
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -11,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -77,13 +79,6 @@ def eventually(what: str, seen: Callable[[], object], limit_s: float = 20.0) -> 
         time.sleep(0.02)
 
 
-def _free_pair() -> tuple[str, str]:
-    """Two addresses of a network that the host of the test, where the engine runs, has none in."""
-    taken = subprocess.run(["ip", "-o", "addr"], check=True, capture_output=True, text=True).stdout
-    number = next(one for one in range(100, 250) if f" 10.213.{one}." not in taken)
-    return f"10.213.{number}.1", f"10.213.{number}.2"
-
-
 class Ganesha:
     """hosts: those that may write. Each has one address, and a network of its own that ends at the server's."""
 
@@ -138,7 +133,7 @@ class Ganesha:
 
     def let_in(self) -> dict[str, object]:
         """An sshd on the server, as an engine elsewhere finds it; the settings for it."""
-        address, engine = _free_pair()
+        address = self._cable_to_engine()
         keys = self.where / "ssh"
         keys.mkdir()
         for name in ("host", "engine"):
@@ -150,7 +145,6 @@ class Ganesha:
         (keys / "authorized_keys").write_text(f'restrict,command="cd {ROOT} && exec {program}" {key}')
         (keys / "known_hosts").write_text(f"{address} {(keys / 'host.pub').read_text()}")
         (keys / "config").write_text(_SSHD.format(where=self.where, address=address))
-        self._cable(self._networks[""], os.getpid(), address, engine)
         enter = ["nsenter", "-t", str(self._networks[""]), "-n", "-m"]
         self._spawn(self._ends, [*enter, shutil.which("sshd") or "sshd", "-D", "-e", "-f", str(keys / "config")])
         eventually("sshd", lambda: self._listens("0016"))
@@ -159,6 +153,15 @@ class Ganesha:
             "identity_file": str(keys / "engine"),
             "known_hosts_file": str(keys / "known_hosts"),
         }
+
+    def _cable_to_engine(self) -> str:
+        """The server's address there, of a network that the host of the test, where the engine runs, has none in."""
+        with open(Path(tempfile.gettempdir()) / "vmhad-tests.addresses", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            taken = subprocess.run(["ip", "-o", "addr"], check=True, capture_output=True, text=True).stdout
+            number = next(one for one in range(100, 250) if f" 10.213.{one}." not in taken)
+            self._cable(self._networks[""], os.getpid(), f"10.213.{number}.1", f"10.213.{number}.2")
+        return f"10.213.{number}.1"
 
     def start(self) -> None:
         enter = ["nsenter", "-t", str(self._networks[""]), "-n", "-m"]
