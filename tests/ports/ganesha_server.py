@@ -28,7 +28,7 @@ _BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuratio
 <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/>
 <allow own="*"/><allow user="*"/></policy></busconfig>
 """
-_CONFIG = """NFS_CORE_PARAM {{ Protocols = 3, 4; }}
+_CONFIG = """NFS_CORE_PARAM {{ Protocols = 3, 4; {bind} }}
 NFSv4 {{ Graceless = {graceless}; Grace_Period = {lease_s}; Lease_Lifetime = {lease_s}; RecoveryBackend = fs; }}
 NFS_KRB5 {{ Active_krb5 = false; }}
 EXPORT_DEFAULTS {{ Access_Type = None; Squash = No_Root_Squash; SecType = sys; Transports = TCP; }}
@@ -82,18 +82,22 @@ def eventually(what: str, seen: Callable[[], object], limit_s: float = 20.0) -> 
 class Ganesha:
     """hosts: those that may write. Each has one address, and a network of its own that ends at the server's."""
 
-    def __init__(self, where: Path, hosts: Sequence[str] = ("h", "other"), graceless: bool = True) -> None:
+    def __init__(
+        self, where: Path, hosts: Sequence[str] = ("h", "other"), graceless: bool = True, listens_at: str = ""
+    ) -> None:
         self.where = where
         self.addresses = {host: f"10.213.{number}.2" for number, host in enumerate(hosts, 1)}
+        self.addresses6 = {host: f"fd00:213:{number}::2" for number, host in enumerate(hosts, 1)}
         self._ends = ExitStack()
         self._networks: dict[str, int] = {}
         self._daemon: subprocess.Popen[bytes] | None = None
         self.bus_pid = 0
+        bind = f"Bind_addr = {listens_at};" if listens_at else ""
         for folder in ("lib/ganesha", "export.d", "data"):
             (where / folder).mkdir(parents=True, exist_ok=True)
         (where / "bus.conf").write_text(_BUS.format(where=where))
         (where / "ganesha.conf").write_text(
-            _CONFIG.format(where=where, lease_s=LEASE_S, graceless=str(graceless).lower())
+            _CONFIG.format(where=where, lease_s=LEASE_S, graceless=str(graceless).lower(), bind=bind)
         )
         self.export(1)
 
@@ -121,7 +125,10 @@ class Ganesha:
             server = self._network(ends, _UP.format(where=self.where))
             eventually("rpcbind and rpc.statd", (self.where / "up").exists)
             for host, address in self.addresses.items():
-                self._join(host, self._network(ends, "exec sleep infinity"), server, address)
+                self._networks[host] = self._network(ends, "exec sleep infinity")
+                far = (f"{address}/30", f"{self.addresses6[host]}/64")
+                near = tuple(one.replace(".2/", ".1/").replace("::2/", "::1/") for one in far)
+                self._cable(server, self._networks[host], near, far)
             self._networks[""] = server
             ends.callback(self.stop)
             self.start()
@@ -160,7 +167,7 @@ class Ganesha:
             fcntl.flock(lock, fcntl.LOCK_EX)
             taken = subprocess.run(["ip", "-o", "addr"], check=True, capture_output=True, text=True).stdout
             number = next(one for one in range(100, 250) if f" 10.213.{one}." not in taken)
-            self._cable(self._networks[""], os.getpid(), f"10.213.{number}.1", f"10.213.{number}.2")
+            self._cable(self._networks[""], os.getpid(), [f"10.213.{number}.1/30"], [f"10.213.{number}.2/30"])
         return f"10.213.{number}.1"
 
     def start(self) -> None:
@@ -190,10 +197,16 @@ class Ganesha:
         return max((struct.unpack_from("<Q", data, at)[0] for at in range(0, len(data) - 7, BLOCK)), default=0)
 
     def on_host(
-        self, host: str, *words: str | Path, path: str = "data", name: str = "", program: str = "nfs_client"
+        self,
+        host: str,
+        *words: str | Path,
+        path: str = "data",
+        name: str = "",
+        program: str = "nfs_client",
+        over6: bool = False,
     ) -> subprocess.Popen[str]:
         """A client there, on a file of an export (path, or NFSv4's name of it), /HOST if it has no name of its own."""
-        server = self.addresses[host].removesuffix(".2") + ".1"
+        server = (self.addresses6 if over6 else self.addresses)[host].removesuffix("2") + "1"
         export = path if path.startswith("/") else str(self.where / path)
         client = [sys.executable, "-m", f"tests.ports.{program}", server, export, f"/{name or host}"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
@@ -216,19 +229,17 @@ class Ganesha:
         eventually("a network", lambda: children.read_text().strip())
         return int(children.read_text().split()[0])
 
-    def _join(self, host: str, network: int, server: int, address: str) -> None:
-        self._cable(server, network, address.removesuffix(".2") + ".1", address)
-        self._networks[host] = network
-
-    def _cable(self, one: int, other: int, address: str, other_address: str) -> None:
+    def _cable(self, one: int, other: int, addresses: Sequence[str], other_addresses: Sequence[str]) -> None:
         """Between two networks, by the processes that keep them."""
         number = next(_numbers)
-        ends = ((one, f"vmg{number}a", address), (other, f"vmg{number}b", other_address))
+        ends = ((one, f"vmg{number}a", addresses), (other, f"vmg{number}b", other_addresses))
         near = ["link", "add", ends[0][1], "netns", str(one), "type", "veth"]
         subprocess.run(["ip", *near, "peer", "name", ends[1][1], "netns", str(other)], check=True)
         for pid, name, own in ends:
             inside = ["nsenter", "-t", str(pid), "-n", "ip"]
-            subprocess.run([*inside, "addr", "add", f"{own}/30", "dev", name], check=True)
+            for address in own:
+                at_once = ["nodad"] if ":" in address else []
+                subprocess.run([*inside, "addr", "add", address, "dev", name, *at_once], check=True)
             subprocess.run([*inside, "link", "set", name, "up"], check=True)
 
     def _spawn(self, ends: ExitStack, command: Sequence[str]) -> int:

@@ -47,6 +47,13 @@ def test_only_what_is_between_the_marks_is_changed(file: Path) -> None:
     assert file.read_text() == TEXT
 
 
+def test_addresses_of_both_kinds_stand_side_by_side(file: Path) -> None:
+    change(file, lambda out: out | {"2001:db8::2", ONE})
+    assert shut_out(file) == {"2001:db8::2", ONE}
+    change(file, lambda out: out - {ONE})
+    assert shut_out(file) == {"2001:db8::2"}
+
+
 def test_the_file_keeps_its_mode_and_nothing_is_left_where_ganesha_reads(file: Path) -> None:
     change(file, lambda out: out | {ONE})
     assert file.stat().st_mode & 0o777 == 0o640
@@ -142,8 +149,8 @@ def test_a_setting_that_is_none_is_named(settings: dict[str, object], key: str) 
         NfsGanesha("nfs-a", settings, {}, 4.0)
 
 
-@pytest.mark.parametrize("address", ["compute-01", "203.0.113.0/24", "2001:db8::1", ""])
-def test_a_client_is_known_by_its_ipv4_address(address: str) -> None:
+@pytest.mark.parametrize("address", ["compute-01", "203.0.113.0/24", "::ffff:203.0.113.2", "fe80::1%eth0", ""])
+def test_a_client_is_known_by_its_ip_address(address: str) -> None:
     with pytest.raises(ValueError, match="compute-01"):
         NfsGanesha("nfs-a", GOOD, {"compute-01": (address,)}, 4.0)
 

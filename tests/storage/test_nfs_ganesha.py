@@ -17,6 +17,7 @@ import pytest
 
 from tests.ports.ganesha_server import LEASE_S, Ganesha, eventually, lacks
 from tests.ports.storage_nfs_ganesha import Client, driver
+from vmhad.drivers.storage.nfs_ganesha import NfsGanesha
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused, Unanswered
 
@@ -176,6 +177,27 @@ def test_two_clients_of_one_host_and_one_of_another(server: Ganesha) -> None:
         assert not one.writes() and not two.writes() and other.writes()
 
 
+def test_a_host_is_shut_out_by_all_its_addresses(server: Ganesha) -> None:
+    server.export(1, "CLIENT { Clients = *; Access_Type = RW; }")
+    server.stop()
+    server.start()
+    known = {"h": (server.addresses["h"], server.addresses6["h"])}
+    storage = NfsGanesha("nfs-a", {"exports": [1], "files": server.files, "dbus_address": server.bus}, known, LIMIT_S)
+    driver(server, LIMIT_S).cut("h")
+    access, said = storage.read("h")
+    assert access is OPEN and "fd00:213:1::2" in said
+    one = Client(server.on_host("h", over6=True))
+    try:
+        assert one.is_open() and one.writes()
+        storage.cut("h")
+        reads(storage, CUT)
+        assert not one.writes()
+    finally:
+        one.end()
+    storage.restore("h")
+    assert storage.read("h")[0] is OPEN
+
+
 def test_a_silent_bus_is_unknown(server: Ganesha) -> None:
     storage = driver(server, LIMIT_S)
     storage.cut("h")
@@ -216,11 +238,12 @@ def slow_disk(tmp_path: Path) -> Iterator[Path]:
         yield where
 
 
-def test_a_write_that_the_server_has_in_hand_is_waited_for(slow_disk: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("listens_at", ["", "10.213.1.1"], ids=["IPv6 and IPv4", "IPv4"])
+def test_a_write_that_the_server_has_in_hand_is_waited_for(slow_disk: Path, tmp_path: Path, listens_at: str) -> None:
     """It was let in before the cut, and its disk is stuck: it lands when the disk goes on, and until then there is no
     proof."""
     with ExitStack() as ends:
-        server = ends.enter_context(Ganesha(tmp_path / "server"))
+        server = ends.enter_context(Ganesha(tmp_path / "server", listens_at=listens_at))
         storage = driver(server, LIMIT_S)
         stuck = ends.enter_context(client(server))
         assert stuck.is_open() and stuck.writes()

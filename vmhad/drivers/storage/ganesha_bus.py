@@ -40,7 +40,7 @@ class Entry:
     name: str
     may: bool | None
 
-    def fits(self, address: ipaddress.IPv4Address) -> bool | None:
+    def fits(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool | None:
         """None: by its name alone it cannot be told (a netgroup, a host's name with wildcards)."""
         if self.name == _ANYBODY:
             return True
@@ -61,7 +61,7 @@ class Export:
     def shuts_out(self, address: str) -> bool:
         """True only where Ganesha is sure to refuse it everything. What the export says of those whom no entry fits is
         not shown, so that is never sure."""
-        at = ipaddress.IPv4Address(address)
+        at = ipaddress.ip_address(address)
         for entry in self.entries:
             fits = entry.fits(at)
             if fits is False:
@@ -101,12 +101,11 @@ class Bus:
     def lingering(self, addresses: Iterable[str]) -> tuple[str, ...]:
         """Those of which Ganesha still has a request in hand, or keeps open files or locks.
 
-        RemoveClient is refused as long as it has. Where it is not, what is lost are a client's statistics. A listener
-        for IPv4 and IPv6 knows a client by its mapped address.
+        RemoveClient is refused as long as it has. Where it is not, what is lost are a client's statistics.
         """
         left = sorted(set(addresses))
         for look in range(_LOOKS):
-            left = [one for one in left if self._is_there(one) or self._is_there(f"::ffff:{one}")]
+            left = [one for one in left if any(self._is_there(name) for name in _names(one))]
             if not left:
                 break
             if look + 1 < _LOOKS:
@@ -122,6 +121,11 @@ class Bus:
     def _call(self, to: DBusAddress, method: str, types: str = "", values: Sequence[object] = ()) -> tuple[Any, ...]:
         message = new_method_call(to, method, types, tuple(values))
         return tuple(unwrap_msg(self._link.send_and_get_reply(message)))
+
+
+def _names(address: str) -> tuple[str, ...]:
+    """What Ganesha may know it by: one that listens to IPv6, too, sees IPv4's mapped addresses."""
+    return (address, f"::ffff:{address}") if ipaddress.ip_address(address).version == 4 else (address,)
 
 
 def _entry(row: Sequence[Any]) -> Entry:

@@ -37,12 +37,17 @@ def change(path: Path, changed: Callable[[frozenset[str]], Iterable[str]]) -> No
     lines = path.read_text().splitlines(keepends=True)
     begin, end = _place(path, lines)
     before = frozenset(_address(path, line) for line in lines[begin + 1 : end])
-    after = sorted(set(changed(before)), key=ipaddress.ip_address)
+    after = sorted(set(changed(before)), key=_in_order)
     if before == set(after):
         return
     margin = lines[begin][: len(lines[begin]) - len(lines[begin].lstrip())]
     lines[begin + 1 : end] = [f"{margin}{_BLOCK % address}\n" for address in after]
     _replace(path, "".join(lines))
+
+
+def _in_order(address: str) -> tuple[int, int]:
+    read = ipaddress.ip_address(address)
+    return read.version, int(read)
 
 
 def _place(path: Path, lines: list[str]) -> tuple[int, int]:
@@ -57,7 +62,7 @@ def _place(path: Path, lines: list[str]) -> tuple[int, int]:
 def _address(path: Path, line: str) -> str:
     found = _LINE.fullmatch(line)
     try:
-        return str(ipaddress.IPv4Address(found["address"] if found else ""))
+        return str(ipaddress.ip_address(found["address"] if found else ""))
     except ValueError:
         raise NoPlace(f"{path} has a line of somebody else's between «{BEGIN}» and «{END}»") from None
 

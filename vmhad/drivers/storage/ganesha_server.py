@@ -148,7 +148,7 @@ def answer(order: Mapping[str, Any], bus_address: str, pattern: str) -> dict[str
     """Never raises: what went wrong is an answer too."""
     try:
         act, ids = order["act"], [int(one) for one in order["exports"]]
-        addresses = [str(ipaddress.IPv4Address(one)) for one in order["addresses"]]
+        addresses = [str(ipaddress.ip_address(one)) for one in order["addresses"]]
         if act not in ("read", "cut", "restore"):
             raise ValueError(f"{act} is no order")
         server = Server(_bus(bus_address), pattern)

@@ -94,9 +94,12 @@ def _exports(settings: Mapping[str, object]) -> tuple[int, ...]:
 
 def _address(host: str, text: str) -> str:
     try:
-        return str(ipaddress.IPv4Address(text))
+        read = ipaddress.ip_address(text)
+        if read.version == 6 and (read.ipv4_mapped or read.scope_id):
+            raise ValueError
+        return str(read)
     except ValueError:
-        raise ValueError(f"clients of {host}: {text} is no IPv4 address") from None
+        raise ValueError(f"clients of {host}: {text} is no IP address") from None
 
 
 def _of_one_host_each(clients: Mapping[str, tuple[str, ...]]) -> None:
