@@ -36,35 +36,36 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_only_what_is_between_the_marks_is_changed(file: Path) -> None:
-    change(file, lambda out: out | {TWO, ONE})
+    change(file, lambda out: out | {TWO: "2b", ONE: "1a"})
     lines = TEXT.splitlines(keepends=True)
-    blocks = [f"    CLIENT {{ Clients = {one}; Access_Type = None; }}\n" for one in (ONE, TWO)]
+    blocks = [
+        f"    CLIENT {{ Clients = {one}; Access_Type = None; }} # cut {name}\n"
+        for one, name in ((ONE, "1a"), (TWO, "2b"))
+    ]
     assert file.read_text() == "".join([*lines[:4], *blocks, *lines[4:]])
-    assert shut_out(file) == {ONE, TWO}
-    change(file, lambda out: out - {TWO})
-    assert shut_out(file) == {ONE}
-    change(file, lambda out: out - {ONE})
+    assert shut_out(file) == {ONE: "1a", TWO: "2b"}
+    change(file, lambda out: {ONE: out[ONE]})
+    assert shut_out(file) == {ONE: "1a"}
+    change(file, lambda out: {})
     assert file.read_text() == TEXT
 
 
 def test_addresses_of_both_kinds_stand_side_by_side(file: Path) -> None:
-    change(file, lambda out: out | {"2001:db8::2", ONE})
-    assert shut_out(file) == {"2001:db8::2", ONE}
-    change(file, lambda out: out - {ONE})
-    assert shut_out(file) == {"2001:db8::2"}
+    change(file, lambda out: {"2001:db8::2": "1a", ONE: "1a"})
+    assert shut_out(file) == {"2001:db8::2": "1a", ONE: "1a"}
 
 
 def test_the_file_keeps_its_mode_and_nothing_is_left_where_ganesha_reads(file: Path) -> None:
-    change(file, lambda out: out | {ONE})
+    change(file, lambda out: out | {ONE: "1a"})
     assert file.stat().st_mode & 0o777 == 0o640
     assert [one.name for one in file.parent.iterdir() if one.is_file()] == [file.name]
     assert not list((file.parent / ".vmhad").iterdir())
 
 
 def test_what_is_so_already_is_not_written_again(file: Path) -> None:
-    change(file, lambda out: out | {ONE})
+    change(file, lambda out: out | {ONE: "1a"})
     before = file.stat().st_ino
-    change(file, lambda out: out | {ONE})
+    change(file, lambda out: out | {ONE: "1a"})
     assert file.stat().st_ino == before
 
 
@@ -85,7 +86,7 @@ def test_a_place_that_is_none_is_left_as_it_is(file: Path, old: str, new: str) -
     with pytest.raises(NoPlace):
         shut_out(file)
     with pytest.raises(NoPlace):
-        change(file, lambda out: out | {ONE})
+        change(file, lambda out: out | {ONE: "1a"})
     assert file.read_text() == before
 
 

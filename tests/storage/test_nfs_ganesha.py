@@ -17,6 +17,7 @@ import pytest
 
 from tests.ports.ganesha_server import LEASE_S, Ganesha, eventually, lacks
 from tests.ports.storage_nfs_ganesha import Client, driver
+from vmhad.drivers.storage.ganesha_server import answer
 from vmhad.drivers.storage.nfs_ganesha import NfsGanesha
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused, Unanswered
@@ -81,6 +82,19 @@ def test_what_another_hand_opens_is_read_as_it_is(server: Ganesha) -> None:
     assert storage.read("h")[0] is OPEN
     storage.cut("h")
     reads(storage, CUT)
+
+
+def test_a_late_order_to_take_a_cut_back_takes_no_newer_one_back(server: Ganesha) -> None:
+    """It was sent, nobody waited for it any more, and its host was cut off again before the server came to it."""
+    storage = driver(server, LIMIT_S)
+    storage.cut("h")
+    late = {"act": "restore", "exports": [1], "addresses": [server.addresses["h"]], "limit_s": LIMIT_S}
+    late["cuts"] = answer({**late, "act": "cuts"}, server.bus, server.files)["cuts"]
+    storage.cut("h")
+    assert "anew" in str(answer(late, server.bus, server.files)["failed"])
+    reads(storage, CUT)
+    storage.restore("h")
+    assert storage.read("h")[0] is OPEN
 
 
 def test_all_exports_have_to_be_closed(server: Ganesha) -> None:

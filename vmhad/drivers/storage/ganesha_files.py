@@ -5,6 +5,9 @@ The rule kept: only the lines between two marks are ever changed, and they are w
 then over it, so that Ganesha reads the old text or the new one and a restart finds what was decided last. Where the
 marks stand is its operator's choice, within the EXPORT block and before its first CLIENT block: Ganesha takes the first
 one that fits a client. Whether that is so is read from Ganesha, never from here.
+
+Each cut has a name of its own, which is new whenever it is made anew: who takes one back says which, so that an order
+to do so that comes late takes back no newer one.
 """
 
 from __future__ import annotations
@@ -12,36 +15,37 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 BEGIN = "# vmhad: shut out"
 END = "# vmhad: end"
-_BLOCK = "CLIENT { Clients = %s; Access_Type = None; }"
-_LINE = re.compile(r"\s*CLIENT \{ Clients = (?P<address>\S+); Access_Type = None; \}\s*")
+_BLOCK = "CLIENT { Clients = %s; Access_Type = None; } # cut %s"
+_LINE = re.compile(r"\s*CLIENT \{ Clients = (?P<address>\S+); Access_Type = None; \} # cut (?P<cut>[0-9a-f]+)\s*")
 
 
 class NoPlace(Exception):
     """The file has no place for what is shut out, or more than one, or something else stands there."""
 
 
-def shut_out(path: Path) -> frozenset[str]:
-    """The addresses that the file shuts out. Raises NoPlace and OSError."""
+def shut_out(path: Path) -> dict[str, str]:
+    """The addresses that the file shuts out -> the name of the cut. Raises NoPlace and OSError."""
     lines = path.read_text().splitlines()
     begin, end = _place(path, lines)
-    return frozenset(_address(path, line) for line in lines[begin + 1 : end])
+    return dict(_read(path, line) for line in lines[begin + 1 : end])
 
 
-def change(path: Path, changed: Callable[[frozenset[str]], Iterable[str]]) -> None:
-    """The file with changed(the addresses that it shuts out) in their place. Raises NoPlace and OSError."""
+def change(path: Path, changed: Callable[[dict[str, str]], Mapping[str, str]]) -> None:
+    """The file with changed(what it shuts out) in its place. Raises NoPlace and OSError."""
     lines = path.read_text().splitlines(keepends=True)
     begin, end = _place(path, lines)
-    before = frozenset(_address(path, line) for line in lines[begin + 1 : end])
-    after = sorted(set(changed(before)), key=_in_order)
-    if before == set(after):
+    before = dict(_read(path, line) for line in lines[begin + 1 : end])
+    after = changed(before)
+    if before == after:
         return
     margin = lines[begin][: len(lines[begin]) - len(lines[begin].lstrip())]
-    lines[begin + 1 : end] = [f"{margin}{_BLOCK % address}\n" for address in after]
+    addresses = sorted(after, key=_in_order)
+    lines[begin + 1 : end] = [f"{margin}{_BLOCK % (address, after[address])}\n" for address in addresses]
     _replace(path, "".join(lines))
 
 
@@ -59,10 +63,12 @@ def _place(path: Path, lines: list[str]) -> tuple[int, int]:
     return begins[0], ends[0]
 
 
-def _address(path: Path, line: str) -> str:
+def _read(path: Path, line: str) -> tuple[str, str]:
     found = _LINE.fullmatch(line)
     try:
-        return str(ipaddress.ip_address(found["address"] if found else ""))
+        if found is None:
+            raise ValueError
+        return str(ipaddress.ip_address(found["address"])), found["cut"]
     except ValueError:
         raise NoPlace(f"{path} has a line of somebody else's between «{BEGIN}» and «{END}»") from None
 

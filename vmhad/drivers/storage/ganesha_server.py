@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """vmhad-ganesha: runs beside NFS-Ganesha, carries out the orders that it reads, and says what came of each.
 
-A line of JSON comes in: id, act (read, cut or restore), exports (their ids), addresses (of one host) and limit_s; one
-goes out: id with access and words, or done, refused, failed. Which files and which bus it works on is said by who
-installs it, so that the sender of an order can do nothing else here. It has to be the user that may talk to Ganesha
-(root, as Ganesha's D-Bus policy is shipped).
+A line of JSON comes in: id, act (read, cut, cuts or restore), exports (their ids), addresses (of one host), limit_s,
+and which cuts to restore; one goes out: id with access and words, cuts, done, refused or failed. Which files and which
+bus it works on is said by who installs it, so that the sender of an order can do nothing else here. It has to be the
+user that may talk to Ganesha (root, as Ganesha's D-Bus policy is shipped).
 
 An order ends within limit_s: then its process ends itself, wherever it hangs.
 """
@@ -16,6 +16,7 @@ import fcntl
 import ipaddress
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,10 @@ from vmhad.ports import Refused
 LIMIT_MAX_S = 60.0
 
 
+class Anew(Exception):
+    """What was to be taken back is a newer cut than the one that was meant."""
+
+
 class Server:
     def __init__(self, bus: Bus, pattern: str) -> None:
         self._bus = bus
@@ -45,7 +50,7 @@ class Server:
         open_at = [export for export in named if not _all_out(export, addresses)]
         if open_at:
             return Access.OPEN, f"NFS-Ganesha shows {_names(open_at)} not closed to {_and(addresses)}"
-        forgotten = [export for export in named if not set(addresses) <= files.shut_out(self._file(export.id))]
+        forgotten = [export for export in named if not set(addresses) <= set(files.shut_out(self._file(export.id)))]
         if forgotten:
             return Access.UNKNOWN, f"a restart of NFS-Ganesha would open {_names(forgotten)}: not closed in its file"
         beside = [export for export in self._beside(named) if not _all_out(export, addresses)]
@@ -58,7 +63,8 @@ class Server:
 
     def cut(self, ids: Sequence[int], addresses: Sequence[str]) -> None:
         """Files first: what is done already when this is cut short lasts. Locks last: no new one can be got then."""
-        self._change(ids, lambda out: out | set(addresses))
+        name = secrets.token_hex(8)
+        self._change(ids, lambda out: out | dict.fromkeys(addresses, name))
         for address in addresses:
             try:
                 locks.let_go(address)
@@ -66,18 +72,31 @@ class Server:
                 # Where there are locks they stay, and read() shows it.
                 continue
 
-    def restore(self, ids: Sequence[int], addresses: Sequence[str]) -> None:
-        self._change(ids, lambda out: out - set(addresses))
+    def cuts(self, ids: Sequence[int], addresses: Sequence[str]) -> list[str]:
+        """The names of those that keep these addresses out."""
+        found = [self._shut_out(number) for number in ids]
+        return sorted({name for out in found for address, name in out.items() if address in addresses})
 
-    def _change(self, ids: Sequence[int], changed: Callable[[frozenset[str]], Iterable[str]]) -> None:
+    def restore(self, ids: Sequence[int], addresses: Sequence[str], cuts: Sequence[str]) -> None:
+        """These cuts. Raises Anew where there is a newer one."""
+        self._change(
+            ids, lambda out: {one: name for one, name in out.items() if one not in addresses or name not in cuts}
+        )
+        if self.cuts(ids, addresses):
+            raise Anew("it was cut off anew meanwhile")
+
+    def _change(self, ids: Sequence[int], changed: Callable[[dict[str, str]], Mapping[str, str]]) -> None:
         """Nothing of it is begun where a part of it has to be refused."""
         for number in ids:
-            self._export(number)
-            files.shut_out(self._file(number))
+            self._shut_out(number)
         for number in ids:
             with _alone(self._file(number)):
                 files.change(self._file(number), changed)
                 self._bus.reread(number, str(self._file(number)))
+
+    def _shut_out(self, number: int) -> dict[str, str]:
+        self._export(number)
+        return files.shut_out(self._file(number))
 
     def _export(self, number: int) -> Export:
         try:
@@ -144,20 +163,29 @@ def _bus(address: str) -> Bus:
         raise _NoBus(f"D-Bus of NFS-Ganesha cannot be reached: {type(error).__name__}") from None
 
 
-def answer(order: Mapping[str, Any], bus_address: str, pattern: str) -> dict[str, str]:
+def _done(server: Server, order: Mapping[str, Any], ids: list[int], addresses: list[str]) -> dict[str, object]:
+    match order["act"]:
+        case "read":
+            access, words = server.read(ids, addresses)
+            return {"access": access.value, "words": words}
+        case "cuts":
+            return {"cuts": server.cuts(ids, addresses)}
+        case "cut":
+            server.cut(ids, addresses)
+        case "restore":
+            server.restore(ids, addresses, [str(name) for name in order["cuts"]])
+    return {"done": order["act"]}
+
+
+def answer(order: Mapping[str, Any], bus_address: str, pattern: str) -> dict[str, object]:
     """Never raises: what went wrong is an answer too."""
     try:
         act, ids = order["act"], [int(one) for one in order["exports"]]
         addresses = [str(ipaddress.ip_address(one)) for one in order["addresses"]]
-        if act not in ("read", "cut", "restore"):
+        if act not in ("read", "cut", "cuts", "restore"):
             raise ValueError(f"{act} is no order")
-        server = Server(_bus(bus_address), pattern)
-        if act == "read":
-            access, words = server.read(ids, addresses)
-            return {"access": access.value, "words": words}
-        (server.cut if act == "cut" else server.restore)(ids, addresses)
-        return {"done": act}
-    except _NoBus as error:
+        return _done(Server(_bus(bus_address), pattern), order, ids, addresses)
+    except (_NoBus, Anew) as error:
         return {"failed": str(error)}
     except (Refused, files.NoPlace) as error:
         return {"refused": str(error)}

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import ipaddress
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vmhad.drivers.storage.order_line import OrderLine, Silent
 from vmhad.kernel.signal import Access
@@ -43,7 +45,7 @@ class NfsGanesha:
 
     def read(self, host: str) -> tuple[Access, str]:
         try:
-            answer = self._ask("read", host)
+            answer = self._ask("read", host, time.monotonic() + self._timeout_s)
             return Access(answer["access"]), f"{self._name}: {answer['words']}"
         except (Refused, Unanswered) as error:
             return Access.UNKNOWN, str(error)
@@ -51,27 +53,30 @@ class NfsGanesha:
             return Access.UNKNOWN, f"{self._name}: its server answered garbage"
 
     def cut(self, host: str) -> None:
-        self._act("cut", host)
+        self._act("cut", host, time.monotonic() + self._timeout_s)
 
     def restore(self, host: str) -> None:
-        self._act("restore", host)
+        """Of the cut that stands now: should the order be carried out late, it takes no newer one back."""
+        until = time.monotonic() + self._timeout_s
+        cuts = self._ask("cuts", host, until).get("cuts")
+        self._act("restore", host, until, cuts=cuts)
 
     def close(self) -> None:
         """A later call opens it again."""
         self._line.close()
 
-    def _act(self, act: str, host: str) -> None:
-        if self._ask(act, host).get("done") != act:
+    def _act(self, act: str, host: str, until: float, **more: object) -> None:
+        if self._ask(act, host, until, **more).get("done") != act:
             raise Unanswered(f"{self._name}: its server answered garbage")
 
-    def _ask(self, act: str, host: str) -> Mapping[str, str]:
+    def _ask(self, act: str, host: str, until: float, **more: object) -> Mapping[str, Any]:
         addresses = self._clients.get(host)
         if not addresses:
             raise Refused(f"{self._name}: no address is known that {host} has there")
-        limit_s = self._timeout_s
+        limit_s = max(until - time.monotonic(), 0.0)
         order = {"act": act, "exports": self._exports, "addresses": addresses, "limit_s": limit_s * _SERVER_SHARE}
         try:
-            answer = self._line.ask(order, limit_s)
+            answer = self._line.ask({**order, **more}, limit_s)
         except Silent as error:
             raise Unanswered(f"{self._name}: {error}") from None
         if "refused" in answer:
