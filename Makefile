@@ -1,5 +1,5 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo test lint unit parts sim storage soak cloud chaos bench bench-growth bench-scale bench-agent bench-detect bench-peer clean
+.PHONY: dev packages demo demo-unplug test lint unit parts sim storage soak cloud chaos bench bench-growth bench-scale bench-agent bench-detect bench-peer clean
 PYTHON := .venv/bin/python
 # Tests that start servers or processes of their own, and those that simulate for long.
 PARTS := tests/ports tests/journal tests/agent tests/conf/test_command.py
@@ -18,6 +18,9 @@ packages: dev ## the Debian packages of bindep.txt, profile test
 
 demo: dev packages ## a real small cloud, a dying host, and its VMs back
 	$(PYTHON) lab/demo.py
+
+demo-unplug: dev packages ## hosts that lose their power with their BMCs; real guests on a real Ceph; needs root
+	$(PYTHON) lab/demo_unplug.py
 
 test: ## all checks: lint, unit tests, then the tests on a real small cloud
 	.ci/test

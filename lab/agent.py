@@ -117,5 +117,6 @@ def link_bindings() -> None:
     assert packages.parent.name == f"python{sys.version_info.major}.{sys.version_info.minor}"
     for path in (packages / "libvirt.py", *packages.glob("libvirtmod.*.so"), *packages.glob("rados.*.so")):
         link = BINDINGS / path.name
-        if not link.is_symlink():
+        if link.resolve() != path.resolve():
+            link.unlink(missing_ok=True)
             link.symlink_to(path)

@@ -4,25 +4,28 @@ import calendar
 import shutil
 import time
 
-from lab import bmc, hostpower, packages, ports, processes, rest, schemas, seed, services, settings, settings_openstack
+from lab import bmc, cinder, hostpower, packages, ports, processes, rest, schemas, seed, services, settings
+from lab import settings_openstack as openstack
 from lab.layout import REGION, SHARED, LabError, locked, write_private
 from lab.qemu import ceph, guest, install
 from lab.qemu import settings as settings_qemu
 
 HOSTS_WITHIN = 120.0
-FOR_LIFE = {"virt": "fake", "storage": "dir"}
+FOR_LIFE = {"virt": "fake", "storage": "dir", "own_disks": []}
 
 
 def choose(had, wanted):
     """What the lab shall be, from what it was and what is wanted of it now (None: as it was)."""
-    virt = wanted["virt"] or had.get("virt", FOR_LIFE["virt"])
-    options = {**FOR_LIFE, "virt": virt, "computes": 2 if virt == "qemu" else 4, "etcd": 1,
+    virt = wanted.get("virt") or had.get("virt", FOR_LIFE["virt"])
+    options = {**FOR_LIFE, "cinder": False, "virt": virt, "computes": 2 if virt == "qemu" else 4, "etcd": 1,
                "affinity_workaround": True}
-    chosen = {key: had.get(key, value) if wanted[key] is None else wanted[key] for key, value in options.items()}
+    chosen = {key: had.get(key, value) if wanted.get(key) is None else wanted[key] for key, value in options.items()}
     if had and any(had.get(key, value) != chosen[key] for key, value in FOR_LIFE.items()):
-        raise LabError("A lab keeps its --virt and --storage for life; `lab/cloud down --wipe` ends it.")
+        raise LabError("A lab keeps its --virt, --storage and --own-disks for life; `lab/cloud down --wipe` ends it.")
     if chosen["storage"] == "rbd" and virt != "qemu":
         raise LabError("Pretend guests have no disks; --storage goes with --virt qemu.")
+    if chosen["cinder"] and virt == "qemu":
+        raise LabError("The volumes of --cinder keep nothing, so only pretend guests can have them.")
     return chosen
 
 
@@ -170,7 +173,7 @@ def wait_hosts(lab, began, seconds=HOSTS_WITHIN):
 def install_all(lab, say, wanted):
     options = choose(lab.facts.get("options", {}), wanted)
     if options["virt"] == "fake":
-        packages.ensure(say)
+        packages.ensure(say, cinder=options["cinder"])
         return
     install.must_make_hosts()
     packages.ensure(say, ("lab", "qemu", options["storage"]))
@@ -182,7 +185,9 @@ def up(lab, say, **wanted):
     install_all(lab, say, wanted)
     plan(lab, wanted)
     settings.write_all(lab, lab.facts["options"]["etcd"])
-    settings_openstack.write_all(lab, lab.facts["options"]["affinity_workaround"])
+    openstack.write_all(lab, lab.facts["options"]["affinity_workaround"])
+    if lab.cinder:
+        cinder.write_settings(lab)
     prepare_hosts(lab)
     say("configured below %s, ports from %d" % (lab.root, lab.facts["port_block"]))
     members = ["etcd-%d" % number for number in range(1, lab.facts["options"]["etcd"] + 1)]
@@ -194,6 +199,11 @@ def up(lab, say, **wanted):
         services.wait(lab, service)
     for name in services.qemu_names(lab):
         services.bring(lab, name)
+    if lab.cinder:
+        cinder.make(lab)
+        services.bring(lab, *cinder.NAMES)
+        cinder.fill(lab)
+        say("cinder runs")
     if lab.storage == "rbd":
         ceph.make_pool(lab)
         say("ceph runs")
@@ -217,7 +227,8 @@ def down(lab, say, wipe=False):
         pretend = [folder / "chassis.pid" for folder in hosts]
         pretend += [services.pid_file(lab, bmc.name(host)) for host in lab.host_names()]
         processes.end([services.pid_file(lab, "zygote"), *pretend], at_once=True)
-        processes.end([services.pid_file(lab, name) for name in (*services.WSGI, *services.NOVA)], patience=3.0)
+        openstack_services = (*services.WSGI, *services.NOVA, *cinder.NAMES)
+        processes.end([services.pid_file(lab, name) for name in openstack_services], patience=3.0)
         say("hosts and OpenStack services stopped")
         members = ["etcd-%d" % number for number in range(1, lab.facts["options"]["etcd"] + 1)]
         processes.end([services.pid_file(lab, name) for name in ("rabbitmq", "mariadb", "memcached", *members)],

@@ -39,6 +39,10 @@ def parser():
                      help="number of hosts (default: as before, at first 4, or 2 with --virt qemu)")
     one.add_argument("--virt", choices=("fake", "qemu"), help="what the hosts run (default: as before, at first fake)")
     one.add_argument("--storage", choices=("dir", "rbd"), help="of real guests (default: as before, at first dir)")
+    one.add_argument("--own-disks", nargs="+", metavar="HOST",
+                     help="hosts whose guests have their disks on the host itself (default: as before, at first none)")
+    one.add_argument("--cinder", action="store_true", default=None,
+                     help="with Cinder (default: as before, at first without)")
     one.add_argument("--etcd", type=int, metavar="N", help="number of etcd members (default: as before, at first 1)")
     one.add_argument("--no-affinity-workaround", dest="affinity_workaround", action="store_false", default=None,
                      help="leave [workarounds] disable_group_policy_check_upcall off on the hosts")
@@ -90,7 +94,8 @@ def run(args, say):
     if args.verb == "up":
         with lab.lock():
             bringup.up(lab.reload(), say, computes=args.computes, etcd=args.etcd, virt=args.virt, storage=args.storage,
-                       affinity_workaround=args.affinity_workaround)
+                       own_disks=args.own_disks,
+                       cinder=args.cinder, affinity_workaround=args.affinity_workaround)
     elif args.verb == "down":
         with lab.lock():
             bringup.down(lab.reload(), say, args.wipe)

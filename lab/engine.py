@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lab.agent import KEY_ID
+from lab.agent import BINDINGS, KEY_ID, link_bindings
 from lab.layout import write_private
 from lab.qemu import network
 from vmhad.conf.keys_file import master_keys_text
@@ -30,7 +30,8 @@ STOP_LIMIT_S = 30.0
 
 class EngineProcess:
     """One engine with files of its own in lab/run/<lab>/vmhad/<name>/. listens: whether it hears Nova's notifications.
-    command: what runs instead of vmhad-engine. agents: the master key of the agents that it hears, b"" for none."""
+    command: what runs instead of vmhad-engine. agents: the master key of the agents that it hears, b"" for none.
+    storages: those of the segments file."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class EngineProcess:
         journal: str = "etcd",
         command: tuple[str, ...] = (),
         agents: bytes = b"",
+        storages: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.folder = root / "vmhad" / name
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -55,13 +57,14 @@ class EngineProcess:
         self._command = command or (str(Path(sys.executable).with_name("vmhad-engine")),)
         self.process: subprocess.Popen[bytes] | None = None
         self._log_from = 0
+        self._has_storages = bool(storages)
         bus = {"transport_urls": facts["transport_url"]} if listens else {}
         more = {"engine": dict(engine or {}), "nova": dict(nova or {}), "nova_notifications": bus, "agents": {}}
         if agents:
             write_private(self.folder / "agent-keys.yaml", master_keys_text({KEY_ID: agents}))
             keys_file = self.folder / "agent-keys.yaml"
             more["agents"] = {"enabled": True, "transport_urls": facts["transport_url"], "keys_file": keys_file}
-        self._write(facts, name, dict(POLICY) | dict(policy or {}), more, dict(racks or {}), journal)
+        self._write(facts, name, dict(POLICY) | dict(policy or {}), more, dict(racks or {}), journal, storages)
 
     def start(self) -> EngineProcess:
         """Returns when it owns what it may own, or at once watches on as a second engine."""
@@ -69,9 +72,17 @@ class EngineProcess:
         self._log_from = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self.log_file.open("ab") as log:
             command = [*self._command, "--config-file", str(self.config_file)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._env())
         self.wait_log("vmhad-engine .* looks after", START_LIMIT_S)
         return self
+
+    def _env(self) -> dict[str, str]:
+        """With Ceph's own Python binding, which the lab has installed, where it may need that."""
+        if not self._has_storages:
+            return dict(os.environ)
+        link_bindings()
+        path = os.environ.get("PYTHONPATH", "")
+        return {**os.environ, "PYTHONPATH": f"{path}:{BINDINGS}" if path else str(BINDINGS)}
 
     def wait_log(self, pattern: str, limit_s: float) -> None:
         """Until the log of this start has the pattern; raises RuntimeError with the log's end when the process ends."""
@@ -128,6 +139,7 @@ class EngineProcess:
         more: dict[str, dict[str, Any]],
         racks: dict[str, str],
         journal: str,
+        storages: Sequence[Mapping[str, Any]],
     ) -> None:
         hosts, passwords = [], {}
         for host in facts["hosts"]:
@@ -138,6 +150,7 @@ class EngineProcess:
             hosts.append({"name": host["name"], "domains": domains, "bmc": access} | planes)
             passwords[host["name"]] = Path(bmc["password_file"]).read_text().strip()
         segments = {"segments": [{"name": "lab", "policy": policy, "hosts": hosts}]}
+        segments |= {"storages": [dict(one) for one in storages]} if storages else {}
         (self.folder / "segments.yaml").write_text(yaml.safe_dump(segments))
         write_private(self.folder / "bmc-credentials.yaml", yaml.safe_dump(passwords))
         write_private(self.folder / "nova-password", facts["auth"]["password"])

@@ -13,6 +13,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 RUN = HERE / "run"
 SHARED = RUN / "shared"
 VENV = SHARED / "venv"
+VENV_CINDER = SHARED / "venv-cinder"
 REGION = "RegionOne"
 MARKER = "VMHAD_LAB"
 
@@ -119,6 +120,15 @@ class Lab:
     def storage(self):
         """Where real guests have their disks: "dir" or "rbd"."""
         return self.facts.get("options", {}).get("storage", "dir")
+
+    def storage_of(self, host):
+        """The same, or "own" for a host that keeps its guests' disks to itself."""
+        return "own" if host in self.facts.get("options", {}).get("own_disks", []) else self.storage
+
+    @property
+    def cinder(self):
+        """Whether Cinder is part of it."""
+        return self.facts.get("options", {}).get("cinder", False)
 
     def state_dir(self, host):
         return self.hosts_dir / host

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings Debian packages and one virtualenv to a machine that has neither; both are fetched at the same time."""
+"""Brings Debian packages and virtualenvs to a machine that has neither; both are fetched at the same time."""
 import hashlib
 import os
 import pathlib
@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 
-from lab.layout import HERE, SHARED, VENV, LabError, locked
+from lab.layout import HERE, SHARED, VENV, VENV_CINDER, LabError, locked
 
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
 REQUIREMENTS = ("keystone>=30,<31", "openstack-placement>=16,<17", "glance>=33,<34", "neutron>=29,<30", "nova>=34,<35",
                 "pymysql", "gunicorn>=23", "python-memcached", "python-openstackclient", "osc-placement")
+CINDER = ("cinder>=29,<30", "pymysql", "python-memcached")
 UNITS = ("rabbitmq-server", "mariadb", "memcached", "etcd", "openipmi", "epmd.socket", "epmd.service",
          "libvirtd", "libvirtd.socket", "virtlogd.socket", "virtlockd.socket", "ceph-mon.target", "ceph-mgr.target",
          "ceph-osd.target")
@@ -21,9 +22,9 @@ UNITS_OF_NEW = {"nfs-common": ("rpc-statd",), "nfs-ganesha": ("nfs-ganesha", "nf
                 "openssh-server": ("ssh",), "rpcbind": ("rpcbind.socket", "rpcbind")}
 
 
-def release_id():
+def release_id(requirements=REQUIREMENTS):
     """Names one set of pins: a virtualenv or seed made for other pins is not used."""
-    return hashlib.sha256("\n".join(REQUIREMENTS).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join(requirements).encode()).hexdigest()[:12]
 
 
 def wanted_packages(profiles):
@@ -74,8 +75,11 @@ def install_debian(missing, log):
             subprocess.run(as_root(["rm", "-f", str(POLICY)]), check=True)
 
 
-def install_python(log):
-    """One virtualenv for all services: the five projects agree on their requirements, and pages are shared."""
+def install_python(log, venvs):
+    """One virtualenv for all services but Cinder: the five projects agree on their requirements, and pages are shared.
+
+    Cinder has its own, so that a lab without it pays nothing for it.
+    """
     if sys.version_info < (3, 11):  # noqa: UP036 - this runs with whatever python3 the machine has
         raise LabError("The lab needs python3 3.11 or newer; this is %d.%d." % sys.version_info[:2])
     env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
@@ -87,20 +91,21 @@ def install_python(log):
         if not uv.exists():
             run(sys.executable, "-m", "venv", SHARED / "uv")
             run(SHARED / "uv" / "bin" / "pip", "install", "-q", "uv")
-        shutil.rmtree(VENV, ignore_errors=True)
-        run(uv, "venv", "-q", "--python", sys.executable, VENV)
-        run(uv, "pip", "install", "-q", "--compile-bytecode", "--python", VENV / "bin" / "python", *REQUIREMENTS)
-    (VENV / "pins").write_text(release_id())
+        for venv, requirements in venvs:
+            shutil.rmtree(venv, ignore_errors=True)
+            run(uv, "venv", "-q", "--python", sys.executable, venv)
+            run(uv, "pip", "install", "-q", "--compile-bytecode", "--python", venv / "bin" / "python", *requirements)
+            (venv / "pins").write_text(release_id(requirements))
 
 
-def python_is_there():
+def python_is_there(venv, requirements):
     try:
-        return (VENV / "pins").read_text() == release_id()
+        return (venv / "pins").read_text() == release_id(requirements)
     except FileNotFoundError:
         return False
 
 
-def ensure(say, profiles=("lab",)):
+def ensure(say, profiles=("lab",), cinder=False):
     """Install what is missing; a machine that has it all pays a tenth of a second."""
     SHARED.mkdir(parents=True, exist_ok=True)
     failures = []
@@ -119,9 +124,11 @@ def ensure(say, profiles=("lab",)):
             log = SHARED / "apt.log"
             jobs.append(("Debian packages (%s)" % ", ".join(missing),
                          lambda log=log: install_debian(missing, log), log))
-        if not python_is_there():
+        wanted = [(VENV, REQUIREMENTS), *([(VENV_CINDER, CINDER)] if cinder else [])]
+        venvs = [one for one in wanted if not python_is_there(*one)]
+        if venvs:
             log = SHARED / "uv.log"
-            jobs.append(("the virtualenv", lambda log=log: install_python(log), log))
+            jobs.append((" and ".join(venv.name for venv, _ in venvs), lambda log=log: install_python(log, venvs), log))
         threads = [threading.Thread(target=attempt, args=job) for job in jobs]
         for thread in threads:
             thread.start()

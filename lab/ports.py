@@ -8,13 +8,14 @@ from lab.layout import RUN, LabError
 FIRST, LAST, BLOCK = 20000, 32000, 200
 SERVICES = ("keystone", "placement", "nova-api", "glance", "neutron", "mariadb", "rabbitmq", "rabbitmq-dist",
             "epmd", "memcached")
-ETCD_CLIENT, ETCD_PEER, BMC = 10, 15, 20
+ETCD_CLIENT, ETCD_PEER, BMC, CINDER = 10, 15, 20, BLOCK - 1
 MOST_ETCD, MOST_HOSTS = 5, BLOCK - BMC - 1
 
 
 def table(base, etcd_members, hosts):
     """The port of every service of a lab whose block starts at `base`."""
     ports = {name: base + offset for offset, name in enumerate(SERVICES)}
+    ports["cinder-api"] = base + CINDER
     for number in range(1, etcd_members + 1):
         ports["etcd-%d" % number] = base + ETCD_CLIENT + number - 1
         ports["etcd-%d-peer" % number] = base + ETCD_PEER + number - 1
@@ -35,7 +36,7 @@ def is_free(port, kind=socket.SOCK_STREAM):
 
 
 def block_is_free(base):
-    return (all(is_free(port) for port in range(base, base + BMC))
+    return (all(is_free(port) for port in (*range(base, base + BMC), base + CINDER))
             and all(is_free(port, socket.SOCK_DGRAM) for port in range(base + BMC, base + BLOCK)))
 
 

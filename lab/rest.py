@@ -40,7 +40,8 @@ class Api:
     def __init__(self, lab):
         self.lab = lab
         self.urls = {"identity": lab.url("keystone", "/v3"), "compute": lab.url("nova-api", "/v2.1"),
-                     "image": lab.url("glance"), "network": lab.url("neutron"), "placement": lab.url("placement")}
+                     "image": lab.url("glance"), "network": lab.url("neutron"), "placement": lab.url("placement"),
+                     **({"block-storage": lab.url("cinder-api", "/v3")} if lab.cinder else {})}
         domain = {"id": "default"}
         body = {"auth": {
             "identity": {"methods": ["password"], "password": {"user": {
@@ -48,7 +49,7 @@ class Api:
             "scope": {"project": {"name": "admin", "domain": domain}}}}
         headers, answer = request("POST", self.urls["identity"] + "/auth/tokens", body)
         self.headers = {"X-Auth-Token": headers["X-Subject-Token"], "Accept": "application/json",
-                        "OpenStack-API-Version": "compute 2.94"}
+                        "OpenStack-API-Version": "compute 2.94, volume 3.0"}
         self.project_id = answer["token"]["project"]["id"]
 
     def call(self, method, service, path, body=None):

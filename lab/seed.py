@@ -8,7 +8,8 @@ FLAVORS = (("m1.nano", 64), ("m1.tiny", 512), ("m1.small", 2048))
 
 def endpoints(lab):
     return {"identity": lab.url("keystone", "/v3"), "placement": lab.url("placement"),
-            "compute": lab.url("nova-api", "/v2.1"), "image": lab.url("glance"), "network": lab.url("neutron")}
+            "compute": lab.url("nova-api", "/v2.1"), "image": lab.url("glance"), "network": lab.url("neutron"),
+            **({"block-storage": lab.url("cinder-api", "/v3")} if lab.cinder else {})}
 
 
 def ensure(api, kind, name, body):
@@ -27,6 +28,10 @@ def seed_identity(lab):
     for role in ("admin", "service"):
         api.call("PUT", "identity", "/projects/%s/users/%s/roles/%s" % (
             project["id"], user["id"], ensure(api, "role", role, {})["id"]))
+    seed_catalogue(lab, api)
+
+
+def seed_catalogue(lab, api):
     have = {(row["service_id"], row["interface"]) for row in api.get("identity", "/endpoints")["endpoints"]}
     for kind, url in endpoints(lab).items():
         if kind == "identity":

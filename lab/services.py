@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from lab import bmc, processes, rest, settings_openstack
+from lab import bmc, cinder, processes, rest, settings_openstack
 from lab.layout import HERE, VENV, LabError
 from lab.qemu import ceph, network
 
@@ -128,6 +128,12 @@ def nova(lab, name):
                           "--log-file", log], ready)
 
 
+def cinder_part(lab, name):
+    """Only the API tells at once when it is ready; of the others cinder.fill waits for what they bring."""
+    ready = (lambda: answers_http(lab.url(name, "/"))) if name == cinder.API else lambda: True
+    return Service(name, cinder.argv(lab, name), ready, cinder.ENVIRONMENT, name if name == cinder.API else "")
+
+
 def zygote(lab):
     def ready():
         try:
@@ -148,7 +154,8 @@ def qemu_names(lab):
 
 def names(lab):
     members = ["etcd-%d" % number for number in range(1, lab.facts["options"]["etcd"] + 1)]
-    return ["memcached", "epmd", "rabbitmq", "mariadb", *members, *WSGI, *NOVA, *qemu_names(lab), "zygote",
+    return ["memcached", "epmd", "rabbitmq", "mariadb", *members, *WSGI, *NOVA,
+            *(cinder.NAMES if lab.cinder else ()), *qemu_names(lab), "zygote",
             *(bmc.name(host) for host in lab.host_names())]
 
 
@@ -160,6 +167,8 @@ def find(lab, name):
         return wsgi(lab, name)
     if name in NOVA:
         return nova(lab, name)
+    if lab.cinder and name in cinder.NAMES:
+        return cinder_part(lab, name)
     if name in qemu_names(lab):
         return Service(name, *(ceph if name in ceph.NAMES else network).service(lab, name))
     if name in names(lab):

@@ -32,7 +32,8 @@ from vmhad.engine.executor import nothing_before_send
 from vmhad.engine.loop import Engine
 from vmhad.engine.timeline import Line
 from vmhad.kernel.step import Step
-from vmhad.ports import Power, Store, Unanswered
+from vmhad.kernel.topology import OF_CINDER
+from vmhad.ports import Power, Storage, Store, Unanswered
 
 LOG = logging.getLogger(__name__)
 TIMELINE = logging.getLogger("vmhad.timeline")
@@ -107,6 +108,19 @@ def open_power(settings: Settings, hands: AgentOrders | None = None) -> PolledPo
     return ByProxy(power, peers, hands.power, told.timeout_s)
 
 
+def open_storages(settings: Settings) -> dict[str, Storage]:
+    """The shared storages that can cut a host off, by name. Raises ConfigError."""
+    opened: dict[str, Storage] = {}
+    for one in settings.storages:
+        try:
+            opened[one.name] = _driver(
+                "vmhad.storage", one.driver, one.name, one.settings, one.clients, settings.storage_timeout_s
+            )
+        except ValueError as error:
+            raise ConfigError(f"storage {one.name!r} of the segments file: {error}.") from None
+    return opened
+
+
 def _fields(access: Any) -> dict[str, Any]:
     return {field.name: getattr(access, field.name) for field in fields(Bmc)}
 
@@ -123,7 +137,12 @@ def open_compute(settings: Settings) -> NovaCompute:
     }
     verify: bool | str = nova.cafile or True
     return NovaCompute(
-        auth, region=nova.region_name or "", interface=nova.interface, timeout_s=nova.timeout_s, verify=verify
+        auth,
+        region=nova.region_name or "",
+        interface=nova.interface,
+        timeout_s=nova.timeout_s,
+        verify=verify,
+        ask_cinder=any(held.startswith(OF_CINDER) for one in settings.storages for held in one.holds),
     )
 
 
@@ -157,6 +176,7 @@ def wire(settings: Settings, before_send: Callable[[Step], None] = nothing_befor
             compute=compute,
             power=power,
             hands=hands,
+            storages=open_storages(settings),
             membership=membership,
             me=me,
             lease_s=settings.engine.lease_s,
@@ -169,7 +189,8 @@ def wire(settings: Settings, before_send: Callable[[Step], None] = nothing_befor
 
 
 def _longest_call_s(settings: Settings) -> float:
-    return max(settings.engine.call_timeout_s, settings.nova.timeout_s, settings.power.timeout_s)
+    storage_s = settings.storage_timeout_s if settings.storages else 0.0
+    return max(settings.engine.call_timeout_s, settings.nova.timeout_s, settings.power.timeout_s, storage_s)
 
 
 def _watches(

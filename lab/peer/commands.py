@@ -38,7 +38,7 @@ def bench(lab: Lab, names: list[str], computes: int, vms: int, say: Progress) ->
     runs: list[measure.Row] = []
     try:
         with lab.lock():
-            bringup.up(lab.reload(), say, computes)
+            bringup.up(lab.reload(), say, computes=computes)
         service.install()
         for name in names:
             hosts.restore(lab, measure.VICTIM, say, enable=True)

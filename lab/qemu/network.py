@@ -5,6 +5,7 @@ The controllers stay on the machine's loopback. A relay listens on the switch's 
 them, so that all that a host hears of its cloud runs through its cable, and a pulled cable cuts it off for real.
 Every lab has its own namespace, so all of them use the same addresses.
 """
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -15,6 +16,7 @@ from lab.layout import HERE, LabError
 
 SWITCH, RELAY = "switch", "relay"
 GATEWAY = "10.79.0.1"
+MACHINE = "10.79.0.2"
 CARRIED = ("rabbitmq", "keystone", "placement", "glance", "neutron", "nova-api")
 
 WIRING = """set -e
@@ -85,6 +87,28 @@ def plug_in(lab, host):
             subprocess.run(argv, pass_fds=(switch,), check=True)
     finally:
         os.close(switch)
+
+
+@contextlib.contextmanager
+def machine_plugged_in(lab):
+    """A cable from this machine itself to the switch, for what runs here and has to reach a server there.
+
+    All labs use the same addresses, so one of them at a time.
+    """
+    end = "vmhad-" + lab.name[:9]
+    show = ["ip", "-4", "-o", "addr", "show", "to", MACHINE]
+    taken = subprocess.run(show, capture_output=True, text=True, check=True).stdout.split()
+    if taken:
+        raise LabError("This machine is on the switch of a lab already: %s." % taken[1])
+    try:
+        for argv in (["ip", "link", "add", end, "type", "veth", "peer", "name", "machine", "netns",
+                      "/proc/%d/ns/net" % switch_pid(lab)],
+                     ["ip", "addr", "add", MACHINE + "/24", "dev", end], ["ip", "link", "set", end, "up"],
+                     inside(lab, "ip", "link", "set", "machine", "master", "lan", "up")):
+            subprocess.run(argv, check=True)
+        yield
+    finally:
+        subprocess.run(["ip", "link", "del", end], stderr=subprocess.DEVNULL, check=False)
 
 
 def cable(lab, host, *words):

@@ -55,7 +55,7 @@ exec -a {emulator} {real} -L /usr/share/qemu -L /usr/share/seabios -L /usr/lib/i
 
 def instances_dir(lab, host):
     """Consoles and, unless Ceph has them, disks: then it is the shared storage of the hosts."""
-    return lab.var / "instances" if lab.storage == "dir" else lab.state_dir(host) / "instances"
+    return lab.var / "instances" if lab.storage_of(host) == "dir" else lab.state_dir(host) / "instances"
 
 
 def nova(lab, host, conf):
@@ -64,9 +64,9 @@ def nova(lab, host, conf):
         "my_ip": network.address(host), "compute_driver": "libvirt.LibvirtDriver", "use_cow_images": "False",
         "force_raw_images": "True", "reserved_host_memory_mb": 0, "instances_path": instances_dir(lab, host)})
     conf["libvirt"] = {"virt_type": "qemu", "cpu_mode": "none", "connection_uri": "qemu:///system", **{
-        "dir": {"images_type": "raw", "disk_cachemodes": "file=none"},
+        **dict.fromkeys(("dir", "own"), {"images_type": "raw", "disk_cachemodes": "file=none"}),
         "rbd": {"images_type": "rbd", "images_rbd_pool": ceph.POOL, "disk_cachemodes": "network=none",
-                "images_rbd_ceph_conf": ceph.settings_file(lab)}}[lab.storage]}
+                "images_rbd_ceph_conf": ceph.settings_file(lab)}}[lab.storage_of(host)]}
     for service in ("placement", "glance", "neutron"):
         conf[service] = {**conf[service], "endpoint_override": lab.url(service)}
     helper = "%s --config-file %s" % (VENV / "bin" / "privsep-helper", lab.etc / "hosts" / (host + ".conf"))

@@ -118,8 +118,10 @@ def test_decisions_can_be_replayed(name: str) -> None:
 
 
 def test_every_verb_has_its_effect_and_is_pursued_in_some_state() -> None:
-    assert set(EFFECTS) == set(Verb)
-    assert {verb for verbs in PURSUED.values() for verb in verbs} == set(Verb)
+    # An operator's word is kept beside the steps, and nothing is done to say it.
+    ours = set(Verb) - {Verb.CONFIRM_DOWN}
+    assert set(EFFECTS) == ours
+    assert {verb for verbs in PURSUED.values() for verb in verbs} == ours
 
 
 @pytest.mark.parametrize("name", kept())

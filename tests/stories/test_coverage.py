@@ -29,6 +29,7 @@ from vmhad.kernel.order import OrderKind
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.step import Verb
 from vmhad.sim.datacentre import Bmc
+from vmhad.sim.storage import Mood
 
 VMHAD = Path(vmhad.__file__).parent
 # Every sentence of these is read by operators: why nothing is done, what is missing, what came of it.
@@ -36,14 +37,19 @@ TOLD = (
     "kernel/alone.py",
     "kernel/brake.py",
     "kernel/reconcile.py",
+    "guards/hosts/covers.py",
+    "guards/hosts/cut_storage.py",
     "guards/hosts/drain.py",
     "guards/hosts/fence.py",
     "guards/hosts/lift.py",
     "guards/hosts/move.py",
     "guards/hosts/place.py",
+    "guards/hosts/power_off.py",
     "guards/hosts/recover.py",
+    "guards/hosts/retry.py",
     "guards/hosts/settle.py",
     "guards/hosts/treat.py",
+    "guards/hosts/word.py",
     "guards/instances/fence.py",
     "guards/instances/recover.py",
     "guards/services/fence.py",
@@ -108,6 +114,7 @@ def test_every_order(seen: Witness) -> None:
 def test_every_word_of_the_stories_language(seen: Witness) -> None:
     assert sorted(every_directive() - seen.directives) == []
     assert sorted({mode.value for mode in Bmc} - seen.bmcs) == []
+    assert sorted({mood.value for mood in Mood} - seen.moods) == []
 
 
 def test_what_no_story_tells_is_named() -> None:

@@ -35,7 +35,8 @@ STORIES = sorted(Path(__file__).parent.glob("*.txt"))
 @dataclass
 class Witness:
     """rows, rows_of_vms, rows_of_services (these by what they say), edges, texts, verbs, groups: what the core did.
-    policies (fields set to another value than the default), orders, directives, bmcs: what the story asked for."""
+    policies (fields set to another value than the default), orders, directives, bmcs, moods (of storages): what the
+    story asked for."""
 
     rows: set[str] = field(default_factory=set)
     rows_of_vms: set[str] = field(default_factory=set)
@@ -48,6 +49,7 @@ class Witness:
     orders: set[str] = field(default_factory=set)
     directives: set[str] = field(default_factory=set)
     bmcs: set[str] = field(default_factory=set)
+    moods: set[str] = field(default_factory=set)
 
     def add(self, other: Witness) -> None:
         for one in fields(self):
@@ -78,6 +80,8 @@ class Witness:
             self.orders.add(words[0])
         if name == "bmc":
             self.bmcs.add(words[1])
+        if name == "storage" and words[1] == "orders":
+            self.moods.add(words[2])
         if name == "segment":
             options = dict(word.split("=", 1) for word in words if "=" in word)
             told, plain = with_options(Policy(), options), Policy()

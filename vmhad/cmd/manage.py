@@ -22,6 +22,7 @@ from vmhad.conf.settings import ConfigError, Settings
 from vmhad.journal.journal import Journal
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
+from vmhad.kernel.proof import POWER_OFF
 from vmhad.kernel.step import Step, Verb
 from vmhad.ports import Conflict, Refused, Unanswered
 from vmhad.wiring import open_store
@@ -89,6 +90,18 @@ def give_order(journal: Journal, settings: Settings, told: argparse.Namespace) -
     return 0
 
 
+def confirm_down(journal: Journal, settings: Settings, told: argparse.Namespace) -> int:
+    """An operator's word that a host is down: the last level of its fence. Its owner holds it against what is seen."""
+    segment = _segment_of(settings, told)
+    mine = [one for one in journal.load(segment).incidents if one.is_of_host and one.is_open and one.host == told.host]
+    if not mine:
+        raise ConfigError(f"{told.host} has no open incident: there is nothing to confirm.")
+    order = Order(uuid.uuid4().hex, told.kind, segment, told.host, by=getpass.getuser(), why=told.why)
+    journal.put_order(order)
+    print(f"said of {told.host}; «incident show {mine[0].id}» tells in some seconds whether it was taken")
+    return 0
+
+
 def _give_order_of_vm(journal: Journal, settings: Settings, told: argparse.Namespace) -> int:
     """The VM by its id, or by its name where only one of that name has an open incident of its own."""
     known = [one for segment in settings.segments for one in journal.load(segment.name).incidents if one.is_open]
@@ -141,10 +154,12 @@ def _print_incident(incident: Incident, steps: Sequence[Step]) -> None:
         print(f"  {_time(turn.at)}  {turn.state.value.upper():<11} {turn.because}")
     if incident.proof:
         seen = "; ".join(f"{_time(one.at)} {one.text}" for one in incident.proof.observed)
-        how = f" ({'by us' if incident.proof.by_us else 'already off'})" if incident.is_of_host else ""
+        how = f" ({'by us' if incident.proof.by_us else 'already off'})" if incident.proof.kind == POWER_OFF else ""
+        how += f" ({', '.join(incident.proof.backends)})" if incident.proof.backends else ""
         print(f"  proof: {incident.proof.kind}{how}: {seen}")
     for step in sorted(steps, key=lambda one: (one.started_at, one.id)):
         subject = step.args.get("name", step.subject)
+        subject += f"/{step.args['backend']}" if "backend" in step.args else ""
         moves = step.verb in (Verb.EVACUATE, Verb.LIVE_MIGRATE) and "target" in step.args
         where = f" to {step.args['target']}" if moves else ""
         print(f"  {step.verb.value:<14} {subject}{where}: {step.state.value.upper()} {step.because}")
@@ -186,9 +201,21 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         if kind is OrderKind.PAUSE:
             one.add_argument("--minutes", type=float, default=60.0, help="a pause ends by itself (default: 60)")
         one.set_defaults(run=give_order, kind=kind)
+    _add_host(nouns)
     add_agent_key(nouns)
     add_topology(nouns)
     return parser.parse_args(words)
+
+
+def _add_host(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    hosts = nouns.add_parser("host", help="what an operator knows of a host").add_subparsers(required=True)
+    one = hosts.add_parser(
+        "confirm-down",
+        help="it is down, seen on the spot: its VMs may start elsewhere, where nothing speaks against it",
+    )
+    one.add_argument("host")
+    one.add_argument("--why", required=True, help="how that is known; kept with the incident, with your name")
+    one.set_defaults(run=confirm_down, kind=OrderKind.CONFIRM_DOWN, segment="")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def export(settings: Settings, policy: Policy, told: argparse.Namespace) -> int:
         compute.close()
     topology = merged(settings, policy, census)
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    text = topology_text(topology, at, settings.power.bmcs if told.with_bmc else None)
+    text = topology_text(topology, at, settings.power.bmcs if told.with_bmc else None, settings.storages)
     if told.output:
         _write_new(Path(told.output), text)
     else:

@@ -79,7 +79,10 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
     told = load_segments(engine.segments_file, _value(conf, "power", "credentials_file"), defaults)
     power = filled(PowerSettings, conf, "power", bmcs=told.bmcs)
     agents = _agents(conf, notifications.transport_urls, [segment.name for segment in told.segments])
-    result = Settings(engine.kept, nova, notifications, agents, power, told.segments, told.policies)
+    timeout_s = _value(conf, "storage", "timeout_s")
+    result = Settings(
+        engine.kept, nova, notifications, agents, power, told.segments, told.policies, told.storages, timeout_s
+    )
     if power.via_agents and not agents.enabled:
         raise ConfigError(f"bmc.via = agents of {min(power.via_agents)!r} needs [agents] enabled = true.")
     _check_lease(result)
@@ -229,6 +232,7 @@ def _check_lease(told: Settings) -> None:
         (told.engine.call_timeout_s, "[engine] call_timeout_s"),
         (told.nova.timeout_s, "[nova] timeout_s"),
         (told.power.timeout_s, "[power] timeout_s"),
+        (told.storage_timeout_s if told.storages else 0.0, "[storage] timeout_s"),
     )
     needed_s = longest_s + LEASE_MARGIN_S
     if told.engine.lease_s * 2 / 3 < needed_s:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhad.conf import agent, agent_bus, agents, engine, notifications, nova, policy, power
+from vmhad.conf import agent, agent_bus, agents, engine, notifications, nova, policy, power, storage
 
-GROUPS = (agent, agent_bus, engine, nova, notifications, agents, power, policy)
+GROUPS = (agent, agent_bus, engine, nova, notifications, agents, power, storage, policy)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:

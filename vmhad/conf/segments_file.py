@@ -16,16 +16,18 @@ from typing import Any
 from oslo_config import cfg
 
 from vmhad.conf import policy as policy_options
-from vmhad.conf.settings import BmcAccess, ConfigError
+from vmhad.conf.settings import BmcAccess, ConfigError, StorageAccess
+from vmhad.conf.storages_file import storages_of, with_backends
 from vmhad.conf.yaml_file import Field, parse, read_secret_text, read_text
 from vmhad.kernel.beat import Plane
-from vmhad.kernel.policy import AfterFence, CutOff, Drain, OnFailure, OnIoError, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutOff, CutStorage, Drain, OnFailure, OnIoError, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 
 SEGMENTS_OPTION = "[engine] segments_file"
 CREDENTIALS_OPTION = "[power] credentials_file"
 # What an export adds for rehearsals; an engine asks Nova for it and never reads it here.
 EXPORTED_PARTS = ("exported", "servers", "groups")
+OPTIONAL_PARTS = ("storages", *EXPORTED_PARTS)
 # Names become parts of journal keys.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 GUID = re.compile(r"[0-9a-f]{32}")
@@ -37,6 +39,7 @@ YAML_TYPES = {cfg.BoolOpt: (bool,), cfg.StrOpt: (str,), cfg.IntOpt: (int,), cfg.
 POLICY_ENUMS = {
     "silent_means": SilentMeans,
     "after_fence": AfterFence,
+    "cut_storage": CutStorage,
     "isolated": CutOff,
     "storage_lost": CutOff,
     **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent", "on_service_failure"), OnFailure),
@@ -50,12 +53,13 @@ class SegmentsFile:
     segments: tuple[Segment, ...]
     policies: Mapping[str, Policy]
     bmcs: Mapping[str, BmcAccess]
+    storages: tuple[StorageAccess, ...] = ()
 
 
 def load_segments(path: str, credentials_path: str, defaults: Policy) -> SegmentsFile:
     """Raises ConfigError."""
     document = parse(read_text(path, SEGMENTS_OPTION), path, SEGMENTS_OPTION)
-    top = Field(path, "", document).mapping(["segments"], EXPORTED_PARTS)
+    top = Field(path, "", document).mapping(["segments"], OPTIONAL_PARTS)
     passwords = _passwords(credentials_path, CREDENTIALS_OPTION)
     segments: dict[str, Segment] = {}
     policies: dict[str, Policy] = {}
@@ -80,13 +84,14 @@ def load_segments(path: str, credentials_path: str, defaults: Policy) -> Segment
             raise entry.wrong(f"has one host only, and no agent of a peer can ask the BMC of {hosts[0].name!r}")
         segments[name] = Segment(name, tuple(hosts))
         policies[name] = overridden(defaults, fields["policy"]) if "policy" in fields else defaults
-    return SegmentsFile(tuple(segments.values()), policies, bmcs)
+    storages = storages_of(top["storages"], tuple(segments.values())) if "storages" in top else ()
+    return SegmentsFile(tuple(with_backends(one, storages) for one in segments.values()), policies, bmcs, storages)
 
 
 def load_bmcs(path: str, what: str, credentials_path: str, credentials_what: str, own: str) -> Mapping[str, BmcAccess]:
     """The BMCs of the peers of a host, as its agent may ask them: those that the file names and that have a password.
     what, credentials_what: the options that name the files. Raises ConfigError."""
-    top = Field(path, "", parse(read_text(path, what), path, what)).mapping(["segments"], EXPORTED_PARTS)
+    top = Field(path, "", parse(read_text(path, what), path, what)).mapping(["segments"], OPTIONAL_PARTS)
     passwords = _passwords(credentials_path, credentials_what)
     bmcs: dict[str, BmcAccess] = {}
     for entry in top["segments"].items():
@@ -108,7 +113,7 @@ def load_bmcs(path: str, what: str, credentials_path: str, credentials_what: str
 def load_hosts(path: str, what: str) -> tuple[Segment, ...]:
     """The same file as an agent reads it: who its peers are. It has no business with BMCs and policies, and a copy
     without them will do. what: the option that names the file. Raises ConfigError."""
-    top = Field(path, "", parse(read_text(path, what), path, what)).mapping(["segments"], EXPORTED_PARTS)
+    top = Field(path, "", parse(read_text(path, what), path, what)).mapping(["segments"], OPTIONAL_PARTS)
     segments: list[Segment] = []
     at_home: dict[str, str] = {}
     addresses = Addresses()

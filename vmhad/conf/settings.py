@@ -122,6 +122,18 @@ class PowerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageAccess:
+    """A shared storage of the topology file. holds: as kernel.topology.Backend has it. settings: the driver's own.
+    clients: host -> what the storage knows it by."""
+
+    name: str
+    driver: str
+    holds: frozenset[str]
+    settings: Mapping[str, object]
+    clients: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """policies: by segment name, one for every segment."""
 
@@ -132,3 +144,5 @@ class Settings:
     power: PowerSettings
     segments: tuple[Segment, ...]
     policies: Mapping[str, Policy]
+    storages: tuple[StorageAccess, ...] = ()
+    storage_timeout_s: float = 5.0

@@ -7,7 +7,7 @@ can be an engine's segments file. Rule kept: no password is ever written, and BM
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from vmhad.conf.load import policy_defaults
-from vmhad.conf.segments_file import EXPORTED_PARTS, Addresses, host_of, name_of, overridden
-from vmhad.conf.settings import BmcAccess
+from vmhad.conf.segments_file import OPTIONAL_PARTS, Addresses, host_of, name_of, overridden
+from vmhad.conf.settings import BmcAccess, StorageAccess
+from vmhad.conf.storages_file import storage_rows, storages_of, with_backends
 from vmhad.conf.topology import HostInventory, Topology
 from vmhad.conf.yaml_file import Field, parse, read_text
 from vmhad.kernel.cloud import Group, Server, ServerState
@@ -37,18 +38,20 @@ BMC_FIELDS = ("address", "port", "user", "privilege", "guid", "via")
 def load_topology(path: str, policy: Policy | None = None) -> Topology:
     """policy: what holds for all segments instead of what the file was exported with. Raises ConfigError."""
     document = parse(read_text(path, TOPOLOGY_OPTION), path, TOPOLOGY_OPTION)
-    top = Field(path, "", document).mapping(["segments"], EXPORTED_PARTS)
+    top = Field(path, "", document).mapping(["segments"], OPTIONAL_PARTS)
     base = policy or _exported_policy(top)
     read = _Segments(base)
     for entry in top["segments"].items():
         read.take(entry)
+    storages = storages_of(top["storages"], read.segments) if "storages" in top else ()
+    segments = tuple(with_backends(one, storages) for one in read.segments)
     groups = [_group(entry) for entry in top["groups"].items()] if "groups" in top else []
     told = _Servers(set(read.at_home), {group.id for group in groups})
     for entry in top["servers"].items() if "servers" in top else []:
         told.take(entry)
     members = tuple(Group(one.id, one.policy, tuple(told.members[one.id]), one.max_per_host) for one in groups)
     return Topology(
-        tuple(read.segments), base, read.policies, read.inventories, tuple(told.servers.values()), members, told.needs
+        segments, base, read.policies, read.inventories, tuple(told.servers.values()), members, told.needs
     )
 
 
@@ -177,12 +180,20 @@ def _group(entry: Field) -> Group:
     return Group(name_of(parts["id"]), policy, (), most)
 
 
-def topology_text(topology: Topology, at: str, bmcs: Mapping[str, BmcAccess] | None = None) -> str:
-    """The file's text. at: when it was exported. bmcs: of the hosts whose BMC is to be named; never its password."""
+def topology_text(
+    topology: Topology,
+    at: str,
+    bmcs: Mapping[str, BmcAccess] | None = None,
+    storages: Iterable[StorageAccess] = (),
+) -> str:
+    """The file's text. at: when it was exported. bmcs: of the hosts whose BMC is to be named; never its password.
+    storages: as the engine's own file has them."""
     exported: dict[str, Any] = {"at": at}
     changed = _changes(Policy(), topology.policy)
     document: dict[str, Any] = {"exported": exported | ({"policy": changed} if changed else {})}
     document["segments"] = [_segment_row(topology, segment, bmcs or {}) for segment in topology.segments]
+    if rows := storage_rows(storages):
+        document["storages"] = rows
     if topology.groups:
         document["groups"] = [_group_row(group) for group in topology.groups]
     if topology.servers:

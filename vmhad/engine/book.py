@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from math import inf
 from operator import attrgetter
 
+from vmhad.guards.hosts.cut_storage import round_of
 from vmhad.guards.hosts.lift import FELL_AGAIN
 from vmhad.guards.services.recover import AGAIN
 from vmhad.journal.journal import SegmentRecord
 from vmhad.kernel.alone import OWNED
 from vmhad.kernel.brake import Scene
 from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState, Standing
-from vmhad.kernel.incident import Incident
+from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof, holds
@@ -151,6 +152,12 @@ class Book:
             self._was_vain(one) and _was_sent(one) and max(one.acted_at, one.started_at) > since for one in once
         )
 
+    def fences(self, host: str, policy: Policy, now: float) -> int:
+        """How many of its incidents were proven by a fence lately."""
+        since = now - policy.quarantine_window_s
+        mine = (one for one in self.incidents.values() if one.is_of_host and one.host == host and one.proof is not None)
+        return sum(one.opened_at > since for one in mine)
+
     def resumes(self, server_id: str, now: float, window_s: float) -> int:
         """How often its guest was tried to be resumed, whatever came of it."""
         tries = [one for one in self.steps.values() if one.subject == server_id and one.verb is Verb.RESUME]
@@ -262,11 +269,11 @@ class Book:
                     yield step
 
     def proofs(self, life: Callable[[str], float]) -> Mapping[str, Proof]:
-        """The proofs that hold, by host. life: a host's newest sign of life."""
+        """Those that hold for whatever their host may run, by host. life: a host's newest sign of life."""
         return {
             one.host: one.proof
             for one in self._open
-            if one.proof is not None and holds(one.proof, one.round, life(one.host))
+            if one.proof is not None and one.proof.is_whole and holds(one.proof, one.round, life(one.host))
         }
 
     def pause(self, host: str, now: float) -> str:
@@ -281,13 +288,14 @@ class Book:
         self, before: Mapping[str, Incident], current: Mapping[str, Incident], now: float
     ) -> list[Order]:
         """Orders that are over: pauses past their end; others whose incident took a turn, or that fit no incident. A
-        drain does at once what it is told."""
+        drain does at once what it is told, and an operator's word is held against what is seen just now."""
         same = (one for key, one in current.items() if key in before and one.state is before[key].state)
         waiting = {one.subject for one in same if not one.drain}
         return [
             one
             for one in self.orders
             if (one.kind is OrderKind.PAUSE and now >= one.until)
+            or one.kind is OrderKind.CONFIRM_DOWN
             or (one.kind in (OrderKind.RETRY, OrderKind.CLOSE) and one.subject not in waiting)
         ]
 
@@ -295,10 +303,13 @@ class Book:
         if not self.orders:
             return frozenset()
         return frozenset(
-            one.kind
-            for one in self.orders
-            if one.subject == incident.subject and one.kind in ("retry", "close")
+            one.kind for one in self.orders if one.subject == incident.subject and one.kind in ("retry", "close")
         )
+
+    def word_for(self, incident: Incident) -> Order | None:
+        """The newest order that says that its host is down."""
+        said = (one for one in self.orders if one.kind is OrderKind.CONFIRM_DOWN and one.subject == incident.subject)
+        return max(said, key=lambda one: one.id, default=None)
 
 
 def _taken_over(of_vm: Incident, of_host: Incident) -> float:
@@ -312,8 +323,10 @@ def loaded(record: SegmentRecord, epoch: int, dropped: Book | None, now: float) 
         book = Book(epoch, {one.id: one for one in record.incidents}, {one.id: one for one in steps})
         book.carry_over(dropped)
         return book
-    steps = [perhaps_sent(not_from_the_future(one, now), now) for one in record.steps]
     incidents = [inherited(_not_begun_later(one, now)) for one in record.incidents]
+    rounds = {one.id: one.round for one in incidents if one.state in (State.FENCING, State.RECOVERING)}
+    steps = [perhaps_sent(not_from_the_future(one, now), now) for one in record.steps]
+    steps = [_looked_at_anew(one, now) if _is_cut_of(one, rounds) else one for one in steps]
     return Book(epoch, {one.id: one for one in incidents}, {one.id: one for one in steps})
 
 
@@ -328,6 +341,19 @@ def _not_begun_later(incident: Incident, now: float) -> Incident:
         return incident
     turns = tuple(replace(one, at=min(one.at, now)) for one in incident.turns)
     return replace(incident, turns=turns, opened_at=min(incident.opened_at, now))
+
+
+def _is_cut_of(step: Step, rounds: Mapping[str, int]) -> bool:
+    is_made = step.verb is Verb.CUT_STORAGE and step.state in (StepState.STARTED, StepState.DONE)
+    return is_made and rounds.get(step.incident) == round_of(step)
+
+
+def _looked_at_anew(cut: Step, now: float) -> Step:
+    """What another engine saw was stamped by its clock, and says nothing beside the life that we see. A cut that was
+    over begins again, as soon as that is written."""
+    if cut.state is StepState.DONE:
+        return replace(cut, state=StepState.PLANNED, ended_at=0.0, observed=())
+    return replace(cut, started_at=now, acted_at=now, observed=())
 
 
 def perhaps_sent(step: Step, now: float) -> Step:

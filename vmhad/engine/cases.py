@@ -92,6 +92,7 @@ class Cases:
             "" if incident.state is State.RECOVERED else self._hold(incident),
             book.worth_starting(host, self.policy, self.now),
             book.orders_for(incident),
+            book.word_for(incident),
         )
 
     def of(self, incident: Incident) -> Case:
@@ -109,7 +110,7 @@ class Cases:
             verdict=verdicts[host],
             verdicts=verdicts,
             proofs=self._proofs,
-            powers=self.evidence.powers(self.segment) if incident.state is State.FENCING else {},
+            powers=self.evidence.powers(self.segment) if _is_fenced_still(incident) else {},
             elsewhere=tuple(step for step in evacuations if step.incident != incident.id),
             suspected_at=self._seen.suspected_at,
             busy_hosts=self._seen.busy_hosts,
@@ -122,6 +123,8 @@ class Cases:
             in_want=book.in_want.get(host, {}),
             hold=self._hold(incident),
             orders=book.orders_for(incident),
+            word=book.word_for(incident),
+            fences_lately=book.fences(host, self.policy, self.now) if incident.state is State.LIFTING else 0,
         )
 
     def beside(self, incident: Incident, started: Sequence[Step], claimed: Mapping[str, str]) -> Case:
@@ -213,3 +216,11 @@ class Cases:
     def _contested(self, inventory: Inventory | None) -> dict[str, str]:
         servers = inventory.servers if inventory and self.contested else ()
         return {one.id: "of another segment" for one in servers if keys.open_vm(one.id) in self.contested}
+
+
+def _is_fenced_still(incident: Incident) -> bool:
+    """Its power is proven, or still to be proven beside its recovery."""
+    proof = incident.proof
+    return incident.state is State.FENCING or (
+        incident.state is State.RECOVERING and proof is not None and not proof.is_whole
+    )

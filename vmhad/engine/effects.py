@@ -20,7 +20,7 @@ from vmhad.guards.instances.recover import CROSSED
 from vmhad.guards.services.recover import AGAIN
 from vmhad.kernel.beat import DISK_PAUSED, DomainState, Unit, UnitState
 from vmhad.kernel.cloud import ARRIVED, BROKEN, OUR_REASON, ComputeService, Migration, Server, ServerState, Standing
-from vmhad.kernel.signal import Reading
+from vmhad.kernel.signal import Access, Reading
 from vmhad.kernel.step import Answer, Step, Verb
 
 Probed = tuple[Answer, str, str]  # the answer, the level in one word, and a sentence
@@ -52,6 +52,18 @@ def _probe_power(step: Step, level: tuple[Reading, str]) -> Probed:
         return Answer.UNKNOWN, reading.value, text
     wanted = Reading.OFF if step.verb is Verb.POWER_OFF else Reading.ON
     return (Answer.SO if reading is wanted else Answer.NOT_SO), reading.value, text
+
+
+def _look_storage(world: World, step: Step) -> tuple[Access, str]:
+    return world.storage(step).read(step.subject)
+
+
+def _probe_access(step: Step, level: tuple[Access, str]) -> Probed:
+    access, text = level
+    if access is Access.UNKNOWN:
+        return Answer.UNKNOWN, access.value, text
+    wanted = Access.CUT if step.verb is Verb.CUT_STORAGE else Access.OPEN
+    return (Answer.SO if access is wanted else Answer.NOT_SO), access.value, text
 
 
 def _look_service(world: World, step: Step) -> ComputeService | None:
@@ -288,6 +300,16 @@ def _act_unit(world: World, step: Step) -> None:
 EFFECTS: dict[Verb, Effect] = {
     Verb.POWER_OFF: Effect(_look_power, _probe_power, lambda world, step: world.power.off(step.subject), 0.9, True),
     Verb.POWER_ON: Effect(_look_power, _probe_power, lambda world, step: world.power.on(step.subject), 5.0),
+    Verb.CUT_STORAGE: Effect(
+        _look_storage,
+        _probe_access,
+        lambda world, step: world.storage(step).cut(step.subject),
+        0.4,
+        True,
+    ),
+    Verb.RESTORE_STORAGE: Effect(
+        _look_storage, _probe_access, lambda world, step: world.storage(step).restore(step.subject)
+    ),
     Verb.FORCE_DOWN: Effect(
         _look_service, _probe_forced_down, lambda world, step: world.compute.set_forced_down(step.subject, True), 0.5
     ),

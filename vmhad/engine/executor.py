@@ -17,7 +17,7 @@ from math import inf
 from vmhad.engine.effects import EFFECTS, Effect
 from vmhad.engine.world import World
 from vmhad.guards.hosts.settle import PROOF_REFUSED
-from vmhad.kernel.signal import Reading
+from vmhad.kernel.signal import Access, Reading
 from vmhad.kernel.step import Answer, Observation, Outcome, Step
 from vmhad.ports import Refused, Unanswered, Workers
 
@@ -125,11 +125,21 @@ class Executor:
         return self._outcome(step, now, Answer.NOT_YET, "", "sent", acted=True)
 
     def _proof_refusal(self, step: Step) -> str:
-        """'' if every host that must be off reads OFF, in a read that began after the step was STARTED."""
-        for host in filter(None, step.args.get("proof_hosts", "").split(",")):
+        """'' if every host that must be off reads OFF, every one that must be cut off reads CUT, and none that an
+        operator called down reads ON, in reads that began after the step was STARTED."""
+        for host in _listed(step, "proof_hosts"):
             reading, text = self.world.power_now(host, step.started_at)
             if reading is not Reading.OFF:
                 return f"{host} reads {reading.value}: {text}"
+        for pair in _listed(step, "proof_cuts"):
+            host, _, backend = pair.partition("/")
+            access, text = self.world.access_now(host, backend, step.started_at)
+            if access is not Access.CUT:
+                return f"{host} reads {access.value} on {backend}: {text}"
+        for host in _listed(step, "proof_words"):
+            reading, text = self.world.power_now(host, step.started_at)
+            if reading is Reading.ON:
+                return f"{host} reads {reading.value} although an operator said that it is down: {text}"
         return ""
 
     def _remember(self, step: Step) -> None:
@@ -139,3 +149,7 @@ class Executor:
     @staticmethod
     def _outcome(step: Step, at: float, answer: Answer, reading: str, text: str, acted: bool = False) -> Outcome:
         return Outcome(step.id, step.attempt, Observation(at, answer, reading, text), acted, at if acted else 0.0)
+
+
+def _listed(step: Step, arg: str) -> list[str]:
+    return [one for one in step.args.get(arg, "").split(",") if one]

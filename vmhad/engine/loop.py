@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 from vmhad.engine.book import Book, loaded
 from vmhad.engine.deciding import TICK_MAX_S, Deciding
@@ -38,6 +39,7 @@ from vmhad.ports import (
     Nudge,
     Nudges,
     Power,
+    Storage,
     Store,
     Unanswered,
     Watch,
@@ -51,15 +53,22 @@ ORDERS_EVERY_S = 2.0
 # What may be acted on in which state: during a fence only the fence itself, after a return nothing of a recovery.
 PURSUED: dict[State, tuple[Verb, ...]] = {
     State.SUSPECTED: (),
-    State.FENCING: (Verb.POWER_OFF,),
+    State.FENCING: (Verb.POWER_OFF, Verb.CUT_STORAGE),
     State.DRAINING: (Verb.DISABLE, Verb.LIVE_MIGRATE),
     State.RECOVERING: (
-        Verb.FORCE_DOWN, Verb.DISABLE, Verb.EVACUATE, Verb.RESTORE_STATE, Verb.RESTART, Verb.RESUME,
+        Verb.POWER_OFF,
+        Verb.CUT_STORAGE,
+        Verb.FORCE_DOWN,
+        Verb.DISABLE,
+        Verb.EVACUATE,
+        Verb.RESTORE_STATE,
+        Verb.RESTART,
+        Verb.RESUME,
         Verb.RESTART_SERVICE,
     ),  # fmt: skip
-    State.STUCK: (),
-    State.RECOVERED: (Verb.POWER_ON,),
-    State.LIFTING: (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE),
+    State.STUCK: (Verb.RESTORE_STORAGE,),
+    State.RECOVERED: (Verb.RESTORE_STORAGE, Verb.POWER_ON),
+    State.LIFTING: (Verb.RESTORE_STORAGE, Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE),
 }
 KEEP_ENDED_S = 30 * 86400.0
 KEEP_ENDED_COUNT = 1000
@@ -83,6 +92,7 @@ class Engine:
         compute: Compute,
         power: Power,
         hands: Hands | None = None,
+        storages: Mapping[str, Storage] = MappingProxyType({}),
         membership: Membership,
         me: str,
         lease_s: float,
@@ -102,7 +112,7 @@ class Engine:
         listening = Listening(tuple(beats), tuple(segments), policies, self.guests, units)
         self.evidence = EvidenceStore(watches, nudges, listening)
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
-        world = World(compute, power, clock, hands or NoHands(), self.guests, units)
+        world = World(compute, power, clock, hands or NoHands(), self.guests, units, storages)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
         self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world)
         self.writing = Writing(self.journal, timeline, self.executor, self.evidence)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Generic, TypeVar
@@ -13,8 +13,9 @@ from vmhad.engine.guests import Guests
 from vmhad.engine.units import Units
 from vmhad.kernel.beat import Unit
 from vmhad.kernel.cloud import BROKEN, EVACUATION, OVER, Inventory, Migration, Server, Standing
-from vmhad.kernel.signal import Reading
-from vmhad.ports import Clock, Compute, Hands, Power, Refused
+from vmhad.kernel.signal import Access, Reading
+from vmhad.kernel.step import Step
+from vmhad.ports import Clock, Compute, Hands, Power, Refused, Storage, Unanswered
 
 Level = TypeVar("Level")
 
@@ -160,10 +161,12 @@ class World:
     hands: Hands = field(default_factory=NoHands)
     guests: Guests = field(default_factory=Guests)
     units: Units = field(default_factory=Units)
+    storages: Mapping[str, Storage] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _departures: dict[str, DeparturesRead] = field(default_factory=dict)
     _active: dict[str, SharedRead[frozenset[str]]] = field(default_factory=dict)
     _powers: dict[str, SharedRead[tuple[Reading, str]]] = field(default_factory=dict)
+    _accesses: dict[tuple[str, str], SharedRead[tuple[Access, str]]] = field(default_factory=dict)
 
     def departures(self, host: str, not_before: float) -> Departures:
         return self._departures_of(host).get(not_before)
@@ -200,6 +203,20 @@ class World:
         with self._lock:
             shared = self._active.setdefault(host, SharedRead(self.clock, DEPARTURES_REST_S, REST_TIMES_COST))
         return shared.get(lambda: self.compute.server_ids(host, active=True), not_before)
+
+    def storage(self, step: Step) -> Storage:
+        """The one that it names. Raises Unanswered where this engine was not told of it."""
+        name = step.args["backend"]
+        if name not in self.storages:
+            raise Unanswered(f"this engine's topology names no storage {name!r}")
+        return self.storages[name]
+
+    def access_now(self, host: str, backend: str, not_before: float) -> tuple[Access, str]:
+        if backend not in self.storages:
+            return Access.UNKNOWN, f"this engine's topology names no storage {backend!r}"
+        with self._lock:
+            shared = self._accesses.setdefault((host, backend), SharedRead(self.clock, PROOF_REST_S, 0.0))
+        return shared.get(lambda: self.storages[backend].read(host), not_before)
 
     def power_now(self, host: str, not_before: float) -> tuple[Reading, str]:
         with self._lock:

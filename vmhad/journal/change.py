@@ -2,7 +2,7 @@
 """One decision as operations on keys, in an order that may be cut anywhere.
 
 A commit too large for one transaction is cut into parts, and an engine may die between two of them. So what has to be
-known first goes first (the fence budget's new entries with their incidents and STARTED power-offs, then incidents, then
+known first goes first (the fence budget's new entries with their incidents and STARTED acts, then incidents, then
 claims, then steps) and what lets go goes last (claims released, budget entries removed, the incidents that end). Cut
 anywhere, the journal says rather too much than too little is under way, and the next owner finishes it.
 """
@@ -88,7 +88,7 @@ def _operations(segment: str, change: Change, found: Mapping[str, bytes | None],
     fencing = frozenset() if change.fences is None else change.fences[1] - change.fences[0]
 
     def urgent(step: Step) -> bool:
-        return step.verb is Verb.POWER_OFF and step.incident in fencing
+        return step.verb in (Verb.POWER_OFF, Verb.CUT_STORAGE) and step.incident in fencing
 
     running = sorted((i for i in change.incidents if i.is_open), key=lambda i: i.id not in fencing)
     ended = [i for i in change.incidents if not i.is_open]

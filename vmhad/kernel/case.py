@@ -10,6 +10,7 @@ from vmhad.kernel.beat import Domain, DomainState, Unit, UnitState
 from vmhad.kernel.cloud import Inventory, Server, Standing
 from vmhad.kernel.evidence import Evidence, Seen
 from vmhad.kernel.incident import Event, Incident
+from vmhad.kernel.order import Order
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.step import Step, StepState, Verb
@@ -21,7 +22,8 @@ from vmhad.kernel.verdict import Verdict
 class Case:
     """One incident with what is known about it.
 
-    verdicts: of every host of the segment. proofs: of every host of the segment that has one which holds.
+    verdicts: of every host of the segment. proofs: of every host of the segment that has one which holds for
+    whatever it may run.
     busy_hosts: hosts with an open incident past suspicion. suspected_at: host with an open incident -> when it was
     opened. powers: host -> what its BMC said last (only while FENCING). elsewhere: the evacuations of the segment's
     other open incidents; idle: the incidents that go on with none of theirs; claimed: server id -> the incident that
@@ -30,7 +32,9 @@ class Case:
     because their guests were gone. former: server id -> the state that an ended incident of the host wanted it in and
     could not bring about (only while RECOVERING). in_want: server id -> the step that the host's last incident left
     undone, where that one ended because the host seemed to fall again. hold: '' or why the brake holds the first act of
-    this incident's fence. orders: kinds of the operator's orders for it ("retry", "close").
+    this incident's fence. orders: kinds of the operator's orders for it ("retry", "close"). word: the order of one who
+    says that the host is down. fences_lately: how many incidents of the host were fenced within
+    policy.quarantine_window_s, this one among them (only while LIFTING).
     """
 
     incident: Incident
@@ -54,17 +58,22 @@ class Case:
     in_want: Mapping[str, Step] = field(default_factory=dict)
     hold: str = ""
     orders: frozenset[str] = frozenset()
+    word: Order | None = None
+    fences_lately: int = 0
 
     @property
     def life_at(self) -> float:
-        return self.evidence.life_at
+        """What is proven to be cut off may have power: only what its system says speaks against that."""
+        proof = self.incident.proof
+        is_cut_off = proof is not None and not proof.is_whole
+        return self.evidence.beat_at if is_cut_off else self.evidence.life_at
 
     def step(self, step_id: str) -> Step | None:
         return _step_of(self.steps, step_id)
 
     def after(self, incident: Incident, moved: tuple[Step, ...], proof: Proof | None) -> Case:
         proofs = dict(self.proofs)
-        if proof is not None:
+        if proof is not None and proof.is_whole:
             proofs[proof.host] = proof
         return replace(self, incident=incident, steps=_with_steps(self.steps, moved), proofs=proofs)
 

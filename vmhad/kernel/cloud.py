@@ -45,8 +45,9 @@ class ComputeService:
 class Server:
     """One VM. host: the compute service host Nova has it on ('' if none).
 
-    volume_backed: it has no image, so its root disk is a volume. local_disk: its flavor asks for local root or
-    ephemeral disk which a volume does not hold. task_state '' if none. vcpus, ram_mib, disk_gib from its flavor.
+    volume_backed: it has no image, so its root disk is a volume. disks: where each of its disks is kept, as Nova and
+    Cinder say: «nova», «cinder/BACKEND», or «volume/ID» where Cinder was not asked; () where nobody knows. task_state
+    '' if none. vcpus, ram_mib, disk_gib from its flavor.
     updated_at: Nova's own text, only compared for change; two servers that differ in it alone are the same.
     """
 
@@ -65,6 +66,7 @@ class Server:
     metadata: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
     updated_at: str = field(default="", compare=False)
+    disks: tuple[str, ...] = ()
 
     def opted_out(self, key: str) -> bool:
         """Its owner wants it left alone: its metadata says false under that key."""

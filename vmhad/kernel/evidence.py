@@ -33,7 +33,8 @@ class Seen(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """life_at: the newest sign of life on any channel, 0.0 if none was seen yet.
+    """life_at: the newest sign of life on any channel, 0.0 if none was seen yet. beat_at: the newest that its system
+    gave, whatever its BMC says of its power.
 
     bmc_trusted: its BMC was read ON by us, and no heartbeat has belied an OFF of it since. heard_at: the newest
     heartbeat of its nova-compute that we saw move, 0.0 if none yet; listened_from: when we began to listen. back_at:
@@ -57,6 +58,7 @@ class Evidence(NamedTuple):
     peers_until: float = inf
     peers_at: float = 0.0
     off_from: float = 0.0
+    beat_at: float = 0.0
 
     def quiet_s(self, now: float) -> float:
         """How long its nova-compute was not heard, as far as we listened; 0.0 where we never did."""
@@ -120,6 +122,7 @@ def weigh(evidence: Evidence, signal: Signal) -> Evidence:
         first_at = old.first_at if old is not None and old.reading is signal.reading else signal.at
         seen = {**seen, signal.channel: Seen(signal.reading, first_at, signal.at, signal.detail)}
     life_at = max(evidence.life_at, signal.at) if signal.life else evidence.life_at
+    beat_at = max(evidence.beat_at, signal.at) if signal.life and signal.channel is not POWER else evidence.beat_at
     power = seen.get(POWER)
     if power is not None and power.reading is OFF and power.first_at <= life_at:
         seen = {**seen, POWER: power._replace(first_at=power.at)}
@@ -134,6 +137,7 @@ def weigh(evidence: Evidence, signal: Signal) -> Evidence:
     return Evidence(
         evidence.host, seen, life_at, trusted, heard_at, listened_from, back_at,
         evidence.agent_from, evidence.away, evidence.peers_until, evidence.peers_at, _off_from(evidence, power),
+        beat_at,
     )  # fmt: skip
 
 

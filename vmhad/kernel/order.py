@@ -15,6 +15,7 @@ class OrderKind(StrEnum):
     RESUME = "resume"
     RETRY = "retry"
     CLOSE = "close"
+    CONFIRM_DOWN = "confirm_down"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,15 @@ class CutOff(StrEnum):
     FENCE = "fence"
 
 
+class CutStorage(StrEnum):
+    """When a host that is to be fenced is cut off from its shared storages. AFTER_POWER: when its power could not be
+    proven off."""
+
+    BESIDE_POWER = "beside_power"
+    AFTER_POWER = "after_power"
+    NEVER = "never"
+
+
 class AfterFence(StrEnum):
     """What happens to a fenced host once its VMs run elsewhere."""
 
@@ -87,6 +96,17 @@ class Policy:
     power_off_deadline_s: float = 20.0
     fence_attempts_max: int = 3
     fence_retry_s: float = 30.0
+    cut_storage: CutStorage = CutStorage.BESIDE_POWER
+    cut_storage_deadline_s: float = 20.0
+    # Whether a VM may start elsewhere while its old guest, cut off from all its disks, may still run and answer under
+    # its address.
+    storage_only_proof: bool = True
+    # Whether the promise of a host's record, that its watchdog has reset it by now, proves it fenced.
+    self_fence_proof: bool = False
+    # A host that was fenced so often within the window receives no VMs, once it is back, before it was well so long.
+    quarantine_fences: int = 3
+    quarantine_window_s: float = 3600.0
+    quarantine_s: float = 600.0
     # How long the first act of a fence waits while its host says that it writes a dump of its panicked kernel.
     kdump_wait_s: float = 0.0
     # Brake.

@@ -18,7 +18,8 @@ class Channel(StrEnum):
     """Which eye. AGENT: its own beats. STORAGE: its record on a shared storage, read by its peers. MANAGEMENT,
     STORAGE_PLANE, TENANT: what its peers see of its kernel there. COMPUTE, LIBVIRTD, DISKS, HARDWARE: its agent's
     word of its nova-compute, its libvirtd, the shared storages that it reaches, and what its hardware complains of.
-    DUMP: what its peers hear of its crash kernel."""
+    DUMP: what its peers hear of its crash kernel. SELF_FENCE: DOWN where its record stood still for so long that its
+    watchdog has reset it, by its own promise."""
 
     NOVA = "nova"
     POWER = "power"
@@ -32,6 +33,7 @@ class Channel(StrEnum):
     DISKS = "disks"
     HARDWARE = "hardware"
     DUMP = "dump"
+    SELF_FENCE = "self-fencing"
 
 
 class Reading(StrEnum):

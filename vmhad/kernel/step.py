@@ -14,10 +14,14 @@ from enum import StrEnum
 
 
 class Verb(StrEnum):
-    """Every change vmhad can make to a cloud; each has a probe and an act in engine/effects.py."""
+    """Every change vmhad can make to a cloud; each has a probe and an act in engine/effects.py. CONFIRM_DOWN alone is
+    an operator's: it is kept beside the others, and never STARTED."""
 
     POWER_OFF = "power_off"
     POWER_ON = "power_on"
+    CUT_STORAGE = "cut_storage"
+    RESTORE_STORAGE = "restore_storage"
+    CONFIRM_DOWN = "confirm_down"
     FORCE_DOWN = "force_down"
     DISABLE = "disable"
     EVACUATE = "evacuate"
@@ -65,7 +69,9 @@ class Observation:
 class Step:
     """One effect. subject: a host's name, a server's id for the verbs about one VM, or host/service.
 
-    args: for evacuate {"target", "force", "awaits"}; for restore_state {"state"}; for restart {"how", "host", "known"};
+    args: for evacuate {"target", "force", "awaits"} and what is read just before it: {"proof_hosts", "proof_cuts",
+    "proof_words"}; for cut_storage and restore_storage {"backend"}; for confirm_down {"by", "why"};
+    for restore_state {"state"}; for restart {"how", "host", "known"};
     for resume {"host", "known"}; for restart_service {"host", "service", "known"};
     for live_migrate {"source", "target", "known"}. Fixed from STARTED on.
     acts: how often the call was made, as far as it was recorded. observed: the first one and the newest, in order.

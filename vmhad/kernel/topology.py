@@ -17,12 +17,28 @@ class Host:
     planes: Mapping[str, str] = field(default_factory=dict)
 
 
+# How a storage names what it holds: the disks that the computes keep themselves, every volume, or the volumes of one
+# backend of Cinder.
+OF_NOVA, VOLUMES, OF_CINDER = "nova", "volumes", "cinder/"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A shared storage that can cut a host off. holds: which disks of VMs lie there, in the words above. clients: the
+    hosts that it can cut off."""
+
+    name: str
+    holds: frozenset[str]
+    clients: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The hosts that take over for each other; the unit of ownership."""
+    """The hosts that take over for each other; the unit of ownership. backends: the storages that any of them uses."""
 
     name: str
     hosts: tuple[Host, ...]
+    backends: tuple[Backend, ...] = ()
 
     def host(self, name: str) -> Host:
         """Raises KeyError if the segment has no such host."""
@@ -30,6 +46,10 @@ class Segment:
             if host.name == name:
                 return host
         raise KeyError(name)
+
+    def backends_of(self, host: str) -> tuple[Backend, ...]:
+        """Those that can cut it off, by name."""
+        return tuple(sorted((one for one in self.backends if host in one.clients), key=lambda one: one.name))
 
     @property
     def names(self) -> tuple[str, ...]:

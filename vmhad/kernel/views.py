@@ -18,7 +18,7 @@ from vmhad.kernel.signal import Channel, Reading, Signal
 # Looked up once: a member of an enumeration costs ten times what another name does.
 UP, DOWN, UNKNOWN = Reading.UP, Reading.DOWN, Reading.UNKNOWN
 AGENT, STORAGE, DISKS, HARDWARE = Channel.AGENT, Channel.STORAGE, Channel.DISKS, Channel.HARDWARE
-DUMP = Channel.DUMP
+DUMP, SELF_FENCE = Channel.DUMP, Channel.SELF_FENCE
 PLANES = (
     (Plane.MANAGEMENT, Channel.MANAGEMENT),
     (Plane.STORAGE, Channel.STORAGE_PLANE),
@@ -67,9 +67,7 @@ def moved(record: Record | None, read: StorageBeat, at: float) -> Record:
 
 def blind_on(beat: Beat) -> frozenset[Plane]:
     views = beat.peers.values()
-    return frozenset(
-        plane for plane, _ in PLANES if not any(view.planes.get(plane) is UP for view in views)
-    )
+    return frozenset(plane for plane, _ in PLANES if not any(view.planes.get(plane) is UP for view in views))
 
 
 class Views(NamedTuple):
@@ -95,6 +93,7 @@ class Views(NamedTuple):
         if self.own is not None:
             yield from self._own(self.own, seen)
         yield from self._storage(seen, now)
+        yield from self._self_fence(seen)
         yield from self._planes(seen, now)
         yield from self._dump(seen, now)
 
@@ -103,7 +102,7 @@ class Views(NamedTuple):
         if own.refused or beat.leaving:
             yield Signal(host, AGENT, UNKNOWN, own.at, own.refused or "its agent was told to stop")
             return
-        yield Signal(host, AGENT, UP, own.at, "", True)
+        yield Signal(host, AGENT, UP, own.at, beat.boot, True)
         for service, channel in SERVICES:
             reading = beat.services.get(service, UNKNOWN)
             if channel in seen or reading is not UNKNOWN:
@@ -132,6 +131,22 @@ class Views(NamedTuple):
             yield Signal(self.host, STORAGE, DOWN, stopped_at)
         elif self.records or STORAGE in seen:
             yield Signal(self.host, STORAGE, UNKNOWN, now)
+
+    def _self_fence(self, seen: Mapping[Channel, Seen]) -> Iterator[Signal]:
+        """All who read a record that promised it say that it stood still for that long, or nobody knows."""
+        read = [
+            (one.at, storage, beat)
+            for one in self.witnesses
+            for storage, beat in one.beat.peers[self.host].storage.items()
+        ]
+        promised = {storage for _, storage, beat in read if beat.self_fence_s}
+        kept = [(at, beat) for at, storage, beat in read if storage in promised]
+        if kept and all(0.0 < beat.self_fence_s <= beat.still_s for _, beat in kept):
+            still_s, promise_s = min(beat.still_s for _, beat in kept), max(beat.self_fence_s for _, beat in kept)
+            text = f"its record stood still for {still_s:.0f} s, and its watchdog fires within {promise_s:g} s"
+            yield Signal(self.host, SELF_FENCE, DOWN, max(at for at, _ in kept), text)
+        elif SELF_FENCE in seen:
+            yield Signal(self.host, SELF_FENCE, UNKNOWN, self.told_at())
 
     def _planes(self, seen: Mapping[Channel, Seen], now: float) -> Iterator[Signal]:
         answered_at = 0.0

@@ -35,13 +35,15 @@ class AgentWords:
         return self._stage.world.agents
 
     def _agents(self, words: list[str]) -> None:
-        """agents | agents storage=none planes=management | agents storage=site watchers=2 -- every host has one;
+        """agents | agents storage=none planes=management | agents storage=site watchers=2 self-fence=40s -- every host
+        has one; self-fence: a watchdog that has reset it when its record stood still for so long;
         storage: the shared storage that they have a record on (ceph), none, or one a site; planes: those they watch"""
         if self._stage.is_built:
             raise StoryError("agents come too late: the world runs already")
         options = dict(word.split("=", 1) for word in words)
         storage = options.get("storage", "ceph")
         planes = tuple(Plane(name) for name in options["planes"].split(",")) if "planes" in options else tuple(Plane)
+        self._stage.draft.self_fence_s = seconds(options.get("self-fence", "0"))
         self._stage.draft.agents = "" if storage == "none" else storage, int(options.get("watchers", "4")), planes
 
     def _agent(self, words: list[str]) -> None:

@@ -103,6 +103,7 @@ class Agents:
         self.datacentre, self.agenda = datacentre, datacentre.agenda
         self.planes, self._all_up = planes, dict.fromkeys(planes, UP)
         self.bus_is_down = False
+        self.self_fence_s = 0.0
         self.on_news: list[Callable[[float], None]] = []
         self.agents: dict[str, SimAgent] = {}
         self._settled_at = self.agenda.now
@@ -292,11 +293,12 @@ class Agents:
 
     def _write(self, agent: SimAgent, at: float) -> None:
         for storage in agent.storages:
-            refused = agent.host in self.datacentre.cut_clients.get(storage, ())
+            datacentre = self.datacentre
+            refused = any(agent.host in cut.get(storage, ()) for cut in (datacentre.cut_clients, datacentre.fenced))
             if not refused and (agent.host, storage) not in self._unreached:
-                agent.records[storage] = (self._boot(agent.host), agent.count, at)
+                agent.records[storage] = (self.boot(agent.host), agent.count, at)
 
-    def _boot(self, name: str) -> str:
+    def boot(self, name: str) -> str:
         return f"{name}-boot{self.datacentre.hosts[name].life}"
 
     # A beat.
@@ -306,8 +308,8 @@ class Agents:
         paused = agent.beat_at > 0.0 and at - agent.beat_at > PAUSE_S
         beat = Beat(
             host=agent.host,
-            boot=self._boot(agent.host),
-            run=f"{self._boot(agent.host)}.{agent.run}",
+            boot=self.boot(agent.host),
+            run=f"{self.boot(agent.host)}.{agent.run}",
             count=agent.count,
             uptime_s=at - self.agenda.start_s,
             sent_at=at,
@@ -349,11 +351,11 @@ class Agents:
             if before is None or (lost_at is not None and at - lost_at >= STORAGE_LOST_S):
                 return None
             since = agent.beat_at if lost_at is None else lost_at
-            return StorageBeat(before.boot, before.count, at - since)
+            return StorageBeat(before.boot, before.count, at - since, self.self_fence_s)
         found = self.agents[peer].records.get(storage)
         if found is None:
             return None
-        read = agent.reads[peer, storage] = StorageBeat(found[0], found[1], max(0.0, at - found[2]))
+        read = agent.reads[peer, storage] = StorageBeat(found[0], found[1], max(0.0, at - found[2]), self.self_fence_s)
         return read
 
 

@@ -45,7 +45,8 @@ class Checkers:
                 self.breach(f"vm {vm.name}", f"two writers on one disk: {', '.join(sorted(writers))}")
 
     def on_evacuate(self, post: Post) -> None:
-        """No host that may run it is on but the named target: a late twin of the same request fails there by itself."""
+        """No host that may run it is on and may write to its disk but the named target: a late twin of the same request
+        fails there by itself."""
         self.posts.append(post)
         vm = self._datacentre.vms.get(post.server)
         server = self._nova.servers.get(post.server)
@@ -59,7 +60,8 @@ class Checkers:
                 # It left that source by a newer one; what it was sent to before may do it yet.
                 source = move.source if move.number > landed else ""
                 may_run |= {source, "" if self._died_with_it(move) else move.target} - {""}
-        on = sorted(name for name in may_run - {post.target} - self.excused if self._is_on(name))
+        cut = self._datacentre.fenced_from_all(vm) | self._datacentre.reset
+        on = sorted(name for name in may_run - {post.target} - self.excused - cut if self._is_on(name))
         if on and not (post.late or self._datacentre.bmc_ever_lied and not self.excused):
             self.breach(f"vm {vm.name}", f"evacuated to {post.target} while {', '.join(on)} has power")
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from vmhad.kernel.beat import DomainState
 from vmhad.sim.clock import Agenda
 from vmhad.sim.services import Services
+from vmhad.sim.vms import SimVm
 
 BOOT_S = 40.0
 COMPUTE_START_S = 3.0
@@ -40,13 +40,6 @@ class Bmc(StrEnum):
     HANGS = "hangs"
 
 
-@dataclass
-class Disk:
-    """Where a VM's disk lies. Its writers are whoever reaches that backend and runs a guest of the VM."""
-
-    backend: str = "ceph"
-
-
 # What an answer of its BMC comes from. Whoever changes bmc_silenced_by sets bmc_at, too.
 SHOWN_BY_BMC = frozenset({"powered", "feed", "bmc", "bmc_of", "bmc_at", "blips_until"})
 # What its agent says, or its peers see of it, comes from these.
@@ -69,6 +62,7 @@ class SimHost(_Watched):
     compute, libvirtd: it runs. stalled: its nova-compute runs and gets through to nobody.
     network, storage, tenant: its own link of that plane is there (network: management).
     feed: mains are there at all. off_at, powered_at, bmc_at: when its power, and its BMC's ways, changed last.
+    off_before_at: when it had gone the time before.
     silenced_by: switches and WANs that keep its management plane from us; bmc_silenced_by: its BMC, too.
     """
 
@@ -99,6 +93,7 @@ class SimHost(_Watched):
     powered_at: float = 0.0
     misled_at: float = 0.0
     off_at: float = 0.0
+    off_before_at: float = 0.0
     bmc_at: float = 0.0
     blips_until: float = 0.0
 
@@ -131,33 +126,6 @@ class SimHost(_Watched):
         return self.network and not self.silenced_by
 
 
-class Guests(set[str]):
-    """The hosts on which a process of one VM really runs. on_start is told of each that is new."""
-
-    on_start: Callable[[], None] = staticmethod(lambda: None)
-
-    def add(self, host: str) -> None:
-        if host not in self:
-            super().add(host)
-            self.on_start()
-
-
-@dataclass
-class SimVm:
-    """A VM's guests, whatever Nova believes of them. said: what its hypervisor says of it, since when."""
-
-    id: str
-    name: str
-    guests: Guests = field(default_factory=Guests)
-    disk: Disk = field(default_factory=Disk)
-    said: tuple[DomainState, str, float] = (DomainState.RUNNING, "", 0.0)
-
-    def started_anew(self, host: str) -> None:
-        """Whatever was left of it there is ended first."""
-        self.guests.add(host)
-        self.said = (DomainState.RUNNING, "", 0.0)
-
-
 class Datacentre:
     """Hosts and guests, and the faults that befall them. compute_started is called with a host's name."""
 
@@ -169,6 +137,8 @@ class Datacentre:
         self.bmc_ever_lied = False
         self.touched: list[SimVm] = []
         self.cut_clients: dict[str, set[str]] = {}
+        self.fenced: dict[str, set[str]] = {}
+        self.reset: set[str] = set()
         self.cut_at: dict[tuple[str, str], float] = {}
         self.hung_storages: set[str] = set()
         self.wans: set[str] = set()
@@ -184,10 +154,16 @@ class Datacentre:
         vm.guests.on_start = lambda: self.touched.append(vm)
 
     def writers(self, vm: SimVm) -> set[str]:
-        """Where a guest of the VM may write to its disk; a hung host's guests may, one without storage cannot."""
-        cut = self.cut_clients.get(vm.disk.backend, ())
-        hosts = (self.hosts[name] for name in vm.guests if name not in cut)
-        return {host.name for host in hosts if host.powered and host.storage}
+        """Where a guest of the VM may write to its disk; a hung host's guests may, one without storage cannot. Of
+        several disks the one that most may write to."""
+        return max((self._writers_on(backend, vm) for backend in vm.disk.backends), key=len)
+
+    def _writers_on(self, backend: str, vm: SimVm) -> set[str]:
+        return {name for name in vm.guests if self.hosts[name].powered and self.takes(backend, name)}
+
+    def fenced_from_all(self, vm: SimVm) -> set[str]:
+        """The hosts that were cut off from every disk of the VM by order."""
+        return set.intersection(*(self.fenced.get(backend, set()) for backend in vm.disk.backends))
 
     # Faults.
 
@@ -239,6 +215,14 @@ class Datacentre:
         self.cut_at[backend, name] = self.agenda.now
         self._perhaps_writes(name)
 
+    def fence_client(self, backend: str, name: str, cut: bool) -> None:
+        """As cut_client, by order; nobody but who ordered it takes it back."""
+        self.changing()
+        clients = self.fenced.setdefault(backend, set())
+        (clients.add if cut else clients.discard)(name)
+        self.cut_at[backend, name] = self.agenda.now
+        self._perhaps_writes(name)
+
     def silence(self, cause: str, names: Sequence[str], with_bmc: bool) -> None:
         """A switch or a WAN is lost: what is behind it lives on, unheard."""
         self.changing()
@@ -276,7 +260,13 @@ class Datacentre:
 
     def reaches(self, name: str, backend: str) -> bool:
         """Whether what the host reads there comes."""
-        return self.hosts[name].storage and backend not in self.hung_storages
+        is_fenced = name in self.fenced.get(backend, ())
+        return self.hosts[name].storage and backend not in self.hung_storages and not is_fenced
+
+    def takes(self, backend: str, name: str) -> bool:
+        """Whether the backend takes what the host writes."""
+        is_cut = name in self.cut_clients.get(backend, ()) or name in self.fenced.get(backend, ())
+        return self.hosts[name].storage and not is_cut
 
     def changing(self) -> None:
         """Whoever works out lazily what was seen so far has to do it now."""
@@ -335,7 +325,8 @@ class Datacentre:
     def _power_lost(self, name: str) -> None:
         host = self.hosts[name]
         host.life += 1
-        host.off_at = self.agenda.now if host.powered else host.off_at
+        if host.powered:
+            host.off_before_at, host.off_at = host.off_at, self.agenda.now
         host.powered = host.alive = host.compute = host.libvirtd = host.hung = host.stalled = False
         self.services.fell(name)
         self._drop_guests(name)

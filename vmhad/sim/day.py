@@ -7,12 +7,12 @@ A seed draws the same day for ever. Everything in it is a directive, so that a d
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from vmhad.conf.topology import HostInventory, Topology
 from vmhad.kernel.cloud import Server
-from vmhad.kernel.topology import Host
+from vmhad.kernel.topology import OF_NOVA, VOLUMES, Backend, Host
 from vmhad.sim.datacentre import SimHost
 from vmhad.sim.draft import Draft
 from vmhad.sim.nova import GroupRow, ServerRow
@@ -142,8 +142,23 @@ def draft_of(topology: Topology, seed: int) -> Draft:
         draft.truths.extend(_truth(host, topology) for host in segment.hosts)
     for group in topology.groups:
         draft.groups[group.id] = GroupRow(group.id, group.policy, list(group.members), group.max_per_host)
-    draft.vms.extend(_row(server, topology.needs.get(server.id, ())) for server in topology.servers)
+    clients: dict[str, Backend] = {}
+    for one in (backend for segment in topology.segments for backend in segment.backends):
+        known = clients.get(one.name, one)
+        clients[one.name] = replace(one, clients=one.clients | known.clients)
+    draft.backends.extend(clients.values())
+    for server in topology.servers:
+        row = _row(server, topology.needs.get(server.id, ()))
+        row.backend = _kept_on(server, draft.backends) if draft.backends else row.backend
+        draft.vms.append(row)
     return draft
+
+
+def _kept_on(server: Server, backends: Sequence[Backend]) -> str:
+    """The storage that has its disk; one that cannot be cut off where none says so."""
+    kind = VOLUMES if server.volume_backed else OF_NOVA
+    mine = (one.name for one in backends if kind in one.holds and server.host in one.clients)
+    return next(mine, "elsewhere" if server.volume_backed else "local")
 
 
 def _truth(host: Host, topology: Topology) -> SimHost:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The language of stories, one method a directive; each docstring shows how it is written.
 
-Declaring: pace, segment, group, host, vm, engine. The first directive that lets something happen builds the world.
+Declaring: pace, segment, group, backend, host, vm, engine. The first directive that lets something happen builds the
+world.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from vmhad.sim.hands import Ear
 from vmhad.sim.inbox import order
 from vmhad.sim.nova import GroupRow
 from vmhad.sim.show import SHOWS, spoken
+from vmhad.sim.storage_words import StorageWords
 from vmhad.sim.world import World
 
 HOST_FAULTS = ("cut", "unplug", "crash", "stop-compute", "isolate", "reboot", "restore")
@@ -59,11 +61,11 @@ class Stage:
             "plane": self._plane,
             "switch": self._switch,
             "wan": self._wan,
-            "storage": self._storage,
             "nudges": self._nudges,
             "ring": self._ring,
             "hands": self._hands,
             **AgentWords(self).directives,
+            **StorageWords(self).directives,
             **{fault: self._fault(fault) for fault in HOST_FAULTS},
         }
 
@@ -97,7 +99,7 @@ class Stage:
     # Declaring.
 
     def _pace(self, words: list[str]) -> None:
-        """pace nova_poll_s=1s power_poll_s=2s call_timeout_s=5s bmc_timeout_s=3s lease_s=15s"""
+        """pace nova_poll_s=1s power_poll_s=2s call_timeout_s=5s bmc_timeout_s=3s storage_timeout_s=3s lease_s=15s"""
         self._declaring("pace")
         self.draft.pace = with_pace(self.draft.pace, _options(words))
 
@@ -125,7 +127,8 @@ class Stage:
 
     def _vm(self, words: list[str]) -> None:
         """vm web-1 web-2 on h1 state=stopped locked group=g1 vcpus=4 local-disk zone-pinned key=value
-        refused='400: vTPM' needs=gpu"""
+        refused='400: vTPM' needs=gpu backend=ceph also=nfs unlisted -- also: it has a volume there, too; unlisted:
+        nobody says where its disks are"""
         self._declaring("vm")
         at = words.index("on")
         for name in words[:at]:
@@ -255,16 +258,6 @@ class Stage:
         self.world.datacentre.wans.add(words[0])
         self._switch(words)
 
-    def _storage(self, words: list[str]) -> None:
-        """storage ceph cuts h1 | storage ceph lets h1 | storage ceph hangs 8s -- the backend refuses, or takes again,
-        what that host writes; or lets everybody wait"""
-        datacentre = self.world.datacentre
-        if words[1] == "hangs":
-            datacentre.hang_storage(words[0], True)
-            self.world.agenda.after(seconds(words[2]), lambda: datacentre.hang_storage(words[0], False))
-        else:
-            datacentre.cut_client(words[0], words[2], words[1] == "cuts")
-
     # Faults of the rest.
 
     def _nova(self, words: list[str]) -> None:
@@ -370,7 +363,8 @@ class Stage:
         self.world.nudges.put(Nudge(words[0], "", " ".join(words[1:])))
 
     def _order(self, words: list[str]) -> None:
-        """order pause east 60s new switches | order resume east | order retry h1 | order close h1 | order retry
+        """order pause east 60s new switches | order resume east | order retry h1 | order close h1 | order confirm_down
+        h1 seen on the spot | order retry
         h1/libvirtd | order retry stuck -- the last for every incident of a host that is STUCK"""
         order(self.world, words)
 

@@ -9,17 +9,19 @@ from enum import StrEnum
 
 from vmhad.kernel.beat import Plane
 from vmhad.kernel.cloud import ServerState
-from vmhad.kernel.policy import AfterFence, CutOff, Drain, OnFailure, OnIoError, Policy, SilentMeans
-from vmhad.kernel.topology import Host, Segment
+from vmhad.kernel.policy import AfterFence, CutOff, CutStorage, Drain, OnFailure, OnIoError, Policy, SilentMeans
+from vmhad.kernel.topology import OF_CINDER, OF_NOVA, Backend, Host, Segment
 from vmhad.sim.datacentre import SimHost
 from vmhad.sim.nova import GroupRow, ServerRow
+from vmhad.sim.watchdogs import Watchdogs
 from vmhad.sim.world import Pace, World
 
 HOST_OPTIONS = ("room", "zone", "has", "boot", "off")
-VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs", "backend")
+VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs", "backend", "also")
 CHOICES: dict[str, type[StrEnum]] = {
     "silent_means": SilentMeans,
     "after_fence": AfterFence,
+    "cut_storage": CutStorage,
     "isolated": CutOff,
     "storage_lost": CutOff,
     **dict.fromkeys(("on_crash", "on_panic", "on_silent_agent", "on_service_failure"), OnFailure),
@@ -36,7 +38,8 @@ class StoryError(Exception):
 class Draft:
     """Hosts belong to the segment declared last before them; groups name their members' group in the vm line. agents:
     the shared storage they have a record on, how many of them watch each host, and on which planes; None where there
-    are none."""
+    are none. backends: the storages that can cut a host off.
+    self_fence_s: what the agents' records promise, 0 for nothing."""
 
     policies: dict[str, Policy] = field(default_factory=dict)
     hosts: dict[str, list[Host]] = field(default_factory=dict)
@@ -47,6 +50,13 @@ class Draft:
     pace: Pace = Pace()
     seed: int = 0
     agents: tuple[str, int, tuple[Plane, ...]] | None = None
+    backends: list[Backend] = field(default_factory=list)
+    self_fence_s: float = 0.0
+
+    def add_backend(self, name: str, options: Mapping[str, str]) -> None:
+        """Without holds: every volume there. Without clients: every host that is declared by the time it is built."""
+        holds = options.get("holds", f"{OF_CINDER}{name}").split(",")
+        self.backends.append(Backend(name, frozenset(holds), frozenset(options.get("clients", "").split(",")) - {""}))
 
     def add_segment(self, name: str, options: Mapping[str, str]) -> None:
         self.policies[name] = with_options(Policy(), options)
@@ -79,16 +89,24 @@ class Draft:
             vcpus=int(options.get("vcpus", "1")),
             refused=options.get("refused", ""),
             needs=options.get("needs", ""),
-            backend=options.get("backend", "ceph"),
+            backend=options.get("backend", self._kept_on("local-disk" in words)),
+            also=tuple(options["also"].split(",")) if "also" in options else (),
+            unlisted="unlisted" in words,
             metadata=metadata,
         )
         self.vms.append(vm)
         if "group" in options:
             self.groups[options["group"]].members.append(vm.id)
 
+    def _kept_on(self, local: bool) -> str:
+        """Where its disk lies that says nothing of it. What the computes keep may be on a storage that they share."""
+        if not local or not self.backends:
+            return "ceph"
+        return next((one.name for one in self.backends if OF_NOVA in one.holds), "local")
+
     def build(self) -> World:
         hosts_of = {name: tuple(self._planned(host) for host in hosts) for name, hosts in self.hosts.items()}
-        segments = tuple(Segment(name, hosts) for name, hosts in hosts_of.items())
+        segments = tuple(Segment(name, hosts, self._backends(hosts)) for name, hosts in hosts_of.items())
         world = World(segments, self.policies, self.pace, self.seed)
         for truth in self.truths:
             world.nova.add_host(truth)
@@ -97,9 +115,15 @@ class Draft:
         world.nova.groups.update(self.groups)
         if self.agents is not None:
             world.add_agents(*self.agents)
+            if self.self_fence_s and world.agents is not None:
+                world.watchdogs = Watchdogs(world.agents, self.self_fence_s)
         for name, offset_s in self.engines or [("e1", 0.0)]:
             world.add_engine(name, offset_s)
         return world
+
+    def _backends(self, hosts: tuple[Host, ...]) -> tuple[Backend, ...]:
+        names = frozenset(host.name for host in hosts)
+        return tuple(replace(one, clients=one.clients & names if one.clients else names) for one in self.backends)
 
     def _planned(self, host: Host) -> Host:
         """Where agents watch, the topology says at which addresses."""

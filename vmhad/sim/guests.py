@@ -87,4 +87,4 @@ class GuestWords:
 
 
 def _is_stored(datacentre: Datacentre, name: str) -> bool:
-    return datacentre.hosts[name].storage and name not in datacentre.cut_clients.get("ceph", ())
+    return datacentre.takes("ceph", name)

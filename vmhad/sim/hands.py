@@ -90,8 +90,7 @@ class Acts:
         state, detail, _ = vm.said
         if state is not DomainState.FROZEN or not detail.startswith(DISK_PAUSED):
             raise Refused(f"guest {server_id} is {state.value} ({detail}), not paused by an I/O error")
-        is_stored = datacentre.hosts[host].storage and host not in datacentre.cut_clients.get("ceph", ())
-        if is_stored and server_id not in self.in_vain:
+        if datacentre.takes("ceph", host) and server_id not in self.in_vain:
             vm.said = (DomainState.RUNNING, "", datacentre.agenda.now)
 
 

@@ -19,7 +19,8 @@ def incidents(world: World) -> list[Incident]:
 
 
 def order(world: World, words: list[str]) -> None:
-    """pause SEGMENT|HOST FOR why... | resume SEGMENT|HOST | retry HOST|VM|HOST/SERVICE|stuck | close as retry"""
+    """pause SEGMENT|HOST FOR why... | resume SEGMENT|HOST | retry HOST|VM|HOST/SERVICE|stuck | close as retry |
+    confirm_down HOST why..."""
     kind = OrderKind(words[0])
     if words[1] == "stuck":
         # An operator leaves a host alone that is just coming back.

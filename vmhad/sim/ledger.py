@@ -19,7 +19,7 @@ from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.policy import Policy, SilentMeans
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.sim import agent_rules, rules, rules_of_drains, rules_of_vms
+from vmhad.sim import agent_rules, rules, rules_of_drains, rules_of_storages, rules_of_vms
 from vmhad.sim.agents import Agents
 from vmhad.sim.compute import Post
 from vmhad.sim.nova import HEARTBEAT_S, SERVICE_DOWN_S, SimNova
@@ -85,6 +85,7 @@ class Ledger:
     due: list[Callable[[], None]] = field(default_factory=list)
     agents: Agents | None = None
     restarted: dict[str, list[float]] = field(default_factory=dict)
+    confirmed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._segment_of = {name: one for one in self.segments for name in one.names}
@@ -106,7 +107,10 @@ class Ledger:
                 step = codec.decode(Step, key, raw)
                 self._step(engine, self.steps.get(step.id), step)
             elif key.startswith(ORDERS):
-                self.orders[key] = (self.now, codec.decode(Order, key, raw))
+                order = codec.decode(Order, key, raw)
+                self.orders[key] = (self.now, order)
+                if order.kind is OrderKind.CONFIRM_DOWN:
+                    self.confirmed.add(order.host)
         for key in deletes:
             self.orders.pop(key, None)
             if key.startswith(INCIDENTS):
@@ -159,8 +163,9 @@ class Ledger:
         return self.was_seen_off(other.host) and self.fencing_since.get(other.id) == self.fencing_since.get(new.id)
 
     def _ordered(self, host: str) -> bool:
-        """An operator ordered to try again: that goes past the brake."""
-        return any((one.kind, one.host) == (OrderKind.RETRY, host) for _, one in self.orders.values())
+        """An operator ordered to try again, or says that it is down: that goes past the brake."""
+        past = (OrderKind.RETRY, OrderKind.CONFIRM_DOWN)
+        return any(one.kind in past and one.host == host for _, one in self.orders.values())
 
     def _step(self, engine: str, old: Step | None, new: Step) -> None:
         self.steps[new.id] = new
@@ -181,8 +186,10 @@ class Ledger:
         self.open_steps[new.id] = new
         if fresh:
             self._written_by_owner(engine, incident.segment, f"host {incident.host}")
-        if fresh and new.verb is Verb.POWER_OFF and incident.state is not State.FENCING:
+        if fresh and new.verb is Verb.POWER_OFF and not rules_of_storages.is_fenced_still(incident):
             self.report(f"host {new.subject}", f"power_off is started while its incident is {incident.state.value}")
+        if fresh and new.verb in (Verb.CUT_STORAGE, Verb.RESTORE_STORAGE):
+            self._tell(f"host {new.subject}", rules_of_storages.of_start(new, incident))
         if fresh and new.verb is Verb.FORCE_DOWN and incident.state is not State.RECOVERING:
             self.report(f"host {new.subject}", f"force_down is started while its incident is {incident.state.value}")
         if fresh and new.verb is Verb.EVACUATE:
@@ -265,9 +272,10 @@ class Ledger:
         if segment is not None and self.owner(segment.name) != engine:
             self.report(subject, f"{engine} acted while {self.owner(segment.name) or 'nobody'} owns {segment.name}")
 
-    def open_step(self, verb: Verb, subject: str, target: str = "") -> Step | None:
+    def open_step(self, verb: Verb, subject: str, target: str = "", backend: str = "") -> Step | None:
         for step in self.open_steps.values():
-            if step.verb is verb and step.subject == subject and target in ("", step.args.get("target")):
+            fits = target in ("", step.args.get("target")) and backend in ("", step.args.get("backend"))
+            if step.verb is verb and step.subject == subject and fits:
                 return step
         return None
 
@@ -290,31 +298,21 @@ class Ledger:
         cap, coming = policy.evacuations_per_target_max, sum(one.args.get("target") == target for one in here)
         if coming > cap:
             yield f"{target} receives {coming} VMs at once, more than evacuations_per_target_max allows ({cap})"
-        yield from self._groups(new, target, moving)
+        yield from rules_of_storages.of_evacuation(self, new, incident)
+        yield from rules.of_meeting(self, new, target, moving)
 
     @staticmethod
     def goes_on(incident: Incident) -> bool:
         """What an incident left STARTED when its host was taken back is under way no more."""
         return incident.state in (State.FENCING, State.RECOVERING)
 
-    def _groups(self, new: Step, target: str, moving: Sequence[Step]) -> Iterator[str]:
-        """Whom the group's rule forbids to meet on the target, as Nova and the journal have them now."""
-        going = {one.subject: one.args.get("target", "") for one in moving}
-        for group in self.nova.groups.values():
-            if new.subject not in group.members or group.policy != "anti-affinity":
-                continue
-            others = [one for one in group.members if one != new.subject and one in self.nova.servers]
-            there = [one for one in others if target in (self.nova.servers[one].host, going.get(one))]
-            if len(there) >= group.max_per_host:
-                names = ", ".join(sorted(there))
-                yield f"it is sent to {target}, where {names} of its anti-affinity group {group.id} is"
-
     # The rules of a fence.
 
     def _not_dead(self, new: Incident, was: State) -> Iterator[str]:
         """FAILED needs an OFF that was read lately, or Nova's silence where the policy takes it for death."""
         row = self.nova.services[new.host]
-        if self.was_seen_off(new.host) or was is State.STUCK and new.proof is not None:
+        is_fenced_on = was is State.STUCK and (new.proof is not None or rules_of_storages.may_be_cut(self, new))
+        if self.was_seen_off(new.host) or is_fenced_on:
             return
         if self.agents is not None and not self.agents.bus_is_down:
             yield from agent_rules.of_fence(self, self.agents, new, was)

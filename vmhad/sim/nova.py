@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from vmhad.kernel.cloud import Action, ComputeService, Group, Inventory, Migration, Room, Server, ServerState
+from vmhad.kernel.topology import OF_CINDER, OF_NOVA
 from vmhad.ports import Nudge, Refused
-from vmhad.sim.datacentre import Datacentre, Disk, SimHost, SimVm
+from vmhad.sim.datacentre import Datacentre, SimHost
 from vmhad.sim.queues import HostQueues
 from vmhad.sim.records import GroupRow, MigrationRow, ServerRow, ServiceRow
+from vmhad.sim.vms import Disk, SimVm
 
 HEARTBEAT_S = 10.0
 SERVICE_DOWN_S = 60.0
@@ -72,7 +74,7 @@ class SimNova:
         self.agenda.after(first_s, lambda: self._heartbeat(host.name), periodic=True)
 
     def add_server(self, server: ServerRow) -> None:
-        vm = SimVm(server.id, server.name, disk=Disk(server.backend))
+        vm = SimVm(server.id, server.name, disk=Disk(server.backend, server.also))
         if server.state is ServerState.ACTIVE:
             vm.guests.add(server.host)
         self.datacentre.add_vm(vm)
@@ -118,6 +120,7 @@ class SimNova:
             metadata=dict(row.metadata),
             fault=row.fault,
             updated_at=f"{row.stopped_at}",
+            disks=_disks(row),
         )
 
     def on_host(self, host: str) -> tuple[Server, ...]:
@@ -390,3 +393,8 @@ def _shown(row: MigrationRow) -> Migration:
     return Migration(
         number, row.server, row.kind, row.status, row.source, row.target, row.created_at, row.updated_at
     )
+
+
+def _disks(row: ServerRow) -> tuple[str, ...]:
+    first = OF_NOVA if row.local_disk else f"{OF_CINDER}{row.backend}"
+    return () if row.unlisted else (first, *(f"{OF_CINDER}{one}" for one in row.also))

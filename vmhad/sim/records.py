@@ -28,7 +28,10 @@ class ServiceRow:
 
 @dataclass
 class ServerRow:
-    """A row of the instances table. refused: what the API answers to its evacuation. needs: a trait of its host."""
+    """A row of the instances table. refused: what the API answers to its evacuation. needs: a trait of its host.
+
+    backend: the storage of its first disk; also: those of its further volumes. unlisted: nobody says where they are.
+    """
 
     id: str
     name: str
@@ -45,6 +48,8 @@ class ServerRow:
     refused: str = ""
     needs: str = ""
     backend: str = "ceph"
+    also: tuple[str, ...] = ()
+    unlisted: bool = False
     stopped_at: float = -inf
 
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from vmhad.journal import keys
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
+from vmhad.kernel.proof import POWER_OFF
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Step, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.sim import agent_rules
+from vmhad.sim import agent_rules, rules_of_storages
 from vmhad.sim.compute import Post
 from vmhad.sim.datacentre import Bmc, SimHost
 from vmhad.sim.nova import HEARTBEAT_S, ServerRow
@@ -55,8 +56,8 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
     # A blip that its power went right after was read as OFF, too: then the two readings are one false and one true.
     tells = not truth.misleads and truth.off_at - truth.blips_until > STAMPED_LATE_S
     if was is State.SUSPECTED and not truth.powered and at.nova.is_up(new.host) and tells:
-        if at.now - truth.off_at < policy.readings_apart_s:
-            yield f"its power went only {at.now - truth.off_at:.1f} s ago: that cannot have been read twice"
+        if at.now - _gone_at(truth) < policy.readings_apart_s:
+            yield f"its power went only {at.now - _gone_at(truth):.1f} s ago: that cannot have been read twice"
     just_on = at.now - truth.powered_at < EYES_LATE_S
     if not truth.powered or just_on or _misled(at, truth):
         return
@@ -76,6 +77,13 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
         if name != new.host and row.silent_s > SILENCE_S and listened and EYES_LATE_S < heard_s:
             if heard_s < policy.back_grace_s - EYES_LATE_S and at.now - row.last_seen < 1.5 * HEARTBEAT_S:
                 yield f"{name} was silent too and is heard again for {heard_s:.0f} s"
+
+
+def _gone_at(truth: SimHost) -> float:
+    """Since when OFF was all that can have been read of it. Power that was back for less time than a look may take was
+    seen by nobody, and what was read OFF before it is as true as what is read after."""
+    was_seen_on = truth.off_at - truth.powered_at > STAMPED_LATE_S
+    return truth.off_at if was_seen_on else truth.off_before_at
 
 
 def of_one_cause(
@@ -130,6 +138,9 @@ def of_turn(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
 def _of_proof(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
     """Two readings, apart, after an act, and its power was really off at both."""
     assert new.proof is not None
+    if new.proof.kind != POWER_OFF:
+        yield from rules_of_storages.of_proof(at, new.proof)
+        return
     truth, policy, seen = at.nova.datacentre.hosts[new.host], at.policies[new.segment], new.proof.observed
     if at.shot_at.get(new.host, 0.0) < at.fencing_since.get(new.id, 0.0):
         yield "it is recovered and no power_off was sent"
@@ -224,12 +235,13 @@ def _of_repeat(at: Ledger, engine: str, new: Step, target: str) -> Iterator[str]
 
 def _failed_on(at: Ledger, server: str) -> set[str]:
     """Where evacuations of it failed since the last that landed, newest first. A host that read its request late, after
-    the VM had arrived elsewhere, fails before it makes a copy."""
+    the VM had arrived elsewhere, fails before it makes a copy; it may go by the very record of that arrival, which says
+    «failed» then, but still from where the VM was before."""
     failed: set[str] = set()
     for move in reversed(at.nova.migrations):
         if move.server == server and move.status in ("done", "completed"):
             break
-        if move.server == server and move.status == "failed":
+        if move.server == server and move.status == "failed" and move.source == at.nova.servers[server].host:
             failed.add(move.target)
     return failed
 
@@ -261,6 +273,19 @@ def _of_groups(at: Ledger, new: Step, incident: Incident, target: str) -> Iterat
             where = {going.get(one) or at.nova.servers[one].host for one in others} - {target, incident.host}
             if where:
                 yield f"its evacuation is started to {target} while its affinity group is on {sorted(where)[0]}"
+
+
+def of_meeting(at: Ledger, new: Step, target: str, moving: Sequence[Step]) -> Iterator[str]:
+    """Whom the group's rule forbids to meet on the target, as Nova and the journal have them now."""
+    going = {one.subject: one.args.get("target", "") for one in moving}
+    for group in at.nova.groups.values():
+        if new.subject not in group.members or group.policy != "anti-affinity":
+            continue
+        others = [one for one in group.members if one != new.subject and one in at.nova.servers]
+        there = [one for one in others if target in (at.nova.servers[one].host, going.get(one))]
+        if len(there) >= group.max_per_host:
+            names = ", ".join(sorted(there))
+            yield f"it is sent to {target}, where {names} of its anti-affinity group {group.id} is"
 
 
 def of_post(at: Ledger, post: Post) -> Iterator[str]:

@@ -54,7 +54,8 @@ def was_taken_back(at: Ledger, incident: Incident) -> bool:
 
 def of_resumption(at: Ledger, host: str, server: str) -> Iterator[str]:
     datacentre = at.nova.datacentre
-    if host in datacentre.cut_clients.get("ceph", ()) and datacentre.cut_at["ceph", host] < at.now - TOLD_S:
+    is_refused = host in datacentre.cut_clients.get("ceph", ()) or host in datacentre.fenced.get("ceph", ())
+    if is_refused and datacentre.cut_at["ceph", host] < at.now - TOLD_S:
         yield "it is resumed although its host does not reach its storage"
     newest = next(iter(at.nova.actions.get(server, ())), None)
     acted_at = at.nova.acted_at.get(server, 0.0)

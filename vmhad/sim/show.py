@@ -37,6 +37,7 @@ def show_hosts(world: World) -> list[str]:
         states = ["up" if world.nova.is_up(name) else "down", "enabled" if service.enabled else "disabled"]
         if service.forced_down:
             states.append("forced down")
+        states += [f"cut off from {backend}" for backend, cut in sorted(world.datacentre.fenced.items()) if name in cut]
         lines.append(f"{name:<10} {_condition(host):<14} nova-compute {', '.join(states)}")
     return lines
 
@@ -49,9 +50,10 @@ def show_incidents(world: World) -> list[str]:
 
 
 def show_fences(world: World) -> list[str]:
+    told = [(order.at, order.engine, f"{order.verb} {order.host}") for order in world.checkers.power_orders]
+    cuts = [(one.at, one.engine, f"{one.verb} {one.host} {one.backend}") for one in world.backends.orders]
     return [
-        f"+{order.at - world.agenda.start_s:.1f}s".ljust(9) + f"{order.engine:<4}{order.verb} {order.host}"
-        for order in world.checkers.power_orders
+        f"+{at - world.agenda.start_s:.1f}s".ljust(9) + f"{engine:<4}{text}" for at, engine, text in sorted(told + cuts)
     ]
 
 

@@ -16,9 +16,9 @@ from vmhad.kernel.beat import Beat, HeardBeat, Plane
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.step import StepState
-from vmhad.kernel.topology import Segment
+from vmhad.kernel.topology import Backend, Segment
 from vmhad.ports import Nudge
-from vmhad.sim import rules_of_drains, rules_of_services
+from vmhad.sim import rules_of_drains, rules_of_services, rules_of_storages
 from vmhad.sim.agents import Agents
 from vmhad.sim.beats import SimBeats
 from vmhad.sim.checkers import Checkers
@@ -36,8 +36,10 @@ from vmhad.sim.nudges import NudgeQueue, SimNudges
 from vmhad.sim.power import PowerOrder, SimPower
 from vmhad.sim.reach import ReachedStore, StoreFaults
 from vmhad.sim.rebuild import Rebuilds
+from vmhad.sim.storage import Backends, SimStorage
 from vmhad.sim.store import MemoryStore
 from vmhad.sim.watch import SimNovaWatch, SimPowerWatch
+from vmhad.sim.watchdogs import Watchdogs
 from vmhad.sim.workers import SimWorkers
 
 TICKS_APART_S = 0.005
@@ -58,6 +60,7 @@ class Pace:
     power_poll_s: float = 2.0
     call_timeout_s: float = 5.0
     bmc_timeout_s: float = 3.0
+    storage_timeout_s: float = 3.0
     lease_s: float = 15.0
 
 
@@ -102,6 +105,7 @@ class World:
         self.migrations = LiveMigrations(self.nova, self.rebuilds, self.seed)
         self.nova_faults = NovaFaults()
         self.acts = Acts(self.nova)
+        self.backends = Backends(self.datacentre)
         self.store = MemoryStore()
         self.store_faults = StoreFaults()
         self.ring = Ring(self.agenda)
@@ -114,6 +118,7 @@ class World:
         )
         self.ledger.sees_since = self._sees_since
         self.acts.on_resume = self.ledger.on_resume
+        self.backends.on_order = lambda order: rules_of_storages.hear(self.ledger, order)
         self.acts.on_order = lambda order: rules_of_services.hear(self.ledger, order)
         self.store.on_commit = self.ledger.on_commit
         self.rebuilds.ended.append(self._rebuild_ended)
@@ -123,6 +128,7 @@ class World:
         self.events = 0
         self.agents: Agents | None = None
         self.guest_words: GuestWords | None = None
+        self.watchdogs: Watchdogs | None = None
 
     def add_agents(self, storage: str, watchers: int, planes: tuple[Plane, ...]) -> None:
         """On every host; engines that start from now on hear them. As Agents has it."""
@@ -170,12 +176,24 @@ class World:
             ),
             power=SimPower(self.datacentre, life, clock, pace.bmc_timeout_s, self._on_power),
             hands=SimHands(life, clock, self.acts, pace.call_timeout_s),
+            storages={
+                one.name: SimStorage(self.backends, one, life, clock, pace.storage_timeout_s)
+                for one in self._storages()
+            },
             membership=SimMembership(self.ring, life),
             me=life.name,
             lease_s=pace.lease_s,
             timeline=lambda line: self._line(life, clock, line),
             call_timeout_s=pace.call_timeout_s,
         )
+
+    def _storages(self) -> list[Backend]:
+        """One for each name, with its clients of all segments."""
+        found: dict[str, Backend] = {}
+        for one in (backend for segment in self.segments for backend in segment.backends):
+            known = found.get(one.name, one)
+            found[one.name] = Backend(one.name, one.holds, known.clients | one.clients)
+        return list(found.values())
 
     def add_guest_words(self) -> None:
         """What each hypervisor says of its guests comes to every engine that runs."""
@@ -204,6 +222,7 @@ class World:
         if self.agents is not None:
             self.agents.heal()
         self.ring.heal()
+        self.backends.moods.clear()
         self.acts.ears.clear()
         self.acts.in_vain.clear()
         self.nudges.heal()

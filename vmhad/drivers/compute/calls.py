@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request to Nova or Placement: sent once, counted, and its answer sorted into three.
+"""One request to Nova, Placement or Cinder: sent once, counted, and its answer sorted into three.
 
 A parsed answer; Refused, when the service itself says no in its own words; Unanswered for all else. A proxy's or web
 server's error page is Unanswered too: only the service's own fault document proves that it understood.
@@ -27,14 +27,22 @@ from vmhad.ports import Refused, Unanswered
 
 NOT_UNDERSTOOD = frozenset({401, 407, 408, 425, 429})
 TEXT_MAX = 500
+COMPUTE, PLACEMENT, CINDER = "compute", "placement", "cinder"
+# How the catalog calls them, and the major version that is spoken; Placement has one only, and is not asked for it.
+SERVICES = {COMPUTE: ("compute", 2), PLACEMENT: ("placement", 0), CINDER: ("block-storage", 3)}
 
 
 class Missing(Refused):
     """The service's own 404: the thing named does not exist."""
 
 
+def asked_of(kind: str) -> str:
+    """Whom calls of this kind go to."""
+    return next((name for name in (PLACEMENT, CINDER) if kind.startswith(name)), COMPUTE)
+
+
 class Calls:
-    """A cloud's compute and placement APIs behind one log-in. Safe in many threads.
+    """A cloud's compute, placement and block storage APIs behind one log-in. Safe in many threads.
 
     auth: a keystoneauth plugin, or the options of one: auth_url, username, password, ... and optionally auth_type
     (default password). timeout_s bounds every request, its log-in included. calls counts requests by (method, kind).
@@ -60,7 +68,8 @@ class Calls:
         self._proxies: dict[str, Proxy] = {}
         self._ahead_s = 0.0
         self._lock = threading.Lock()
-        self._opening = threading.Lock()
+        # One each: a service that is silent when it is first asked keeps nobody from asking another.
+        self._opening = {name: threading.Lock() for name in SERVICES}
 
     @property
     def http_requests(self) -> int:
@@ -68,13 +77,13 @@ class Calls:
         return self._wire.sent
 
     def ask(self, kind: str, method: str, path: str, microversion: str, **request: Any) -> dict[str, Any]:
-        """The answer's JSON object ({} if it has no body). kind: counted and named in errors; 'placement…' goes there.
+        """The answer's JSON object ({} if it has no body). kind: counted, and named in errors; it says who is asked.
 
         Raises Missing, Refused, Unanswered.
         """
         with self.limit.within(self.timeout_s):
             try:
-                proxy = self._proxy("placement" if kind.startswith("placement") else "compute")
+                proxy = self._proxy(asked_of(kind))
                 with self._lock:
                     self.calls[method, kind] += 1
                 response = proxy.request(path, method, microversion=microversion, connect_retries=0, **request)
@@ -124,24 +133,25 @@ class Calls:
 
     def _proxy(self, service: str) -> Proxy:
         """The SDK's adapter of one service. Built once, with its endpoint fixed, so that no call needs discovery."""
-        with self._opening:
+        with self._opening[service]:
             if service not in self._proxies:
                 self._proxies[service] = self._open(service)
             return self._proxies[service]
 
     def _open(self, service: str) -> Proxy:
-        versioned = service == "compute"
-        wanted: dict[str, Any] = {"min_version": (2,), "max_version": (2, "latest")} if versioned else {}
-        endpoint = self._session.get_endpoint(service_type=service, **self._where, **wanted)
+        kind, major = SERVICES[service]
+        wanted: dict[str, Any] = {"min_version": (major,), "max_version": (major, "latest")} if major else {}
+        endpoint = self._session.get_endpoint(service_type=kind, **self._where, **wanted)
         if not endpoint:
-            raise Unanswered(f"the service catalog has no {service} endpoint for this region and interface")
+            raise Unanswered(f"the service catalog has no {kind} endpoint for this region and interface")
+        name = kind.replace("-", "_")
         fixed: dict[str, Any] = {
-            f"{service}_endpoint_override": endpoint,
-            f"{service}_api_version": "2" if versioned else "1",
+            f"{name}_endpoint_override": endpoint,
+            f"{name}_api_version": str(major or 1),
             "region_name": self._where["region_name"],
         }
         opened = connection.Connection(session=self._session, **fixed)
-        proxy = getattr(opened, service)
+        proxy = getattr(opened, name)
         assert isinstance(proxy, Proxy)
         return proxy
 

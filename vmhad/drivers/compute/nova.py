@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ports.Compute over Nova and Placement. Needs Nova 2024.1 or later (2.96) and a project-scoped admin.
+"""ports.Compute over Nova and Placement, and Cinder for where volumes are kept. Needs Nova 2024.1 or later (2.96) and a
+project-scoped admin.
 
 Every microversion is written out, because two of them decide whether a recovered VM runs: evacuate at 2.95 or later
 leaves every VM switched off, and only up to 2.67 may it go past the scheduler.
@@ -16,10 +17,11 @@ from urllib.parse import quote
 
 from keystoneauth1.plugin import BaseAuthPlugin
 
-from vmhad.drivers.compute.calls import Calls, Missing
+from vmhad.drivers.compute.calls import COMPUTE, Calls, Missing, asked_of
 from vmhad.drivers.compute.census import Census, census_of
 from vmhad.drivers.compute.rooms import Rooms, Side
 from vmhad.drivers.compute.rows import action_of, age_of, group_of, is_unfinished, migration_of, server_of, service_of
+from vmhad.drivers.compute.volumes import Volumes
 from vmhad.kernel.cloud import (
     EVACUATION,
     LIVE,
@@ -52,7 +54,7 @@ class NovaCompute:
     auth: a keystoneauth plugin or its options (auth_url, username, password, project_name, user_domain_name, ...,
     optionally auth_type). region '' means the catalog's only one. timeout_s bounds every call, a log-in included;
     inventory, which is many calls, gets three times that. verify: False, True, or the file of a CA. Placement's
-    figures are kept for room_keep_s.
+    figures are kept for room_keep_s. ask_cinder: an inventory says of volumes on which backend of Cinder they are.
     """
 
     def __init__(
@@ -64,32 +66,36 @@ class NovaCompute:
         timeout_s: float = 10.0,
         verify: bool | str = True,
         room_keep_s: float = 30.0,
+        ask_cinder: bool = False,
     ) -> None:
         self.timeout_s = timeout_s
         self._calls = Calls(auth, region=region, interface=interface, timeout_s=timeout_s, verify=verify)
         self._side = Side(self._calls)
         self._rooms = Rooms(self._calls, self._side, room_keep_s)
+        self._volumes = Volumes(self._calls, timeout_s) if ask_cinder else None
         self._service_ids: dict[str, str] = {}
         self._lock = threading.Lock()
 
     @property
     def calls(self) -> Counter[tuple[str, str]]:
-        """Requests made so far, by (HTTP method, kind); kinds that begin with placement went to Placement."""
+        """Requests made so far, by (HTTP method, kind); those of placement… and cinder… did not go to Nova."""
         return self._calls.calls
 
     @property
     def calls_made(self) -> int:
         """Requests made to Nova so far."""
-        return sum(count for (_, kind), count in self.calls.copy().items() if not kind.startswith("placement"))
+        return sum(count for (_, kind), count in self.calls.copy().items() if asked_of(kind) == COMPUTE)
 
     @property
     def http_requests(self) -> int:
-        """Every HTTP request sent so far: Nova's, Placement's, log-ins, discovery."""
+        """Every HTTP request sent so far: Nova's, Placement's, Cinder's, log-ins, discovery."""
         return self._calls.http_requests
 
     def close(self) -> None:
         """Drops the connections; the object is not to be used again."""
         self._side.close()
+        if self._volumes:
+            self._volumes.close()
         self._calls.close()
 
     def services(self) -> tuple[ComputeService, ...]:
@@ -158,7 +164,7 @@ class NovaCompute:
         return server
 
     def inventory(self, host: str, hosts: Sequence[str], at: float) -> Inventory:
-        """Raises Unanswered as a whole when any part is; also when the host's cell does not answer."""
+        """Raises Unanswered as a whole when any part but Cinder's is; also when the host's cell does not answer."""
         with self._calls.limit.within(INVENTORY_LIMITS * self.timeout_s):
             return self._inventory(host, hosts, at)
 
@@ -168,17 +174,19 @@ class NovaCompute:
         if host in services and services[host] is None:
             raise Unanswered(f"inventory: the cell of {host} does not answer, so its servers cannot be seen")
         servers = self._servers(host)
+        asking = self._volumes.ask(servers) if self._volumes else None
         migrations = self._migrations({"host": host})
         groups = self._groups(servers)
+        rooms = self._rooms.of(hosts)
         return Inventory(
             host=host,
             at=at,
-            servers=servers,
+            servers=asking.placed(servers) if asking else servers,
             migrations=tuple(m for m in migrations if is_unfinished(m) or m.kind in (EVACUATION, LIVE)),
             groups=groups,
             member_hosts=self._member_hosts(servers, groups),
             services=tuple(service for name, service in services.items() if service and name in hosts),
-            rooms=self._rooms.of(hosts),
+            rooms=rooms,
             zones={row["host"]: str(row["zone"]) for row in rows if row.get("zone")},
         )
 

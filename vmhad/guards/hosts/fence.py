@@ -1,31 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From «it is dead» to «it is proven to run nothing».
+"""From «it is dead» to «it is proven to run nothing, or to write nothing».
 
-The proof is what was observed after the act: power read OFF twice, apart, with no sign of life between. power_off is
-sent even where the host is off already, and a BMC that does not answer proves nothing. That a host writes a dump of its
-panicked kernel may put off the first act, and proves nothing either.
+The levels: its power and its shared storages, side by side or one after the other as policy says; its own watchdog, by
+a policy that trusts it; an operator's word at any time. The first proof wins, the others go on beside the recovery, and
+what was begun is completed. That a host writes a dump of its panicked kernel may put off the first act, and proves
+nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
 
-from vmhad.guards.hosts.columns import has_panicked, is_borne_out, nobody_saw_it_since
+from vmhad.guards.hosts import cut_storage, power_off, self_fenced, word
+from vmhad.guards.hosts.columns import has_panicked
+from vmhad.guards.hosts.power_off import FELL_WITH_IT
 from vmhad.kernel.beat import DUMP_HEARD_S
 from vmhad.kernel.case import Case, Move
-from vmhad.kernel.evidence import Seen
 from vmhad.kernel.incident import Event
 from vmhad.kernel.order import CLOSED_BY_ORDER
 from vmhad.kernel.proof import Proof
-from vmhad.kernel.signal import Channel, Reading
-from vmhad.kernel.step import Observation, Step, StepState, Verb, start
+from vmhad.kernel.signal import Channel
+from vmhad.kernel.step import Step, StepState
 from vmhad.kernel.verdict import Judgement
 
 LOOK_AGAIN_S = 5.0
-FALLS_WITH_S = 5.0
-# The argument of a failed power_off that names the other host which went off with it.
-FELL_WITH_IT = "fell_with_it"
 
 
 def suspect(case: Case, now: float) -> Move:
@@ -39,6 +39,11 @@ def suspect(case: Case, now: float) -> Move:
         if case.in_want:
             return Move(f"it is back, and {len(case.in_want)} of its VMs are still in want", Event.RETURNED)
         return Move(verdict.because, Event.DISMISSED)
+    said, proof = word.taken(case, now)
+    if said is not None:
+        # Taken it is a proof, and so belongs to the fence.
+        steps, event = ((), Event.FAILED) if proof is not None else ((said,), None)
+        return Move(said.because, event, steps, held="" if event else said.because, wake_at=now + LOOK_AGAIN_S)
     if verdict.judgement is not Judgement.FAILED:
         return Move(verdict.because, held=verdict.because, wake_at=now + LOOK_AGAIN_S, stands_until=inf)
     if case.hold:
@@ -58,108 +63,79 @@ def _dump_until(case: Case, now: float) -> float:
 
 
 def fence(case: Case, now: float) -> Move:
-    """FENCING: send power_off, wait for the proof, try again, and say what is missing when it cannot be had."""
-    step_id = f"{case.incident.id}/{case.incident.round}/{Verb.POWER_OFF.value}"
-    step = case.step(step_id)
-    if step is None:
-        step = Step(step_id, case.incident.id, Verb.POWER_OFF, case.incident.host, _before_the_act(case))
-        return Move("power_off is sent", steps=(start(step, now),), wake_at=now + 1.0)
-    proof = _proof(case, step, now)
-    was_dead = step.args.get("found") == Reading.OFF.value
-    if proof is not None and not was_dead and not _all_read_since(case, step, now):
-        return Move("read OFF; the other hosts are read before it is believed", wake_at=now + 0.2)
-    if proof is not None and not was_dead and (other := _fell_with_it(case, step)):
-        args = {**step.args, FELL_WITH_IT: other}
-        failed = replace(step, state=StepState.FAILED, args=args, ended_at=now, because=f"{other} went off with it")
-        missing = f"no proof: {other} went off right after power_off of {case.incident.host}: whose BMC is this?"
-        return Move(missing, Event.EXHAUSTED, (failed,))
+    """FENCING: all levels that are due, until one of them proves it; what is missing when none can."""
+    said, proof = word.taken(case, now)
+    case = _with(case, (said,) if said else ())
     if proof is not None:
-        how = "by us" if proof.by_us else "already off"
-        done = replace(step, state=StepState.DONE, ended_at=now, because=how)
-        return Move(f"proven: power_off ({how}), read OFF twice", Event.PROVEN, (done,), proof)
-    if now < step.started_at + case.policy.power_off_deadline_s:
-        return Move(f"power_off: {_last(step)}", wake_at=now + 1.0)
-    if _never_landed(case, step):
-        failed = replace(step, state=StepState.FAILED, ended_at=now, because=_last(step))
-        if _was_recovered_from(case) or case.in_want:
-            # Nova was told that it is down, and may have been asked for its VMs: there is something to take back.
-            return Move("no act of this fence landed and the host lives", Event.EXHAUSTED, (failed,))
-        return Move("withdrawn: no act landed and the host lives", Event.WITHDRAWN, (failed,))
-    if step.attempt < case.policy.fence_attempts_max:
-        return Move(f"power_off is sent again: {_last(step)}", steps=(start(step, now),), wake_at=now + 1.0)
-    failed = replace(step, state=StepState.FAILED, ended_at=now, because=_last(step))
-    missing = f"no proof that {case.incident.host} is off: power_off, tried {step.attempt} times: {_last(step)}"
-    if step.observed and step.observed[-1].reading == Reading.OFF.value:
-        missing += ", but its nova-compute was heard since, so this BMC is not believed"
-    return Move(missing, Event.EXHAUSTED, (failed,))
+        steps = (*_kept(said), *_given_up(case, now, "an operator says that it is down"))
+        return Move(f"proven: {proof.observed[0].text}", Event.PROVEN, steps, proof)
+    cuts = cut_storage.go_on(case, power_off.the_step(case), now)
+    case = _with(case, cuts)
+    move = power_off.prove(case, now)
+    steps = (*_kept(said), *cuts, *move.steps)
+    if move.event in (None, Event.EXHAUSTED) and not _hit_another(move.steps):
+        if (reset := self_fenced.proof(case, now)) is not None:
+            given_up = _given_up(_with(case, move.steps), now, "its watchdog has reset it")
+            return Move(f"proven: {reset.observed[0].text}", Event.PROVEN, (*steps, *given_up), reset)
+        by_storage = cut_storage.proof(case)
+        if by_storage is not None:
+            where = ", ".join(by_storage.backends)
+            return Move(f"proven: cut off from {where}", Event.PROVEN, steps, by_storage)
+        if move.event is Event.EXHAUSTED and cut_storage.is_open(case):
+            return Move(f"{move.because}; its storages are still being cut", steps=steps, wake_at=now + 1.0)
+        if move.event is Event.EXHAUSTED:
+            return replace(move, because=f"{move.because}{cut_storage.missing(case)}", steps=steps)
+    return replace(move, steps=steps)
 
 
-def _before_the_act(case: Case) -> dict[str, str]:
-    """What a later attempt, or another engine, can no longer see: was it dead already, and who was suspected."""
-    found = Reading.OFF.value if case.verdict.is_off else ""
-    return {"found": found, "suspects": ",".join(sorted(case.suspected_at))}
+def go_on(case: Case, now: float) -> tuple[tuple[Step, ...], Proof | None]:
+    """RECOVERING: what becomes of the levels that were not proven first. A proof that is better than the held one:
+    of the whole host, or of more of its storages."""
+    held = case.incident.proof
+    power = power_off.the_step(case)
+    steps = cut_storage.go_on(case, power, now) if cut_storage.is_open(case) else ()
+    if held is None or held.is_whole:
+        return steps, None
+    said, proof = word.taken(case, now)
+    steps = (*_kept(said), *steps)
+    case = _with(case, steps)
+    if proof is not None:
+        return (*steps, *_given_up(case, now, "an operator says that it is down")), proof
+    if (reset := self_fenced.proof(case, now)) is not None:
+        return (*steps, *_given_up(case, now, "its watchdog has reset it")), reset
+    if power is not None and power.state is StepState.STARTED:
+        move = power_off.prove(case, now)
+        steps = (*steps, *move.steps)
+        if move.proof is not None:
+            return steps, move.proof
+    by_storage = cut_storage.proof(case)
+    return steps, by_storage if by_storage is not None and by_storage.backends != held.backends else None
 
 
-def _fell_with_it(case: Case, step: Step) -> str:
-    """Another host whose power went with our act, or with what is read as this one's: its BMC may be wired to that one.
-    '' if none did."""
-    gone_at = _gone_at(case, step)
-    for name, power in sorted(_bystanders(case, step).items()):
-        after_act_s, apart_s = power.first_at - step.acted_at, abs(power.first_at - gone_at)
-        if power.reading is Reading.OFF and (0.0 < after_act_s <= FALLS_WITH_S or apart_s <= FALLS_WITH_S):
-            return name
-    return ""
+def is_going_on(case: Case) -> bool:
+    """The whole host may still be proven in this round."""
+    step = power_off.the_step(case)
+    return step is not None and step.state is StepState.STARTED
 
 
-def _all_read_since(case: Case, step: Step, now: float) -> bool:
-    """Every other host that can be read was read after the act, and after this one went off."""
-    since = max(step.acted_at, _gone_at(case, step))
-    fresh = [power for power in _bystanders(case, step).values() if now - power.at <= case.policy.channel_stale_s]
-    return all(power.at > since for power in fresh if power.reading is not Reading.UNKNOWN)
+def _given_up(case: Case, now: float, because: str) -> tuple[Step, ...]:
+    step = power_off.the_step(case)
+    if step is None or step.state is not StepState.STARTED:
+        return ()
+    return (replace(step, state=StepState.FAILED, ended_at=now, because=because),)
 
 
-def _bystanders(case: Case, step: Step) -> dict[str, Seen]:
-    """The hosts that nobody suspected when the fence began."""
-    suspects = {case.incident.host, *step.args.get("suspects", "").split(",")}
-    return {name: power for name, power in case.powers.items() if name not in suspects}
+def _hit_another(steps: Iterable[Step]) -> bool:
+    return any(FELL_WITH_IT in step.args for step in steps)
 
 
-def _gone_at(case: Case, step: Step) -> float:
-    """When its power was first read OFF, by whichever eye; it may have gone long after the act."""
-    first = next((seen.at for seen in step.observed if seen.reading == Reading.OFF.value), step.acted_at)
-    own = case.powers.get(case.incident.host)
-    return min(own.first_at, first) if own is not None and own.reading is Reading.OFF else first
+def _kept(said: Step | None) -> tuple[Step, ...]:
+    return (said,) if said is not None else ()
 
 
-def _proof(case: Case, step: Step, now: float) -> Proof | None:
-    if not step.acts or step.state is not StepState.STARTED or not is_borne_out(case.evidence, case.policy, now):
-        return None
-    newest_run: list[Observation] = []
-    for seen in reversed(step.observed):
-        if seen.reading != Reading.OFF.value or seen.at <= max(step.acted_at, case.evidence.life_at):
-            break
-        newest_run.insert(0, seen)
-    if not newest_run or newest_run[-1].at - newest_run[0].at < case.policy.readings_apart_s:
-        return None
-    if not nobody_saw_it_since(case.evidence, newest_run[0].at, now):
-        return None
-    pair = (newest_run[0], newest_run[-1])
-    was_off = step.attempt == 1 and step.observed[0].reading == Reading.OFF.value
-    return Proof(case.incident.host, Verb.POWER_OFF.value, pair[0].at, not was_off, case.incident.round, pair)
-
-
-def _was_recovered_from(case: Case) -> bool:
-    """Something beside its fence was begun, in an earlier round."""
-    return any(step.verb is not Verb.POWER_OFF and step.started_at for step in case.steps)
-
-
-def _never_landed(case: Case, step: Step) -> bool:
-    return (
-        step.acts == 0
-        and case.verdict.serves
-        and case.evidence.life_at > step.started_at
-    )
-
-
-def _last(step: Step) -> str:
-    return step.observed[-1].text if step.observed else "no answer yet"
+def _with(case: Case, changed: tuple[Step, ...]) -> Case:
+    if not changed:
+        return case
+    steps = {step.id: step for step in case.steps}
+    steps.update((step.id, step) for step in changed)
+    return replace(case, steps=tuple(steps.values()))

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from math import inf
 
-from vmhad.guards.hosts import settle
-from vmhad.guards.hosts.fence import FELL_WITH_IT
-from vmhad.guards.hosts.judge import ROUNDING_S
+from vmhad.guards.hosts import cut_storage, settle, word
+from vmhad.guards.hosts.leftover import has_fallen, start_what_is_left
+from vmhad.guards.hosts.power_off import OF_FENCE
+from vmhad.guards.hosts.retry import LOOK_AGAIN_S, RETRY_MAX_S, is_heard, stuck
 from vmhad.kernel.case import Case, Move
-from vmhad.kernel.cloud import ARRIVED, EVACUATION, Inventory, ServerState
 from vmhad.kernel.evidence import SILENCE_S
 from vmhad.kernel.incident import Event, Incident, State
 from vmhad.kernel.order import CLOSED_BY_ORDER
@@ -26,11 +25,9 @@ from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.step import Answer, Step, StepState, Verb, start
 from vmhad.kernel.verdict import Judgement
 
-LOOK_AGAIN_S = 5.0
-RETRY_MAX_S = 600.0
 ARRIVALS_S = 30.0
 FELL_AGAIN = "it fell again, which is a new incident"
-OF_RETURN = (Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE)
+OF_RETURN = (Verb.RESTORE_STORAGE, Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE)
 
 
 def rest(case: Case, now: float) -> Move:
@@ -38,6 +35,39 @@ def rest(case: Case, now: float) -> Move:
 
     Of the evidence it asks two things only: when its nova-compute was heard last, and what its BMC says now.
     """
+    if any(one.verb is Verb.CUT_STORAGE for one in case.steps):
+        return _rest_of_cut(case, now)
+    return _rest(case, now)
+
+
+def _rest_of_cut(case: Case, now: float) -> Move:
+    """Its storages are given back first, as soon as none of its old guests can be left. Before that it is not taken
+    back, whoever hears it, and its incident is not closed."""
+    given_back = (*cut_storage.restored(case, now), *settle.settle(case, now, (Verb.RESTORE_STORAGE,)))
+    steps = {step.id: step for step in (*case.steps, *given_back)}
+    case = replace(case, steps=tuple(steps.values()))
+    if not cut_storage.outstanding(case.steps):
+        move = _rest(case, now)
+        return replace(move, steps=(*given_back, *move.steps))
+    incident, waits = case.incident, cut_storage.waits_to_be_clean(case)
+    if not waits:
+        held = cut_storage.is_given_back(case)
+        return Move(incident.because, steps=given_back, held=held, wake_at=now + 1.0)
+    said, proof = word.taken(case, now)
+    may_be_proven = proof is not None or (not case.hold and (_lives(case, now) or _reads_off(case, now)))
+    if incident.state is State.RECOVERED and may_be_proven:
+        # Its power is read again, or it lives and has to go off.
+        return Move(f"{waits}: it is fenced again", Event.PROOF_LOST, given_back)
+    if incident.state is State.STUCK and "close" not in case.orders:
+        move = stuck(case, now)
+        return replace(move, held=move.held or waits, steps=(*given_back, *move.steps), stands_until=0.0)
+    given_back += (said,) if said is not None else ()
+    held = f"not closed, for {waits}" if "close" in case.orders else waits
+    held += f"; {case.hold}" if case.hold else ""
+    return Move(incident.because, steps=given_back, held=held, wake_at=now + LOOK_AGAIN_S)
+
+
+def _rest(case: Case, now: float) -> Move:
     incident = case.incident
     if "close" in case.orders:
         return Move(CLOSED_BY_ORDER, Event.CLOSED)
@@ -50,8 +80,8 @@ def rest(case: Case, now: float) -> Move:
             return Move("the host lives and was never fenced", Event.WITHDRAWN)
         return Move("nova-compute reports again", Event.RETURNED)
     if incident.state is State.STUCK:
-        return _stuck(case, now)
-    if incident.proof is not None and _is_heard(case, incident.proof.at, now) and _reads_off(case, now):
+        return stuck(case, now)
+    if incident.proof is not None and is_heard(case, incident.proof.at, now) and _reads_off(case, now):
         return Move("nova-compute was heard after its proof although its BMC says OFF: that BMC lies", Event.PROOF_LOST)
     return _recovered(case, now)
 
@@ -65,12 +95,17 @@ def lift(case: Case, now: float) -> Move:
         return _fell_again(case)
     changed: list[Step] = [*settle.settle(case, now, OF_RETURN), *_arrived(case, now)]
     steps = {step.id: step for step in (*case.steps, *changed)}
+    if cut_storage.unread_since(steps.values(), case.incident.turns[-1].at):
+        changed += cut_storage.read_again(steps.values(), case, now)
+        return Move("its storages are read once more before it is used", steps=tuple(changed), wake_at=now + 1.0)
     unfit = case.verdict.because if case.verdict.unfit else ""
     for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
         step_id = f"{case.incident.id}/{case.incident.round}/{verb.value}"
         step = steps.get(step_id)
         if step is None and unfit and verb is Verb.ENABLE:
             return Move(case.incident.because, steps=tuple(changed), held=unfit, wake_at=now + 1.0)
+        if step is None and verb is Verb.ENABLE and (held := _quarantine(case, steps, now)):
+            return start_what_is_left(case, steps, changed, now, held)
         if step is None:
             fresh = start(Step(step_id, case.incident.id, verb, case.incident.host), now)
             return Move(f"{verb.value} is sent", steps=(*changed, fresh), wake_at=now + 1.0)
@@ -86,7 +121,17 @@ def lift(case: Case, now: float) -> Move:
             return Move(
                 f"{verb.value} failed: {step.because}", steps=(*changed, start(step, now)), wake_at=now + LOOK_AGAIN_S
             )
-    return _start_what_is_left(case, steps, changed, now)
+    return start_what_is_left(case, steps, changed, now)
+
+
+def _quarantine(case: Case, steps: dict[str, Step], now: float) -> str:
+    """'' or why it receives no VMs yet: a host that fails again and again would take them down with it each time."""
+    policy, most = case.policy, case.policy.quarantine_fences
+    taken_back = steps[f"{case.incident.id}/{case.incident.round}/{Verb.LIFT_FENCE.value}"].ended_at
+    if not most or case.fences_lately < most or now >= taken_back + policy.quarantine_s:
+        return ""
+    within = f"{case.fences_lately} times within {policy.quarantine_window_s:g} s"
+    return f"quarantine: it was fenced {within}, and stays disabled until it was well for {policy.quarantine_s:g} s"
 
 
 def _on_their_way(case: Case) -> list[Step]:
@@ -132,163 +177,16 @@ def _waits_for_cleaning(case: Case, now: float) -> bool:
     return has_failed and not is_dead and now < case.incident.turns[-1].at + RETRY_MAX_S
 
 
-def _start_what_is_left(case: Case, steps: dict[str, Step], changed: list[Step], now: float) -> Move:
-    left = {
-        step.subject: (step.args["name"], step.args["state"])
-        for step in case.steps
-        if step.verb is Verb.EVACUATE and step.state is not StepState.DONE
-    }
-    in_want = {key: one for key, one in case.in_want.items() if case.step(_evacuation_id(case, key)) is None}
-    left |= {key: (one.args["name"], one.args["state"]) for key, one in in_want.items()}
-    fallen = {server.id: (server.name, ServerState.ACTIVE.value) for server in case.fallen}
-    enabled_at = steps[f"{case.incident.id}/{case.incident.round}/{Verb.ENABLE.value}"].ended_at
-    inventory = case.inventory if case.inventory is not None and case.inventory.at >= enabled_at else None
-    if inventory is None and any(_was_sent(case, one) and _restore_id(case, one) not in steps for one in left):
-        because = "reading what became of evacuations that did not end"
-        return Move(because, steps=tuple(changed), needs_inventory=enabled_at, wake_at=now + 1.0)
-    emptied = _emptied(case, inventory) if inventory is not None else {}
-    for server_id, (name, state) in sorted((left | fallen).items()):
-        step_id = _restore_id(case, server_id)
-        fell_again = step_id in steps and server_id in fallen and _has_fallen(case, server_id, now)
-        if step_id in steps and not fell_again:
-            continue
-        step = case.step(step_id) or Step(step_id, case.incident.id, Verb.RESTORE_STATE, server_id)
-        falls = int(step.args.get("falls", "0")) + fell_again
-        args = {"name": name, "state": state, "source": "", "falls": str(falls)}
-        why_not = f"it fell again after each of {falls} starts" if falls >= case.policy.instance_starts_max else ""
-        if state == ServerState.ACTIVE.value and server_id not in fallen:
-            why_not = why_not or emptied.get(server_id, "") or _known_reason(in_want.get(server_id))
-        steps[step_id] = start(step, now, args)
-        if why_not:
-            steps[step_id] = replace(step, args=args, state=StepState.FAILED, ended_at=now, because=why_not)
-        changed.append(steps[step_id])
-    waiting = [step for step in steps.values() if step.verb is Verb.RESTORE_STATE and step.is_open]
-    if waiting:
-        return Move(f"{len(waiting)} VMs get their power state back", steps=tuple(changed), wake_at=now + 1.0)
-    failed = [step for step in steps.values() if step.verb is Verb.RESTORE_STATE and step.state is StepState.FAILED]
-    if failed:
-        names = "; ".join(f"{step.args['name']}: {step.because}" for step in failed[:3])
-        return Move(f"the host serves again, but {len(failed)} VMs do not: {names}", Event.EXHAUSTED, tuple(changed))
-    return Move("the host serves again", Event.LIFTED, tuple(changed))
-
-
-def _known_reason(step: Step | None) -> str:
-    """'' or why the host's last incident did not even try to start it: that still is so."""
-    is_refused = step is not None and step.verb is Verb.RESTORE_STATE and step.state is StepState.FAILED
-    return step.because if step is not None and is_refused and not step.observed else ""
-
-
-def _evacuation_id(case: Case, server_id: str) -> str:
-    return f"{case.incident.id}/{Verb.EVACUATE.value}/{server_id}"
-
-
-def _evacuation(case: Case, server_id: str) -> Step | None:
-    """Of this incident, or what the last one left of it."""
-    former = case.in_want.get(server_id)
-    return case.step(_evacuation_id(case, server_id)) or (
-        former if former is not None and former.verb is Verb.EVACUATE else None
-    )
-
-
-def _was_sent(case: Case, server_id: str) -> bool:
-    step = _evacuation(case, server_id)
-    return step is not None and bool(step.args.get("target"))
-
-
-def _emptied(case: Case, inventory: Inventory) -> dict[str, str]:
-    """Server id -> why it is not as active as Nova calls it. A starting nova-compute removes the guest of a server
-    whose evacuation did not end, ends that as «completed», and leaves the server to the target, whatever became of it.
-    Whether it runs there Nova does not know, so nothing is started here."""
-    found: dict[str, str] = {}
-    host = case.incident.host
-    for server in inventory.servers:
-        step = _evacuation(case, server.id)
-        known = step.args.get("known", "").split(",") if step is not None else []
-        mine = (one for one in inventory.migrations if (one.server, one.source) == (server.id, host))
-        newest = next((one for one in mine if one.kind == EVACUATION and one.id not in known), None)
-        is_active = (server.state, server.task_state) == (ServerState.ACTIVE, "")
-        if is_active and newest is not None and newest.status in ARRIVED:
-            found[server.id] = (
-                f"Nova calls it active, but {host} removed its guest when it started, for its evacuation to "
-                f"{newest.target} had not ended: see that it does not run there, then stop and start it"
-            )
-    return found
-
-
-def _stuck(case: Case, now: float) -> Move:
-    """Tries again after a pause that doubles, provided that there is a BMC to ask; else by order only."""
-    incident = case.incident
-    since = incident.turns[-1].at
-    pause_s = min(case.policy.fence_retry_s * 2 ** max(0, incident.round - 1), RETRY_MAX_S)
-    power = case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s)
-    rests = partial(Move, wake_at=now + LOOK_AGAIN_S, stands_until=_power_stands_until(case, power))
-    if "retry" in case.orders:
-        return Move("ordered to try again", Event.RETRIED, _replanned(case))
-    if power is Reading.ON and incident.proof is not None:
-        held = "it was switched on again: waits for its nova-compute, or for an order (retry)"
-        return rests(incident.because, held=held)
-    if power is Reading.UNKNOWN:
-        return rests(incident.because)
-    if any(FELL_WITH_IT in step.args for step in case.steps):
-        return rests(f"{incident.because}; only an order (retry) goes on from here")
-    if _is_proven(case) and not any(_may_go_better(case, step) for step in case.steps):
-        return rests(incident.because)
-    if now < since + pause_s:
-        until = min(since + pause_s, _power_stands_until(case, power))
-        return rests(incident.because, held=case.hold, stands_until=until)
-    if case.hold:
-        return rests(incident.because, held=case.hold)
-    if incident.proof is None and case.verdict.serves:
-        held = f"{case.verdict.because}: its next heartbeat, or its death, decides"
-        return rests(incident.because, held=held)
-    return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
-
-
-def _is_proven(case: Case) -> bool:
-    """It was proven off in this round, and what is missing is missing since. An older proof was lost, and is what is
-    missing."""
-    return case.incident.proof is not None and case.incident.proof.round == case.incident.round
-
-
-def _power_stands_until(case: Case, power: Reading) -> float:
-    """What its BMC said is believed until it is stale; that nothing is known of it stands until something is."""
-    if power is Reading.UNKNOWN:
-        return inf
-    return case.evidence.seen[Channel.POWER].at + case.policy.channel_stale_s - ROUNDING_S
-
-
-def _may_go_better(case: Case, step: Step) -> bool:
-    """A VM that was tried in vain may be tried again, so may what Nova did not take in this round; one that was never
-    tried needs another policy, or an order."""
-    of_vms = step.verb in (Verb.EVACUATE, Verb.RESTORE_STATE)
-    told_nova = step.id == f"{case.incident.id}/{case.incident.round}/{Verb.FORCE_DOWN.value}"
-    return (of_vms or told_nova) and step.state is StepState.FAILED and step.attempt > 0
-
-
-def _replanned(case: Case) -> tuple[Step, ...]:
-    return tuple(
-        replace(step, state=StepState.PLANNED, attempt=0, not_before=0.0)
-        for step in case.steps
-        if step.verb is Verb.EVACUATE and step.state is StepState.FAILED
-    )
-
-
 def _serves_with_want(case: Case, now: float) -> Move:
     """The host serves, and somebody has to mend a VM of it. All others are guarded on."""
     if case.verdict.judgement is Judgement.FAILED and not case.hold:
         return _fell_again(case)
-    more = [server.name for server in case.fallen if _has_fallen(case, server.id, now)]
+    more = [server.name for server in case.fallen if has_fallen(case, server.id, now)]
     if more and case.verdict.serves:
         return Move(f"{len(more)} more of its VMs fell: {', '.join(more[:3])}", Event.RETURNED)
     held = case.hold if case.verdict.judgement is Judgement.FAILED else ""
     because = f"{case.incident.because}; close it when they are mended"
     return Move(because, held=held, wake_at=now + LOOK_AGAIN_S, stands_until=inf)
-
-
-def _has_fallen(case: Case, server_id: str, now: float) -> bool:
-    """Nobody started it yet, or it fell again since: what was started just now is fallen in what was read before."""
-    step = case.step(_restore_id(case, server_id))
-    return step is None or (step.state is StepState.DONE and step.ended_at < now)
 
 
 def _recovered(case: Case, now: float) -> Move:
@@ -317,20 +215,16 @@ def _needed_off(case: Case) -> str:
     return ""
 
 
-def _is_heard(case: Case, since: float, now: float) -> bool:
-    """Since then, and now. The proof of another engine's time has no time of ours (it is 0.0), and its host may have
-    been heard by us before it died."""
-    return since < case.evidence.heard_at and now - case.evidence.heard_at <= SILENCE_S
+def _lives(case: Case, now: float) -> bool:
+    """Its system said something since the proof, and just now."""
+    since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
+    return since < case.evidence.beat_at and now - case.evidence.beat_at <= SILENCE_S
 
 
 def _is_back(case: Case, now: float) -> bool:
     """nova-compute was heard after the proof (where there is none: after the last turn), and it is not judged dead."""
     since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
-    return _is_heard(case, since, now) and case.verdict.serves
-
-
-def _restore_id(case: Case, server_id: str) -> str:
-    return f"{case.incident.id}/{Verb.RESTORE_STATE.value}/{server_id}"
+    return is_heard(case, since, now) and case.verdict.serves
 
 
 def was_lifted(incident: Incident, steps: Iterable[Step]) -> bool:
@@ -345,4 +239,4 @@ def _reads_off(case: Case, now: float) -> bool:
 
 
 def _touched(case: Case) -> bool:
-    return any(step.acts for step in case.steps if step.verb is not Verb.POWER_OFF)
+    return any(step.acts for step in case.steps if step.verb not in OF_FENCE)

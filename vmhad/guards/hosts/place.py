@@ -58,13 +58,8 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
     """steps: server id -> its evacuate step as it stands now."""
     placed: dict[str, str] = {}
     in_flight: dict[str, int] = {}
-    # One that arrived on a host which died since is on its way again, in the incident of that host.
-    in_turn = sorted((*case.elsewhere, *steps.values()), key=lambda step: step.state is StepState.STARTED)
-    known = sorted({step.subject: step for step in in_turn}.items())
+    known = sorted(_newest(case, inventory, steps).items())
     for server_id, step in known:
-        if step.state is StepState.DONE and step.ended_at < inventory.at:
-            # Where it is now says the inventory: it may be deleted, or have moved on.
-            continue
         if step.state in (StepState.STARTED, StepState.DONE) and step.args.get("target"):
             placed[server_id] = step.args["target"]
             if _is_under_way(step, case):
@@ -80,6 +75,22 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
             arriving.setdefault(placed[server.id], []).append(server)
     rooms = {room.host: room for room in inventory.rooms}
     return Board(case, inventory, placed, in_flight, moving, unsent, coming, rooms, arriving)
+
+
+def _newest(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> dict[str, Step]:
+    """server id -> the evacuation that counts now. One that arrived on a host which died since is on its way again, in
+    the incident of that host, and may have arrived again: which came last say the ends of the steps, for incidents are
+    opened by more than one clock."""
+    others = (step for step in case.elsewhere if step.state in (StepState.STARTED, StepState.DONE))
+    known = (*others, *steps.values())
+    # Of what was done before the inventory was read, that says where it is: it may be deleted, or have moved on.
+    heeded = [one for one in known if one.state is not StepState.DONE or one.ended_at >= inventory.at]
+
+    def turn(step: Step) -> tuple[bool, bool, float]:
+        is_own_and_open = step.incident == case.incident.id and step.state is not StepState.DONE
+        return step.state is StepState.STARTED, is_own_and_open, step.ended_at
+
+    return {step.subject: step for step in sorted(heeded, key=turn)}
 
 
 def _is_under_way(step: Step, case: Case) -> bool:

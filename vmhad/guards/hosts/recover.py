@@ -11,6 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmhad.guards.hosts import settle
+from vmhad.guards.hosts.covers import read_before, uncovered
+from vmhad.guards.hosts.cut_storage import is_open
+from vmhad.guards.hosts.fence import go_on, is_going_on
 from vmhad.guards.hosts.place import Board, board, in_order, place, waits_for_group
 from vmhad.guards.hosts.treat import OPTED_OUT, is_protected, may_run_on, refusal, taken_by, treat
 from vmhad.kernel.case import Case, Move
@@ -22,15 +25,26 @@ LOOK_AGAIN_S = 1.0
 INVENTORY_OLD_S = 10.0
 # A reading that is due every INVENTORY_OLD_S, and takes its time.
 GROUPS_OLD_S = 2 * INVENTORY_OLD_S
+# The argument of an evacuation that was not begun because the proof does not hold for its VM.
+BARE = "bare"
 OF_VMS = (Verb.EVACUATE, Verb.RESTORE_STATE)
 OF_RECOVERY = (Verb.FORCE_DOWN, Verb.DISABLE, *OF_VMS)
 
 
 def recover(case: Case, now: float) -> Move:
-    """RECOVERING: the next steps, or the end of it."""
+    """RECOVERING: the next steps, or the end of it; beside them the levels of its fence that were not proven first."""
+    of_fence, proof = go_on(case, now)
+    if not of_fence and proof is None:
+        return _recover(case, now)
+    case = _with(replace(case, incident=replace(case.incident, proof=proof or case.incident.proof)), of_fence)
+    move = _recover(case, now)
+    return replace(move, steps=(*of_fence, *move.steps), proof=proof)
+
+
+def _recover(case: Case, now: float) -> Move:
     if settle.proof_was_refused(case):
         return Move(
-            "its power was not read OFF just before an evacuation: it is proven again first",
+            "its proof did not hold just before an act: it is proven again first",
             Event.PROOF_LOST,
             settle.unstarted(case),
         )
@@ -38,7 +52,7 @@ def recover(case: Case, now: float) -> Move:
     if down is not None and down.state is StepState.FAILED and down.attempt >= case.policy.evacuate_attempts_max:
         return Move(f"Nova does not take the host's forced_down: {down.because}", Event.EXHAUSTED)
     if down is None or down.state in (StepState.FAILED, StepState.PLANNED):
-        step = _begin(case, Verb.FORCE_DOWN, now, down, {"proof_hosts": case.incident.host})
+        step = _begin(case, Verb.FORCE_DOWN, now, down, read_before(case, ()))
         return Move("Nova is told: forced down", steps=(step,), wake_at=now + LOOK_AGAIN_S)
     if down.state is StepState.STARTED:
         return _settle_one(case, down, now)
@@ -116,10 +130,16 @@ def _is_enough_at_once(at: Board) -> bool:
 
 def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     case, waited = at.case, step
-    step = replace(step, args={key: value for key, value in step.args.items() if key != settle.AWAITS})
+    step = replace(step, args={key: value for key, value in step.args.items() if key not in (settle.AWAITS, BARE)})
     why_not = refusal(case, server)
     if why_not:
         return replace(step, state=StepState.FAILED, because=why_not, ended_at=now)
+    bare = uncovered(case, server)
+    if bare and (is_going_on(case) or is_open(case)):
+        return replace(waited, because=f"{bare}: it waits for the rest of the fence")
+    if bare:
+        because = f"{bare}, and its host is not proven off"
+        return replace(step, state=StepState.FAILED, args={**step.args, BARE: "yes"}, because=because, ended_at=now)
     taken = taken_by(case, server)
     if taken:
         return settle.later(case, replace(step, attempt=step.attempt + 1), taken, now)
@@ -149,11 +169,9 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
         waits = _awaiting(unproven[0], step) if unproven else replace(step, attempt=step.attempt + 1)
         return settle.later(case, waits, found.because, now)
     args = dict(step.args)
-    args.update(
-        target=found.target,
-        force="yes" if found.force else "",
-        proof_hosts=",".join(sorted({case.incident.host, *others} - set(unproven))),
-    )
+    args = {key: value for key, value in args.items() if not key.startswith("proof_")}
+    args.update(target=found.target, force="yes" if found.force else "")
+    args.update(read_before(case, set(others) - set(unproven), server))
     args.update(settle.known_migrations(server.id, at.inventory.migrations, step))
     return start(step, now, args)
 
@@ -174,6 +192,8 @@ def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) 
         waiting = any(step.because or _is_in_group(step.subject, inventory) for step in planned)
         fresh = now - INVENTORY_OLD_S if waiting else 0.0
         return Move(because, steps=steps, needs_inventory=fresh, wake_at=now + LOOK_AGAIN_S)
+    if is_going_on(case):
+        return Move(f"{because}; its power is still to be proven off", steps=steps, wake_at=now + LOOK_AGAIN_S)
     last_end = max((step.ended_at for step in of_vms), default=0.0)
     if inventory.at < last_end:
         return Move(because, steps=steps, needs_inventory=last_end, wake_at=now + LOOK_AGAIN_S)

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The second level of a fence: the host is cut off from its shared storages, and given back to them after it.
+
+Rules kept: what was observed at the storage after the act is proof, and it is proof for the VMs that have all their
+disks there, for no others. A host that lives, or may have guests from before the cut, is not given back: its old guests
+would write on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from math import inf
+
+from vmhad.kernel.case import Case
+from vmhad.kernel.policy import CutStorage
+from vmhad.kernel.proof import CUT_STORAGE, Proof
+from vmhad.kernel.signal import Access, Channel, Reading
+from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb, start
+from vmhad.kernel.verdict import Judgement
+
+# A cut that was STARTED may land as late as its call may take.
+CALL_LIMIT_S = 15.0
+
+
+def go_on(case: Case, power: Step | None, now: float) -> tuple[Step, ...]:
+    """The cuts of this round that begin, end, or are tried again now. power: the power_off of this round."""
+    if not case.segment.backends or not _is_due(case, power, now):
+        return ()
+    changed = []
+    for backend in case.segment.backends_of(case.incident.host):
+        step = case.step(_step_id(case, Verb.CUT_STORAGE, backend.name))
+        if step is None:
+            args = {"backend": backend.name, "boot": boot_of(case)}
+            step_id = _step_id(case, Verb.CUT_STORAGE, backend.name)
+            step = Step(step_id, case.incident.id, Verb.CUT_STORAGE, case.incident.host, args)
+            changed.append(start(step, now))
+        elif step.state is StepState.PLANNED:
+            changed.append(start(step, now))
+        elif step.state is StepState.STARTED and (moved := _concluded(case, step, now)) is not step:
+            changed.append(moved)
+    return tuple(changed)
+
+
+def _is_due(case: Case, power: Step | None, now: float) -> bool:
+    if case.policy.cut_storage is CutStorage.BESIDE_POWER or _of_round(case):
+        return True
+    if case.policy.cut_storage is CutStorage.NEVER or power is None:
+        return False
+    # At once where its BMC refuses or is silent: it was asked, and nothing was read since.
+    seen = power.observed[-1:] if power.acts or len(power.observed) > 1 else ()
+    is_silent = any(one.answer in (Answer.UNKNOWN, Answer.FAILED) for one in seen)
+    return is_silent or power.state is StepState.FAILED or now >= power.started_at + case.policy.power_off_deadline_s
+
+
+def _concluded(case: Case, step: Step, now: float) -> Step:
+    if (seen := _cut_at(case, step)) is not None:
+        return replace(step, state=StepState.DONE, ended_at=now, because=seen.text)
+    if now < step.started_at + case.policy.cut_storage_deadline_s:
+        return step
+    if step.attempt < case.policy.fence_attempts_max:
+        return start(step, now)
+    return replace(step, state=StepState.FAILED, ended_at=now, because=last(step))
+
+
+def _cut_at(case: Case, step: Step) -> Observation | None:
+    """The first look after the act, and after anything that its system said, of an unbroken run that says CUT."""
+    first = None
+    for seen in reversed(step.observed):
+        if seen.reading != Access.CUT.value or seen.at <= max(step.acted_at, case.evidence.beat_at):
+            break
+        first = seen
+    return first if step.acts else None
+
+
+def proof(case: Case) -> Proof | None:
+    """Of all cuts of this round that are proven, while the host still is judged dead."""
+    if not case.policy.storage_only_proof or case.verdict.judgement is not Judgement.FAILED:
+        return None
+    proven = [step for step in _of_round(case) if step.state is StepState.DONE]
+    seen = tuple(one for step in proven if (one := _cut_at(case, step)) is not None)
+    if not proven or len(seen) < len(proven):
+        return None
+    names = tuple(sorted(step.args["backend"] for step in proven))
+    at = min(one.at for one in seen)
+    return Proof(case.incident.host, CUT_STORAGE, at, True, case.incident.round, seen, names)
+
+
+def missing(case: Case) -> str:
+    """'' or what came of the cuts of this round, to stand behind what is missing of its power."""
+    words = []
+    for step in _of_round(case):
+        is_cut = step.state is StepState.DONE
+        words.append(f"; {'cut off from' if is_cut else 'not cut off from'} {step.args['backend']}: {step.because}")
+    return "".join(words)
+
+
+def is_open(case: Case) -> bool:
+    """A cut of this round may still be proven."""
+    return any(step.is_open for step in _of_round(case))
+
+
+def was_in_vain(case: Case) -> bool:
+    """A cut of this round was given up: that storage may take it by now."""
+    return any(step.state is StepState.FAILED for step in _of_round(case))
+
+
+def boot_of(case: Case) -> str:
+    """The boot of the host as its agent told it last; '' where none tells."""
+    seen = case.evidence.seen.get(Channel.AGENT)
+    return seen.detail if seen is not None and seen.reading is Reading.UP else ""
+
+
+# Given back.
+
+
+def outstanding(steps: Iterable[Step]) -> dict[str, Step]:
+    """The backends that an incident may have cut its host off from and did not restore since: backend -> its newest
+    cut."""
+    cut: dict[str, Step] = {}
+    restored: dict[str, int] = {}
+    for step in steps:
+        if step.verb is Verb.CUT_STORAGE and _may_hold(step):
+            name = step.args["backend"]
+            cut[name] = max(cut.get(name, step), step, key=round_of)
+        elif step.verb is Verb.RESTORE_STORAGE and step.state is StepState.DONE:
+            restored[step.args["backend"]] = max(restored.get(step.args["backend"], 0), round_of(step))
+    return {name: step for name, step in sorted(cut.items()) if restored.get(name, 0) < round_of(step)}
+
+
+def _may_hold(step: Step) -> bool:
+    """Not where the storage was read OPEN after its call was over: then nothing landed, and nothing will."""
+    if step.state is StepState.DONE or not step.observed:
+        return step.attempt > 0
+    seen = step.observed[-1]
+    return seen.reading != Access.OPEN.value or seen.at <= max(step.started_at, step.acted_at) + CALL_LIMIT_S
+
+
+def is_clean(case: Case, cut: Step) -> bool:
+    """No guest that it had when it was cut off is left: it was proven down since, or its agent tells of another
+    boot."""
+    boot, whole = cut.args.get("boot", ""), case.incident.proof
+    if boot and boot_of(case) not in ("", boot):
+        return True
+    if whole is not None and whole.is_whole and whole.round == case.incident.round:
+        return True
+    proven = (one for one in case.steps if one.verb is Verb.POWER_OFF and one.state is StepState.DONE)
+    return any(round_of(one) >= round_of(cut) for one in proven)
+
+
+def waits_to_be_clean(case: Case) -> str:
+    """'' or from which storages it stays cut off, because of what it may still run."""
+    left = [name for name, step in outstanding(case.steps).items() if not is_clean(case, step)]
+    return (
+        f"it stays cut off from {', '.join(left)} until it is proven down, or its agent tells of another boot"
+        * bool(left)
+    )
+
+
+def restored(case: Case, now: float) -> tuple[Step, ...]:
+    """The steps that give it back what it was cut off from, as far as that may begin now: not while a VM is on its way
+    to another host, nor while a cut may still land."""
+    if any(one.verb is Verb.EVACUATE and one.state is StepState.STARTED for one in case.steps):
+        return ()
+    changed = []
+    for name, cut in outstanding(case.steps).items():
+        step = _restore_of(case, name)
+        tried_s = now - step.ended_at if step.state is StepState.FAILED else inf
+        if step.state is StepState.STARTED or not is_clean(case, cut) or tried_s < case.policy.fence_retry_s:
+            continue
+        if now >= max(cut.started_at, cut.acted_at) + CALL_LIMIT_S:
+            changed.append(start(replace(step, attempt=0), now))
+    return tuple(changed)
+
+
+def is_given_back(case: Case) -> str:
+    """What is being given back to it, and what came of that so far where it was in vain."""
+    words = []
+    for name in outstanding(case.steps):
+        step = _restore_of(case, name)
+        words.append(f"{name} ({step.because})" if step.state is StepState.FAILED else name)
+    return f"it is given back {', '.join(words)}"
+
+
+def unread_since(steps: Iterable[Step], at: float) -> list[Step]:
+    """Of the storages that it was given back, those that were not read since: a cut may have landed late, sent by an
+    engine that slept for longer than any call takes."""
+    newest: dict[str, Step] = {}
+    for step in steps:
+        if step.verb is Verb.RESTORE_STORAGE:
+            name = step.args["backend"]
+            newest[name] = max(newest.get(name, step), step, key=round_of)
+    return [one for one in newest.values() if one.state is not StepState.DONE or one.ended_at < at]
+
+
+def read_again(steps: Iterable[Step], case: Case, now: float) -> list[Step]:
+    """Those looks that begin now. What is still open is not touched."""
+    unread = (one for one in unread_since(steps, case.incident.turns[-1].at) if one.state is not StepState.STARTED)
+    retry_s = case.policy.fence_retry_s
+    due = (one for one in unread if one.state is StepState.DONE or now - one.ended_at >= retry_s)
+    return [start(replace(one, attempt=0), now) for one in due]
+
+
+def _restore_of(case: Case, backend: str) -> Step:
+    step_id = _step_id(case, Verb.RESTORE_STORAGE, backend)
+    fresh = Step(step_id, case.incident.id, Verb.RESTORE_STORAGE, case.incident.host, {"backend": backend})
+    return case.step(step_id) or fresh
+
+
+def round_of(step: Step) -> int:
+    """The incident's round that it belongs to: its id says so."""
+    return int(step.id.removeprefix(f"{step.incident}/").partition("/")[0])
+
+
+def last(step: Step) -> str:
+    return step.observed[-1].text if step.observed else "no answer yet"
+
+
+def _of_round(case: Case) -> list[Step]:
+    of_cuts = (step for step in case.steps if step.verb is Verb.CUT_STORAGE)
+    return [step for step in of_cuts if round_of(step) == case.incident.round]
+
+
+def _step_id(case: Case, verb: Verb, backend: str) -> str:
+    return f"{case.incident.id}/{case.incident.round}/{verb.value}/{backend}"

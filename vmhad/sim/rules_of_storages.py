@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of storages that are cut off and given back, each worked out from the journal's entries and the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vmhad.kernel.incident import Incident, State
+from vmhad.kernel.proof import CUT_STORAGE, WORD, Proof
+from vmhad.kernel.step import Step, Verb
+from vmhad.sim.storage import CutOrder
+
+if TYPE_CHECKING:
+    from vmhad.sim.ledger import Ledger
+
+CUTS_IN = (State.FENCING, State.RECOVERING)
+RESTORES_IN = (State.RECOVERED, State.STUCK, State.LIFTING)
+
+
+def of_start(new: Step, incident: Incident) -> Iterator[str]:
+    states = CUTS_IN if new.verb is Verb.CUT_STORAGE else RESTORES_IN
+    if incident.state not in states:
+        yield f"{new.verb.value} is started while its incident is {incident.state.value}"
+
+
+def is_fenced_still(incident: Incident) -> bool:
+    """Its power is to be proven: first of all, or beside a recovery that rests on its storages."""
+    proof = incident.proof
+    is_beside = incident.state is State.RECOVERING and proof is not None and not proof.is_whole
+    return incident.state is State.FENCING or is_beside
+
+
+def may_be_cut(at: Ledger, incident: Incident) -> bool:
+    """An order to cut its host off left, or may have: a living host is fenced to the end then."""
+    mine = (one for one in at.steps.values() if one.incident == incident.id)
+    return any(one.verb is Verb.CUT_STORAGE and one.attempt for one in mine)
+
+
+def hear(at: Ledger, order: CutOrder) -> None:
+    """An order left for a backend."""
+    verb, subject = Verb(order.verb), f"host {order.host}"
+    if not order.late and at.open_step(verb, order.host, backend=order.backend) is None:
+        at.report(subject, f"{order.verb} of {order.backend} was sent that is not STARTED in the journal")
+    if not order.late:
+        at.acted(order.engine, order.host, subject)
+    if verb is Verb.RESTORE_STORAGE and (left := _old_guests(at, order)):
+        at.report(subject, f"it is given back {order.backend} while it has {left[0]} from before")
+
+
+def _old_guests(at: Ledger, order: CutOrder) -> list[str]:
+    """VMs that Nova has elsewhere and that have a guest on it, which writes to that backend as soon as it may."""
+    truth = at.nova.datacentre
+    if not truth.hosts[order.host].powered:
+        return []
+    mine = (row for row in at.nova.servers.values() if row.host != order.host)
+    there = (row for row in mine if order.backend in (row.backend, *row.also))
+    return sorted(row.name for row in there if order.host in truth.vms[row.id].guests)
+
+
+def of_proof(at: Ledger, proof: Proof) -> Iterator[str]:
+    """What is proven of its storages is true, and what an operator said was said."""
+    fenced = at.nova.datacentre.fenced
+    if proof.kind == CUT_STORAGE:
+        open_on = [name for name in proof.backends if proof.host not in fenced.get(name, ())]
+        if open_on or not proof.backends:
+            yield f"it is recovered as cut off, and it is not cut off from {', '.join(open_on) or 'anything'}"
+        if not at.policies[at.segment_of(proof.host).name].storage_only_proof:
+            yield "it is recovered as cut off although policy wants its power proven"
+    if proof.kind == WORD and proof.host not in at.confirmed:
+        yield "it is recovered by an operator's word, and none said a word"
+
+
+def of_evacuation(at: Ledger, new: Step, incident: Incident) -> Iterator[str]:
+    """Of a host that is only cut off, those VMs are evacuated that have all their disks there, and no others."""
+    row, proof = at.nova.servers.get(new.subject), incident.proof
+    if row is None or proof is None or proof.is_whole:
+        return
+    for backend in (row.backend, *row.also):
+        if backend not in proof.backends:
+            yield f"its evacuation is started, a disk is on {backend}, and {incident.host} is not cut off from that"
+
+
+def left_cut(at: Ledger) -> Iterator[tuple[str, str]]:
+    """At the end no host that serves, and whose incident is over, is still cut off."""
+    truth = at.nova.datacentre
+    busy = {one.host for one in at.incidents.values() if one.is_of_host and one.is_open}
+    for backend, hosts in sorted(truth.fenced.items()):
+        for name in sorted(hosts - busy):
+            if truth.hosts[name].serves:
+                yield f"host {name}", f"it serves, and nobody gives it back {backend}"
