@@ -17,6 +17,9 @@ CINDER = ("cinder>=29,<30", "pymysql", "python-memcached")
 UNITS = ("rabbitmq-server", "mariadb", "memcached", "etcd", "openipmi", "epmd.socket", "epmd.service",
          "libvirtd", "libvirtd.socket", "virtlogd.socket", "virtlockd.socket", "ceph-mon.target", "ceph-mgr.target",
          "ceph-osd.target")
+# Of packages that a machine may have for purposes of its own: only where we brought them.
+UNITS_OF_NEW = {"nfs-common": ("rpc-statd",), "nfs-ganesha": ("nfs-ganesha", "nfs-ganesha-lock"),
+                "openssh-server": ("ssh",), "rpcbind": ("rpcbind.socket", "rpcbind")}
 
 
 def release_id(requirements=REQUIREMENTS):
@@ -63,7 +66,8 @@ def install_debian(missing, log):
             subprocess.run(as_root([*apt, "--no-install-recommends", "install", *missing]),
                            env=env, stdout=out, stderr=out, check=True)
             if pathlib.Path("/run/systemd/system").exists():
-                for unit in UNITS:
+                new = [unit for package in missing for unit in UNITS_OF_NEW.get(package, ())]
+                for unit in (*UNITS, *new):
                     subprocess.run(as_root(["systemctl", "disable", "--now", unit]),
                                    stdout=out, stderr=out, check=False)
     finally:
