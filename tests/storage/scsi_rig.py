@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rig of persistent reservations: a LUN of tgt, and a host's disk that writes to it with commands queued."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.ports.tgt import FENCER, TARGET, Tgt, lacks, stand_guard
+from tests.storage.stamps import Stamps
+from vmhad.drivers.storage.scsi_bytes import Kind
+from vmhad.drivers.storage.scsi_pr import ScsiPr
+
+__all__ = ["lacks", "rig"]
+ROOT = Path(__file__).parents[2]
+HOST, KEY = "h", 0xA1
+OPERATOR_KEY = 0x0E
+LIMIT_S = 4.0
+
+
+class ScsiRig:
+    name = "scsi_pr"
+    host = HOST
+
+    def __init__(self, where: Path, tgt: Tgt) -> None:
+        self._where = where
+        self._tgt = tgt
+        self.storage = ScsiPr(
+            "lun-a",
+            {"portals": [tgt.portal], "target": TARGET, "luns": [1], "initiator": FENCER},
+            {HOST: (hex(KEY),)},
+            LIMIT_S,
+        )
+        self._writer: subprocess.Popen[bytes] | None = None
+        self._stamps: Stamps | None = None
+        self._round = 0
+
+    def fresh(self) -> None:
+        self.end()
+        self.storage.restore(HOST)
+
+    def start_writer(self, in_flight: int) -> None:
+        self._round += 1
+        path = self._where / f"stamps-{self._round}"
+        self._stamps = Stamps(path)
+        path_of_code = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
+        with (self._where / "writer.log").open("ab") as log:
+            self._writer = subprocess.Popen(
+                [
+                    sys.executable, "-m", "tests.storage.scsi_writer", self._tgt.portal, HOST, hex(KEY), str(path),
+                    str(self.held()), str(in_flight),
+                ],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, env=dict(os.environ, PYTHONPATH=path_of_code),
+            )  # fmt: skip
+
+    def last_accepted(self) -> float:
+        return self._stamps.last() if self._stamps else 0.0
+
+    def accepted_since(self, at: float) -> int:
+        return self._stamps.since(at) if self._stamps else 0
+
+    def held(self) -> int:
+        return self._tgt.newest()
+
+    def end(self) -> None:
+        if self._writer is not None:
+            self._writer.kill()
+            self._writer.wait()
+            self._writer = None
+        if self._stamps is not None:
+            self._stamps.close()
+            self._stamps = None
+            (self._where / f"stamps-{self._round}").unlink()
+
+
+@contextmanager
+def rig(where: Path) -> Iterator[ScsiRig]:
+    tgt = Tgt(where / "tgt")
+    try:
+        tgt.start()
+        stand_guard(tgt, OPERATOR_KEY, Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY)
+        one = ScsiRig(where, tgt)
+        try:
+            yield one
+        finally:
+            one.end()
+    finally:
+        tgt.stop()
