@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bench of persistent reservations: a LUN of tgt, two hosts that are registered there, a reservation that stands."""
+"""The bench of persistent reservations: a LUN of tgt, two hosts registered there, a reservation that stands."""
 
 from __future__ import annotations
 

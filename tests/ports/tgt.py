@@ -58,9 +58,11 @@ def free_port() -> int:
 class Tgt:
     """One target with some LUNs, numbered from 1. The socket of its control lies in a directory of a short name."""
 
-    def __init__(self, where: Path, luns: int = 1) -> None:
+    def __init__(self, where: Path, luns: int = 1, flags: Sequence[str] = ()) -> None:
+        """flags: words more for tgtadm, of how the disks are opened."""
         where.mkdir(parents=True, exist_ok=True)
         self._where = where
+        self._flags = tuple(flags)
         self.port = free_port()
         self.luns = tuple(range(1, luns + 1))
         self._control = Path(tempfile.mkdtemp(prefix="tgt-"))
@@ -93,7 +95,8 @@ class Tgt:
         self._adm("--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL")
 
     def add(self, lun: int) -> None:
-        self._adm("--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", str(lun), "-b", str(self.disk(lun)))
+        kept_in = ("-b", str(self.disk(lun)), *self._flags)
+        self._adm("--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", str(lun), *kept_in)
 
     def remove(self, lun: int) -> None:
         self._adm("--op", "delete", "--mode", "logicalunit", "--tid", "1", "--lun", str(lun), "--force")
@@ -143,7 +146,7 @@ class Tgt:
 
 
 class Client:
-    """A nexus of a host, and what its agent does for it: it registers once, and only where no cut of the host stands."""
+    """A nexus of a host, and what its agent does for it: registers it once, and only where no cut of the host stands."""
 
     def __init__(self, tgt: Tgt, host: str, key: int, allowed_s: float = 3.0, luns: Sequence[int] = ()) -> None:
         self._allowed_s = allowed_s

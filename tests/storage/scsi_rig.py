@@ -47,14 +47,15 @@ class ScsiRig:
         self._round += 1
         path = self._where / f"stamps-{self._round}"
         self._stamps = Stamps(path)
-        path_of_code = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
+        python_path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
+        environment = dict(os.environ, PYTHONPATH=python_path)
         with (self._where / "writer.log").open("ab") as log:
             self._writer = subprocess.Popen(
                 [
                     sys.executable, "-m", "tests.storage.scsi_writer", self._tgt.portal, HOST, hex(KEY), str(path),
                     str(self.held()), str(in_flight),
                 ],
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, env=dict(os.environ, PYTHONPATH=path_of_code),
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, env=environment,
             )  # fmt: skip
 
     def last_accepted(self) -> float:

@@ -27,6 +27,7 @@ class Disk:
         self._portal = portal
         self._stamps = stamps
         self._number = first
+        self._under_way: list[Answer] = []
         self.session = self._login()
 
     def _login(self) -> Session:
@@ -34,14 +35,13 @@ class Disk:
 
     def write(self, in_flight: int) -> None:
         """Until the session breaks."""
-        under_way: list[Answer] = []
         while True:
-            while len(under_way) < in_flight:
-                under_way.append(self._begin())
-            self.session.pump(lambda: any(answer.is_there for answer in under_way))
+            while len(self._under_way) < in_flight:
+                self._under_way.append(self._begin())
+            self.session.pump(lambda: any(answer.is_there for answer in self._under_way))
             now = time.monotonic()
-            there = [answer for answer in under_way if answer.is_there]
-            under_way = [answer for answer in under_way if not answer.is_there]
+            there = [answer for answer in self._under_way if answer.is_there]
+            self._under_way = [answer for answer in self._under_way if not answer.is_there]
             for answer in there:
                 if answer.status == scsi.GOOD:
                     self._stamps.add(now)
@@ -50,6 +50,7 @@ class Disk:
 
     def anew(self) -> None:
         self.session.close()
+        self._under_way = []
         self.session = self._login()
 
     def _begin(self) -> Answer:
