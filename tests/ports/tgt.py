@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -99,7 +100,7 @@ class Tgt:
         self._adm("--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", str(lun), *kept_in)
 
     def remove(self, lun: int) -> None:
-        self._adm("--op", "delete", "--mode", "logicalunit", "--tid", "1", "--lun", str(lun), "--force")
+        self._adm("--op", "delete", "--mode", "logicalunit", "--tid", "1", "--lun", str(lun))
 
     def require(self, user: str, password: str) -> None:
         """Who logs in from now on has to know these. tgtadm has no other way to be told than by its arguments."""
@@ -146,7 +147,7 @@ class Tgt:
 
 
 class Client:
-    """A nexus of a host, and what its agent does for it: registers it once, and only where no cut of the host stands."""
+    """A nexus of a host, and what its agent does for it: registers it once, only where no cut of the host stands."""
 
     def __init__(self, tgt: Tgt, host: str, key: int, allowed_s: float = 3.0, luns: Sequence[int] = ()) -> None:
         self._allowed_s = allowed_s
@@ -170,13 +171,18 @@ class Client:
         self.session.deadline = time.monotonic() + self._allowed_s
         data = number.to_bytes(8) + bytes(WRITE_BYTES - 8)
         for _ in range(TRIES):
-            answer = self.session.command(lun, scsi.write(0, WRITE_BYTES // BLOCK), data)
+            answer = self.session.command(lun, write(0, data), data)
             if not to_be_sent_again(answer):
                 return answer.status == scsi.GOOD
         return False
 
     def close(self) -> None:
         self.session.close()
+
+
+def write(block: int, data: bytes) -> bytes:
+    """WRITE (10)."""
+    return struct.pack(">BxIxHx", 0x2A, block, len(data) // BLOCK)
 
 
 def to_be_sent_again(answer: Answer) -> bool:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.ports.tgt import BLOCK, DISK_BYTES, TARGET, WRITE_BYTES, to_be_sent_again
+from tests.ports.tgt import BLOCK, DISK_BYTES, TARGET, WRITE_BYTES, to_be_sent_again, write
 from tests.storage.stamps import Stamps
 from vmhad.drivers.storage import scsi_bytes as scsi
 from vmhad.drivers.storage.iscsi_session import Answer, Broken, Portal, Session
@@ -58,7 +58,7 @@ class Disk:
         self._number += 1
         block = self._number % PLACES * (WRITE_BYTES // BLOCK)
         data = self._number.to_bytes(8) + bytes(WRITE_BYTES - 8)
-        return self.session.begin(LUN, scsi.write(block, WRITE_BYTES // BLOCK), data)
+        return self.session.begin(LUN, write(block, data), data)
 
 
 def main(portal: str, host: str, key: str, stamps: str, first: str, in_flight: str) -> None:

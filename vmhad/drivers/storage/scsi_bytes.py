@@ -82,10 +82,6 @@ class Reservation:
         return self.kind in KEEP_OUT
 
 
-def test_unit_ready() -> bytes:
-    return bytes(6)
-
-
 def inquiry() -> bytes:
     return bytes((0x12, 0, 0, 0, INQUIRY_BYTES, 0))
 
@@ -110,16 +106,6 @@ def parameters(key: int, action_key: int) -> bytes:
     Nothing beside: some targets refuse each of «persist through power loss», «all target ports», «specify initiators».
     """
     return PARAMETERS.pack(key, action_key, 0, 0, 0, 0)
-
-
-def write(block: int, blocks: int) -> bytes:
-    """WRITE (10)."""
-    return struct.pack(">BxIxHx", 0x2A, block, blocks)
-
-
-def read(block: int, blocks: int) -> bytes:
-    """READ (10)."""
-    return struct.pack(">BxIxHx", 0x28, block, blocks)
 
 
 def keys_of(answer: bytes) -> Keys:

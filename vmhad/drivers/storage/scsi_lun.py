@@ -57,7 +57,7 @@ class Lun:
         """This nexus, whatever it was registered with."""
         self._out(Out.REGISTER_AND_IGNORE, 0, key)
 
-    def reserve(self, key: int, kind: Kind) -> None:
+    def reserve(self, key: int, kind: int) -> None:
         self._out(Out.RESERVE, key, 0, kind)
 
     def preempt(self, key: int, victim: int, kind: int) -> None:
@@ -116,17 +116,17 @@ def is_cut(seen: Seen, victims: frozenset[int], marks: Marks) -> bool:
     return seen.keys & marks.all == {marks.cut} and not victims & seen.keys and seen.reservation.keeps_out
 
 
-def cut(lun: Lun, victims: frozenset[int], marks: Marks, kind: Kind) -> None:
+def cut(lun: Lun, victims: frozenset[int], marks: Marks) -> None:
     """While a write of the victims may yet land, «begun» stands among the keys: whoever takes it away can only be
     another cut, which then has to end the writes itself."""
     seen = lun.look()
     if is_cut(seen, victims, marks):
         return
     lun.register(marks.begun)
-    held = seen.reservation.kind
+    held: int = seen.reservation.kind
     if not seen.reservation.keeps_out:
-        lun.reserve(marks.begun, kind)
-        held = kind
+        held = Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY
+        lun.reserve(marks.begun, held)
     for old in sorted(marks.all & seen.keys):
         lun.preempt(marks.begun, old, held)
     there = victims & lun.look().keys

@@ -72,7 +72,7 @@ class ScsiPr:
         answering = {one.target for one in told if one.seen is not None}
         done = self._all(
             [target for target in self._settings.targets if target in answering],
-            lambda lun: scsi_lun.cut(lun, keys, marks, self._settings.kind),
+            lambda lun: scsi_lun.cut(lun, keys, marks),
             until,
         )
         self._complain([*(one for one in told if one.target not in answering), *done])

@@ -13,13 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vmhad.drivers.storage.iscsi_session import Portal
-from vmhad.drivers.storage.scsi_bytes import KEY_MAX, Kind
+from vmhad.drivers.storage.scsi_bytes import KEY_MAX
 
-KNOWN = frozenset({"portals", "target", "luns", "urls", "initiator", "user", "password", "kind", "reserve", "prefix"})
-KINDS = {
-    "write-exclusive-registrants-only": Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY,
-    "write-exclusive-all-registrants": Kind.WRITE_EXCLUSIVE_ALL_REGISTRANTS,
-}
+KNOWN = frozenset({"portals", "target", "luns", "urls", "initiator", "user", "password", "reserve", "prefix"})
 RESERVES = ("never", "at-cut")
 PORT = 3260
 LUN_MAX = 16383
@@ -60,7 +56,6 @@ class Settings:
     """reserves: whether a cut takes a reservation where there is none."""
 
     targets: tuple[Target, ...]
-    kind: Kind
     reserves: bool
     prefix: int
 
@@ -69,12 +64,11 @@ def settings_of(said: Mapping[str, object]) -> Settings:
     unknown = sorted(set(said) - KNOWN)
     if unknown:
         raise ValueError(f"{unknown[0]} is no setting of scsi_pr")
-    kind = _one_of(said, "kind", tuple(KINDS), "write-exclusive-registrants-only")
     reserve = _one_of(said, "reserve", RESERVES, "never")
     prefix = said.get("prefix", PREFIX)
     if isinstance(prefix, bool) or not isinstance(prefix, int) or not 0 < prefix <= 0xFFFF:
         raise ValueError("prefix must be a number from 1 to 0xffff")
-    return Settings(_targets(said), KINDS[kind], reserve == "at-cut", prefix)
+    return Settings(_targets(said), reserve == "at-cut", prefix)
 
 
 def marks_of(host: str, prefix: int) -> Marks:
