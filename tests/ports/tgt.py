@@ -26,7 +26,7 @@ TARGET = "iqn.2026-01.example.vmhad:disks"
 FENCER = "iqn.2026-01.example.vmhad:fencer"
 BLOCK = 512
 WRITE_BYTES = 4096
-DISK_BYTES = 16 * 1024 * 1024
+DISK_BYTES = 1024 * 1024
 STARTS_WITHIN_S = 10.0
 TRIES = 8
 

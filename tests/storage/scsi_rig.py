@@ -6,14 +6,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.ports.tgt import FENCER, TARGET, Tgt, lacks, stand_guard
 from tests.storage.stamps import Stamps
+from vmhad.drivers.storage.iscsi_session import Portal
 from vmhad.drivers.storage.scsi_bytes import Kind
 from vmhad.drivers.storage.scsi_pr import ScsiPr
+from vmhad.ports import Storage
 
 __all__ = ["lacks", "rig"]
 ROOT = Path(__file__).parents[2]
@@ -28,8 +30,8 @@ class ScsiRig:
 
     def __init__(self, where: Path, tgt: Tgt) -> None:
         self._where = where
-        self._tgt = tgt
-        self.storage = ScsiPr(
+        self.tgt = tgt
+        self.storage: Storage = ScsiPr(
             "lun-a",
             {"portals": [tgt.portal], "target": TARGET, "luns": [1], "initiator": FENCER},
             {HOST: (hex(KEY),)},
@@ -38,6 +40,11 @@ class ScsiRig:
         self._writer: subprocess.Popen[bytes] | None = None
         self._stamps: Stamps | None = None
         self._round = 0
+
+    @property
+    def portal(self) -> Portal:
+        """For who cuts in another way."""
+        return Portal(self.tgt.portal, TARGET, FENCER)
 
     def fresh(self) -> None:
         self.end()
@@ -52,7 +59,7 @@ class ScsiRig:
         with (self._where / "writer.log").open("ab") as log:
             self._writer = subprocess.Popen(
                 [
-                    sys.executable, "-m", "tests.storage.scsi_writer", self._tgt.portal, HOST, hex(KEY), str(path),
+                    sys.executable, "-m", "tests.storage.scsi_writer", self.tgt.portal, HOST, hex(KEY), str(path),
                     str(self.held()), str(in_flight),
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, env=environment,
@@ -65,7 +72,7 @@ class ScsiRig:
         return self._stamps.since(at) if self._stamps else 0
 
     def held(self) -> int:
-        return self._tgt.newest()
+        return self.tgt.newest()
 
     def end(self) -> None:
         if self._writer is not None:
@@ -79,8 +86,8 @@ class ScsiRig:
 
 
 @contextmanager
-def rig(where: Path) -> Iterator[ScsiRig]:
-    tgt = Tgt(where / "tgt")
+def rig(where: Path, flags: Sequence[str] = ()) -> Iterator[ScsiRig]:
+    tgt = Tgt(where / "tgt", flags=flags)
     try:
         tgt.start()
         stand_guard(tgt, OPERATOR_KEY, Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY)
