@@ -24,6 +24,7 @@ from vmhad.drivers.storage.scsi_settings import PREFIX, marks_of
 
 TARGET = "iqn.2026-01.example.vmhad:disks"
 FENCER = "iqn.2026-01.example.vmhad:fencer"
+OPERATOR = "iqn.2026-01.example.vmhad:operator"
 BLOCK = 512
 WRITE_BYTES = 4096
 DISK_BYTES = 1024 * 1024
@@ -192,7 +193,7 @@ def to_be_sent_again(answer: Answer) -> bool:
 
 def stand_guard(tgt: Tgt, key: int, kind: int) -> None:
     """What an operator does once for each LUN: a reservation that stands."""
-    with Session(Portal(tgt.portal, TARGET, FENCER), time.monotonic() + 5.0) as session:
+    with Session(Portal(tgt.portal, TARGET, OPERATOR), time.monotonic() + 5.0) as session:
         for number in tgt.luns:
             Lun(session, number).look()
             for action, parameters in (

@@ -79,6 +79,7 @@ _CALLS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "iscsi_set_targetname": (C.c_int, (C.c_void_p, C.c_char_p)),
     "iscsi_set_session_type": (C.c_int, (C.c_void_p, C.c_int)),
     "iscsi_set_noautoreconnect": (None, (C.c_void_p, C.c_int)),
+    "iscsi_set_isid_random": (C.c_int, (C.c_void_p, C.c_uint32, C.c_uint32)),
     "iscsi_set_initiator_username_pwd": (C.c_int, (C.c_void_p, C.c_char_p, C.c_char_p)),
     "iscsi_full_connect_async": (C.c_int, (C.c_void_p, C.c_char_p, C.c_int, _CALLBACK, C.c_void_p)),
     "iscsi_logout_async": (C.c_int, (C.c_void_p, _CALLBACK, C.c_void_p)),
@@ -112,10 +113,12 @@ def library() -> Any:
 
 
 class Session:
-    """For one thread. Its nexus is its own: each session has a port identifier of chance."""
+    """For one thread."""
 
-    def __init__(self, portal: Portal, deadline: float) -> None:
-        """Logs in. deadline: on time.monotonic(), for all that is done. Raises Broken, NoLibrary."""
+    def __init__(self, portal: Portal, deadline: float, port: int | None = None) -> None:
+        """Logs in. deadline: on time.monotonic(), for all that is done. port: 40 bits of the initiator's port; with its
+        name and the target they are the nexus, and who logs in with them again ends this session. None: one of chance.
+        Raises Broken, NoLibrary."""
         self._iscsi = library()
         self.deadline = deadline
         # One callback for all: one that is made for a call could be freed while it runs.
@@ -131,6 +134,8 @@ class Session:
             self._iscsi.iscsi_set_targetname(self._context, portal.target.encode())
             self._iscsi.iscsi_set_session_type(self._context, NORMAL_SESSION)
             self._iscsi.iscsi_set_noautoreconnect(self._context, 1)
+            if port is not None:
+                self._iscsi.iscsi_set_isid_random(self._context, port >> 16, port & 0xFFFF)
             if portal.user:
                 self._iscsi.iscsi_set_initiator_username_pwd(
                     self._context, portal.user.encode(), portal.password.encode()

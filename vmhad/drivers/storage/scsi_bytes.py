@@ -47,6 +47,7 @@ class In(IntEnum):
 
     READ_KEYS = 0x00
     READ_RESERVATION = 0x01
+    REPORT_CAPABILITIES = 0x02
 
 
 class Kind(IntEnum):
@@ -100,12 +101,10 @@ def reserve_out(action: Out, kind: int = 0) -> bytes:
     return struct.pack(">BBB2xIx", 0x5F, action, kind, PARAMETERS.size)
 
 
-def parameters(key: int, action_key: int) -> bytes:
-    """key: what this nexus is registered with. action_key: the new one, or the one to be preempted.
-
-    Nothing beside: some targets refuse each of «persist through power loss», «all target ports», «specify initiators».
-    """
-    return PARAMETERS.pack(key, action_key, 0, 0, 0, 0)
+def parameters(key: int, action_key: int, persists: bool = False) -> bytes:
+    """key: what this nexus is registered with. action_key: the new one, or the one to be preempted. persists: all that
+    is registered and reserved outlives a power cut of the target; whoever registers without it takes that from all."""
+    return PARAMETERS.pack(key, action_key, 0, int(persists), 0, 0)
 
 
 def keys_of(answer: bytes) -> Keys:
@@ -125,6 +124,13 @@ def reservation_of(answer: bytes) -> Reservation:
     if scope_and_kind >> 4:
         raise Garbled(f"a reservation of scope {scope_and_kind >> 4}")
     return Reservation(generation, holder, scope_and_kind & 0x0F)
+
+
+def can_persist(answer: bytes) -> bool:
+    """Through a power cut of the target."""
+    if len(answer) < 8 or answer[:2] != b"\0\x08":
+        raise Garbled("REPORT CAPABILITIES is not as long as it is")
+    return bool(answer[2] & 0x01)
 
 
 def _opened(answer: bytes) -> tuple[int, int]:

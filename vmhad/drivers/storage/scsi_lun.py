@@ -6,6 +6,7 @@ The rule kept: a status is no proof. Every act here says only whether it has to 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from vmhad.drivers.storage import scsi_bytes as scsi
@@ -28,10 +29,11 @@ class Overtaken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Registrations and reservation of one moment."""
+    """Registrations and reservation of one moment. doubled: the keys that more than one nexus is registered with."""
 
     keys: frozenset[int]
     reservation: Reservation
+    doubled: frozenset[int] = frozenset()
 
 
 class Lun:
@@ -40,6 +42,7 @@ class Lun:
     def __init__(self, session: Session, number: int) -> None:
         self._session = session
         self._number = number
+        self._persists: bool | None = None
 
     def look(self) -> Seen:
         """Both answers are of the same moment: the generation did not move between them."""
@@ -49,20 +52,25 @@ class Lun:
             reservation = scsi.reservation_of(self._read(scsi.reserve_in(In.READ_RESERVATION, 24), 24))
             after = self._keys()
             if after == before and reservation.generation == after.generation:
-                return Seen(frozenset(after.keys), reservation)
+                doubled = frozenset(key for key, count in Counter(after.keys).items() if count > 1)
+                return Seen(frozenset(after.keys), reservation, doubled)
             before = after
         raise Overtaken("its registrations do not keep still")
 
     def register(self, key: int) -> None:
         """This nexus, whatever it was registered with."""
-        self._out(Out.REGISTER_AND_IGNORE, 0, key)
+        if self._persists is None:
+            self._persists = self._can_persist()
+        cdb = scsi.reserve_out(Out.REGISTER_AND_IGNORE)
+        self._good(self._command(cdb, scsi.parameters(0, key, self._persists)))
 
     def reserve(self, key: int, kind: int) -> None:
         self._out(Out.RESERVE, key, 0, kind)
 
     def preempt(self, key: int, victim: int, kind: int) -> None:
-        """No nexus is registered with the victim's key any more; its commands that were begun go on."""
-        self._out(Out.PREEMPT, key, victim, kind)
+        """No nexus is registered with the victim's key any more; its commands that were begun go on. kind 0: there is
+        no reservation, and no type of one is right, but some targets want one."""
+        self._out(Out.PREEMPT, key, victim, kind or Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY)
 
     def preempt_and_abort(self, key: int, victim: int, kind: int) -> bool:
         """False: this target does not do that, and nothing was changed."""
@@ -84,6 +92,13 @@ class Lun:
 
     def _keys(self) -> Keys:
         return scsi.keys_of(self._read(scsi.reserve_in(In.READ_KEYS, scsi.READ_MAX), scsi.READ_MAX))
+
+    def _can_persist(self) -> bool:
+        """Not every target answers that."""
+        try:
+            return scsi.can_persist(self._read(scsi.reserve_in(In.REPORT_CAPABILITIES, 8), 8))
+        except Declined:
+            return False
 
     def _read(self, cdb: bytes, wanted: int) -> bytes:
         answer = self._command(cdb, wanted=wanted)
@@ -116,40 +131,53 @@ def is_cut(seen: Seen, victims: frozenset[int], marks: Marks) -> bool:
     return seen.keys & marks.all == {marks.cut} and not victims & seen.keys and seen.reservation.keeps_out
 
 
-def cut(lun: Lun, victims: frozenset[int], marks: Marks) -> None:
-    """While a write of the victims may yet land, «begun» stands among the keys: whoever takes it away can only be
-    another cut, which then has to end the writes itself."""
-    seen = lun.look()
+def cut(actor: Lun, holder: Lun, victims: frozenset[int], marks: Marks) -> None:
+    """actor: the nexus that acts, for all hosts, so that it alone may come to hold the reservation: LIO takes any other
+    nexus of the name that holds it for one that is not registered. holder: the nexus that holds the mark.
+
+    While a write of the victims may yet land the mark says «begun», and afterwards, at last, «cut»."""
+    seen = actor.look()
     if is_cut(seen, victims, marks):
         return
-    lun.register(marks.begun)
     held: int = seen.reservation.kind
+    _ready(actor, marks.actor, held)
+    holder.register(marks.begun)
     if not seen.reservation.keeps_out:
         held = Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY
-        lun.reserve(marks.begun, held)
-    for old in sorted(marks.all & seen.keys):
-        lun.preempt(marks.begun, old, held)
-    there = victims & lun.look().keys
+        actor.reserve(marks.actor, held)
+    seen = actor.look()
+    for old in sorted(marks.all & seen.keys - {marks.begun} | marks.all & seen.doubled):
+        actor.preempt(marks.actor, old, held)
+    if marks.begun in seen.doubled:
+        holder.register(marks.begun)
+    there = victims & actor.look().keys
     aborted = bool(there)
     for victim in sorted(there):
-        if not lun.preempt_and_abort(marks.begun, victim, held):
-            lun.preempt(marks.begun, victim, held)
+        if not actor.preempt_and_abort(marks.actor, victim, held):
+            actor.preempt(marks.actor, victim, held)
             aborted = False
     if not aborted:
-        lun.reset()
-    seen = lun.look()
+        actor.reset()
+    seen = actor.look()
     if victims & seen.keys or not seen.reservation.keeps_out:
         raise Overtaken("its key is still registered, or was again meanwhile")
-    lun.register(marks.cut)
+    holder.register(marks.cut)
 
 
-def restore(lun: Lun, marks: Marks) -> None:
+def restore(actor: Lun, holder: Lun, marks: Marks) -> None:
     """Leaves a mark that nothing keeps the host from registering again; its old nexuses stay unregistered."""
-    seen = lun.look()
-    taken_back = seen.keys & {marks.begun, marks.cut}
-    if not taken_back:
+    seen = actor.look()
+    if not seen.keys & {marks.begun, marks.cut}:
         return
-    lun.register(marks.opened)
-    # Where one of these holds the reservation, it goes over to who preempts it.
-    for old in sorted(taken_back):
-        lun.preempt(marks.opened, old, seen.reservation.kind)
+    _ready(actor, marks.actor, seen.reservation.kind)
+    holder.register(marks.opened)
+    for old in sorted(actor.look().keys & {marks.begun, marks.cut}):
+        actor.preempt(marks.actor, old, seen.reservation.kind)
+
+
+def _ready(actor: Lun, key: int, kind: int) -> None:
+    """Where a new session is a new nexus, as tgt has it, the one before is still registered and may hold the
+    reservation, which goes over to who preempts it."""
+    actor.register(key)
+    if key in actor.look().doubled:
+        actor.preempt(key, key, kind)

@@ -14,22 +14,26 @@ registers itself again reads OPEN: no target can refuse a registration, so that 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vmhad.drivers.storage import scsi_lun
 from vmhad.drivers.storage.iscsi_session import Broken, NoLibrary, Session
 from vmhad.drivers.storage.scsi_bytes import Garbled
 from vmhad.drivers.storage.scsi_lun import Declined, Lun, Overtaken, Seen
-from vmhad.drivers.storage.scsi_settings import Marks, Target, clients_of, marks_of, settings_of
+from vmhad.drivers.storage.scsi_settings import ACTOR_PORT, Marks, Target, clients_of, marks_of, settings_of
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused, Unanswered
 
 # What a look before the cut may take of its time, so that a target that hangs leaves enough for the others.
 LOOK_SHARE = 0.4
 CLOSING_S = 0.3
+# With as many LUNs, each of a session of its own to the same LUN, as there are ports.
+Act = Callable[..., Seen | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Told:
 
 
 class ScsiPr:
-    """ports.Storage. Every call has sessions of its own, so that calls for any hosts may run at the same time."""
+    """ports.Storage. Every call has sessions of its own. Reads may run side by side; what changes something waits."""
 
     def __init__(
         self, name: str, settings: Mapping[str, object], clients: Mapping[str, tuple[str, ...]], timeout_s: float
@@ -53,34 +57,42 @@ class ScsiPr:
         self._settings = settings_of(settings)
         self._clients = clients_of(clients, self._settings.prefix)
         self._timeout_s = timeout_s
+        self._acting = threading.Lock()
 
     def read(self, host: str) -> tuple[Access, str]:
         keys = self._clients.get(host)
         if not keys:
             return Access.UNKNOWN, f"{self._name}: no reservation key of {host} is configured"
-        told = self._all(self._settings.targets, _look, self._until(1.0))
+        told = self._all(self._settings.targets, (None,), _look, self._until(1.0))
         return self._judged(host, keys, told)
 
     def cut(self, host: str) -> None:
         keys = self._known(host)
         until = self._until(1.0)
         marks = self._marks(host)
-        told = self._all(self._settings.targets, _look, self._until(LOOK_SHARE))
+        told = self._all(self._settings.targets, (None,), _look, self._until(LOOK_SHARE))
         refusals = [words for one in told if (words := self._refusal(host, keys, one))]
         if refusals:
             raise Refused(f"{self._name}: {refusals[0]}")
         answering = {one.target for one in told if one.seen is not None}
-        done = self._all(
-            [target for target in self._settings.targets if target in answering],
-            lambda lun: scsi_lun.cut(lun, keys, marks),
-            until,
-        )
+        targets = [target for target in self._settings.targets if target in answering]
+        done = self._act(targets, marks, lambda actor, holder: scsi_lun.cut(actor, holder, keys, marks), until)
         self._complain([*(one for one in told if one.target not in answering), *done])
 
     def restore(self, host: str) -> None:
         self._known(host)
         marks = self._marks(host)
-        self._complain(self._all(self._settings.targets, lambda lun: scsi_lun.restore(lun, marks), self._until(1.0)))
+        act: Act = lambda actor, holder: scsi_lun.restore(actor, holder, marks)  # noqa: E731
+        self._complain(self._act(self._settings.targets, marks, act, self._until(1.0)))
+
+    def _act(self, targets: Sequence[Target], marks: Marks, act: Act, until: float) -> list[Told]:
+        """One at a time: two sessions of the acting port would end each other."""
+        if not self._acting.acquire(timeout=max(0.0, until - time.monotonic())):
+            raise Unanswered(f"{self._name}: what is done for other hosts takes too long")
+        try:
+            return self._all(targets, (ACTOR_PORT, marks.port), act, until)
+        finally:
+            self._acting.release()
 
     def _known(self, host: str) -> frozenset[int]:
         keys = self._clients.get(host)
@@ -153,12 +165,12 @@ class ScsiPr:
                 raise Unanswered(f"{self._name}: {one.where}: {one.trouble}")
 
     @staticmethod
-    def _all(targets: Sequence[Target], act: Callable[[Lun], Seen | None], until: float) -> list[Told]:
+    def _all(targets: Sequence[Target], ports: Sequence[int | None], act: Act, until: float) -> list[Told]:
         """Side by side, a thread for each target: all end when the time is up."""
         if not targets:
             return []
         with ThreadPoolExecutor(len(targets), "scsi-pr") as threads:
-            answers = threads.map(lambda target: _at(target, act, until), targets)
+            answers = threads.map(lambda target: _at(target, ports, act, until), targets)
             return [one for answer in answers for one in answer]
 
 
@@ -166,26 +178,28 @@ def _look(lun: Lun) -> Seen:
     return lun.look()
 
 
-def _at(target: Target, act: Callable[[Lun], Seen | None], until: float) -> list[Told]:
+def _at(target: Target, ports: Sequence[int | None], act: Act, until: float) -> list[Told]:
     """Of every LUN something is told. A portal that does not answer leaves time for the next one."""
     trouble = ""
     for number, portal in enumerate(target.portals):
         now = time.monotonic()
-        try:
-            session = Session(portal, now + (until - now) / (len(target.portals) - number))
-        except (Broken, NoLibrary) as error:
-            trouble = f"{portal.address}: {error}"
-            continue
-        with session:
-            session.deadline = until
-            return [_told(target, number, session, act) for number in target.luns]
+        with ExitStack() as opened:
+            try:
+                before = now + (until - now) / (len(target.portals) - number)
+                sessions = [opened.enter_context(Session(portal, before, port)) for port in ports]
+            except (Broken, NoLibrary) as error:
+                trouble = f"{portal.address}: {error}"
+                continue
+            for session in sessions:
+                session.deadline = until
+            return [_told(target, lun, sessions, act) for lun in target.luns]
     return [Told(_where(target, lun), target, trouble=trouble) for lun in target.luns]
 
 
-def _told(target: Target, number: int, session: Session, act: Callable[[Lun], Seen | None]) -> Told:
+def _told(target: Target, number: int, sessions: Sequence[Session], act: Act) -> Told:
     where = _where(target, number)
     try:
-        return Told(where, target, act(Lun(session, number)))
+        return Told(where, target, act(*(Lun(session, number) for session in sessions)))
     except (Broken, Declined, Overtaken, Garbled) as error:
         return Told(where, target, trouble=str(error))
 

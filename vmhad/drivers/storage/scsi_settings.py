@@ -22,7 +22,9 @@ LUN_MAX = 16383
 URL = re.compile(r"iscsi://(?P<portal>[^/]+)/(?P<target>[^/]+)/(?P<lun>\d+)")
 # The two upper bytes of every key that is registered here: «vm».
 PREFIX = 0x766D
-BEGUN, CUT, OPEN = 0x0B, 0x0C, 0x0F
+ACTOR, BEGUN, CUT, OPEN = 0x0A, 0x0B, 0x0C, 0x0F
+# The port that acts, whichever engine it is. Those that only hold a mark have theirs of the host's name.
+ACTOR_PORT = 0x766D0A0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,14 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Marks:
     """What stands of a host among the keys of a LUN, by ourselves: that a cut began, that it is complete, that it was
-    taken back. They outlive the engine that registered them, and every engine makes out the same ones."""
+    taken back. They outlive the engine that registered them, and every engine makes out the same ones. actor: the key
+    of the nexus that acts, for all hosts. port: of the nexus that holds the mark."""
 
     begun: int
     cut: int
     opened: int
+    actor: int
+    port: int
 
     @property
     def all(self) -> frozenset[int]:
@@ -75,7 +80,7 @@ def marks_of(host: str, prefix: int) -> Marks:
     """Two bytes of prefix, one of what it says, five of the host's name."""
     name = int.from_bytes(hashlib.sha256(host.encode()).digest()[:5])
     begun, cut, opened = ((prefix << 48) | (says << 40) | name for says in (BEGUN, CUT, OPEN))
-    return Marks(begun, cut, opened)
+    return Marks(begun, cut, opened, (prefix << 48) | (ACTOR << 40), name)
 
 
 def clients_of(clients: Mapping[str, tuple[str, ...]], prefix: int) -> dict[str, frozenset[int]]:
@@ -91,7 +96,7 @@ def clients_of(clients: Mapping[str, tuple[str, ...]], prefix: int) -> dict[str,
                 raise ValueError(f"clients: a reservation key of {host} begins with the prefix of vmhad's own keys")
             whose[key] = host
         found[host] = keys
-    if len({marks_of(host, prefix).cut for host in found}) < len(found):
+    if len({ACTOR_PORT, *(marks_of(host, prefix).port for host in found)}) <= len(found):
         raise ValueError("clients: two hosts would have the same mark; choose another name for one of them")
     return found
 
