@@ -57,17 +57,14 @@ def free_port() -> int:
             return port
 
 
-class Tgt:
-    """One target with some LUNs, numbered from 1. The socket of its control lies in a directory of a short name."""
+class Target:
+    """An iSCSI target in a process of its own, with some LUNs, numbered from 1, each kept in a file."""
 
-    def __init__(self, where: Path, luns: int = 1, flags: Sequence[str] = ()) -> None:
-        """flags: words more for tgtadm, of how the disks are opened."""
+    def __init__(self, where: Path, luns: int = 1) -> None:
         where.mkdir(parents=True, exist_ok=True)
         self._where = where
-        self._flags = tuple(flags)
         self.port = free_port()
         self.luns = tuple(range(1, luns + 1))
-        self._control = Path(tempfile.mkdtemp(prefix="tgt-"))
         self._process: subprocess.Popen[bytes] | None = None
         for lun in self.luns:
             with self.disk(lun).open("wb") as made:
@@ -79,6 +76,44 @@ class Tgt:
 
     def disk(self, lun: int = 1) -> Path:
         return self._where / f"disk-{lun}"
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def newest(self, lun: int = 1) -> int:
+        """The highest number that a block of the disk begins with, read past all initiators."""
+        data = self.disk(lun).read_bytes()
+        return max(int.from_bytes(data[at : at + 8]) for at in range(0, len(data), WRITE_BYTES))
+
+    def hang(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """As a power cut of the target: what it kept in memory is gone."""
+        assert self._process is not None
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+
+class Tgt(Target):
+    """tgtd. The socket of its control lies in a directory of a short name. flags: words more for tgtadm, of how disks
+    are opened."""
+
+    def __init__(self, where: Path, luns: int = 1, flags: Sequence[str] = ()) -> None:
+        super().__init__(where, luns)
+        self._flags = tuple(flags)
+        self._control = Path(tempfile.mkdtemp(prefix="tgt-"))
 
     def start(self) -> None:
         with (self._where / "tgtd.log").open("ab") as log:
@@ -108,31 +143,9 @@ class Tgt:
         self._adm("--op", "new", "--mode", "account", "--user", user, "--password", password)
         self._adm("--op", "bind", "--mode", "account", "--tid", "1", "--user", user)
 
-    def hang(self) -> None:
-        self._signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """As a power cut of the target: what it kept in memory is gone."""
-        assert self._process is not None
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-
     def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.kill()
+        super().stop()
         shutil.rmtree(self._control, ignore_errors=True)
-
-    def newest(self, lun: int = 1) -> int:
-        """The highest number that a block of the disk begins with, read past all initiators."""
-        data = self.disk(lun).read_bytes()
-        return max(int.from_bytes(data[at : at + 8]) for at in range(0, len(data), WRITE_BYTES))
-
-    def _signal(self, number: int) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, number)
 
     def _environment(self) -> dict[str, str]:
         path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -150,7 +163,7 @@ class Tgt:
 class Client:
     """A nexus of a host, and what its agent does for it: registers it once, only where no cut of the host stands."""
 
-    def __init__(self, tgt: Tgt, host: str, key: int, allowed_s: float = 3.0, luns: Sequence[int] = ()) -> None:
+    def __init__(self, tgt: Target, host: str, key: int, allowed_s: float = 3.0, luns: Sequence[int] = ()) -> None:
         self._allowed_s = allowed_s
         self.luns = tuple(luns or tgt.luns)
         name = f"iqn.2026-01.example.vmhad:{host}"
@@ -191,7 +204,7 @@ def to_be_sent_again(answer: Answer) -> bool:
     return answer.status in (scsi.BUSY, scsi.TASK_SET_FULL, task_aborted) or answer.sense[0] == scsi.UNIT_ATTENTION
 
 
-def stand_guard(tgt: Tgt, key: int, kind: int) -> None:
+def stand_guard(tgt: Target, key: int, kind: int) -> None:
     """What an operator does once for each LUN: a reservation that stands."""
     with Session(Portal(tgt.portal, TARGET, OPERATOR), time.monotonic() + 5.0) as session:
         for number in tgt.luns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rig of persistent reservations: a LUN of tgt, and a host's disk that writes to it with commands queued."""
+"""The rig of persistent reservations: a LUN, and a host's disk that writes to it with commands queued."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.ports.tgt import FENCER, TARGET, Tgt, lacks, stand_guard
+from tests.ports.tgt import FENCER, TARGET, Target, Tgt, lacks, stand_guard
 from tests.storage.stamps import Stamps
 from vmhad.drivers.storage.iscsi_session import Portal
 from vmhad.drivers.storage.scsi_bytes import Kind
 from vmhad.drivers.storage.scsi_pr import ScsiPr
 from vmhad.ports import Storage
 
-__all__ = ["lacks", "rig"]
+__all__ = ["lacks", "rig", "rig_of"]
 ROOT = Path(__file__).parents[2]
 HOST, KEY = "h", 0xA1
 OPERATOR_KEY = 0x0E
@@ -25,15 +25,15 @@ LIMIT_S = 4.0
 
 
 class ScsiRig:
-    name = "scsi_pr"
     host = HOST
 
-    def __init__(self, where: Path, tgt: Tgt) -> None:
+    def __init__(self, where: Path, target: Target, name: str) -> None:
+        self.name = name
         self._where = where
-        self.tgt = tgt
+        self._target = target
         self.storage: Storage = ScsiPr(
             "lun-a",
-            {"portals": [tgt.portal], "target": TARGET, "luns": [1], "initiator": FENCER},
+            {"portals": [target.portal], "target": TARGET, "luns": [1], "initiator": FENCER},
             {HOST: (hex(KEY),)},
             LIMIT_S,
         )
@@ -44,7 +44,7 @@ class ScsiRig:
     @property
     def portal(self) -> Portal:
         """For who cuts in another way."""
-        return Portal(self.tgt.portal, TARGET, FENCER)
+        return Portal(self._target.portal, TARGET, FENCER)
 
     def fresh(self) -> None:
         self.end()
@@ -59,7 +59,7 @@ class ScsiRig:
         with (self._where / "writer.log").open("ab") as log:
             self._writer = subprocess.Popen(
                 [
-                    sys.executable, "-m", "tests.storage.scsi_writer", self.tgt.portal, HOST, hex(KEY), str(path),
+                    sys.executable, "-m", "tests.storage.scsi_writer", self._target.portal, HOST, hex(KEY), str(path),
                     str(self.held()), str(in_flight),
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, env=environment,
@@ -72,7 +72,7 @@ class ScsiRig:
         return self._stamps.since(at) if self._stamps else 0
 
     def held(self) -> int:
-        return self.tgt.newest()
+        return self._target.newest()
 
     def end(self) -> None:
         if self._writer is not None:
@@ -87,14 +87,19 @@ class ScsiRig:
 
 @contextmanager
 def rig(where: Path, flags: Sequence[str] = ()) -> Iterator[ScsiRig]:
-    tgt = Tgt(where / "tgt", flags=flags)
+    with rig_of(where, Tgt(where / "tgt", flags=flags)) as one:
+        yield one
+
+
+@contextmanager
+def rig_of(where: Path, target: Target, name: str = "scsi_pr") -> Iterator[ScsiRig]:
     try:
-        tgt.start()
-        stand_guard(tgt, OPERATOR_KEY, Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY)
-        one = ScsiRig(where, tgt)
+        target.start()
+        stand_guard(target, OPERATOR_KEY, Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY)
+        one = ScsiRig(where, target, name)
         try:
             yield one
         finally:
             one.end()
     finally:
-        tgt.stop()
+        target.stop()
