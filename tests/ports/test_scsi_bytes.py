@@ -23,7 +23,9 @@ HELD = bytes.fromhex("00000009 00000010 00000000000000b2 00000000 00 05 0000")
         (scsi.reserve_out(Out.RESERVE, Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY), "5f 01 05 00 00 00 00 00 18 00"),
         (scsi.reserve_out(Out.PREEMPT, Kind.WRITE_EXCLUSIVE_ALL_REGISTRANTS), "5f 04 07 00 00 00 00 00 18 00"),
         (scsi.reserve_out(Out.PREEMPT_AND_ABORT, 5), "5f 05 05 00 00 00 00 00 18 00"),
+        (scsi.reserve_in(In.REPORT_CAPABILITIES, 8), "5e 02 00 00 00 00 00 00 08 00"),
         (scsi.parameters(0xB2, 0xA1), "00000000000000b2 00000000000000a1 00000000 00 00 0000"),
+        (scsi.parameters(0, 0xA1, persists=True), "0000000000000000 00000000000000a1 00000000 01 00 0000"),
     ],
 )
 def test_what_is_sent(cdb: bytes, said: str) -> None:
@@ -65,3 +67,17 @@ def test_no_answer_is_read_for_no_reservation(answer: bytes) -> None:
 @pytest.mark.parametrize(("first", "disk"), [(0x00, True), (0x0C, False), (0x20, False), (0x7F, False), (0xFF, False)])
 def test_only_a_disk_that_is_there_is_one(first: int, disk: bool) -> None:
     assert scsi.is_disk(bytes((first,)) + bytes(35)) == disk
+
+
+@pytest.mark.parametrize(
+    ("answer", "persists"),
+    [("0008 01 81 ea 01 0000", True), ("0008 00 80 ea 01 0000", False), ("0008 1c 00 0000 0000", False)],
+)
+def test_what_outlives_a_power_cut(answer: str, persists: bool) -> None:
+    assert scsi.can_persist(bytes.fromhex(answer)) == persists
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xff" * 8, bytes(8), b"\x00\x08\x01\x80"])
+def test_no_answer_is_read_for_a_capability(answer: bytes) -> None:
+    with pytest.raises(Garbled):
+        scsi.can_persist(answer)

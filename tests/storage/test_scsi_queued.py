@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.storage.rounds import play
-from tests.storage.scsi_rig import HOST, KEY, lacks, rig
+from tests.storage.rig_scsi_pr import HOST, KEY, lacks, rig
 from vmhad.drivers.storage import scsi_lun
 from vmhad.drivers.storage.iscsi_session import Portal, Session
 from vmhad.drivers.storage.scsi_lun import Lun

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.ports.lio import Lio, lacks
-from tests.storage.scsi_rig import ScsiRig, rig_of
+from tests.storage.rig_scsi_pr import ScsiRig, rig_of
 
 __all__ = ["lacks", "rig"]
 
