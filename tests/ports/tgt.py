@@ -80,10 +80,10 @@ class Target:
     def start(self) -> None:
         raise NotImplementedError
 
-    def newest(self, lun: int = 1) -> int:
-        """The highest number that a block of the disk begins with, read past all initiators."""
+    def numbers(self, lun: int = 1) -> list[int]:
+        """What each block of the disk begins with, read past all initiators."""
         data = self.disk(lun).read_bytes()
-        return max(int.from_bytes(data[at : at + 8]) for at in range(0, len(data), WRITE_BYTES))
+        return [int.from_bytes(data[at : at + 8]) for at in range(0, len(data), WRITE_BYTES)]
 
     def hang(self) -> None:
         self._signal(signal.SIGSTOP)

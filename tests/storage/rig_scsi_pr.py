@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.ports.lio import Lio
+from tests.ports.lio import lacks as lio_lacks
 from tests.ports.tgt import FENCER, TARGET, Target, Tgt, lacks, stand_guard
 from tests.storage.stamps import Stamps
 from vmhad.drivers.storage.iscsi_session import Portal
@@ -17,7 +19,7 @@ from vmhad.drivers.storage.scsi_bytes import Kind
 from vmhad.drivers.storage.scsi_pr import ScsiPr
 from vmhad.ports import Storage
 
-__all__ = ["lacks", "rig", "rig_of"]
+__all__ = ["lacks", "lio_lacks", "lio_rig", "rig"]
 ROOT = Path(__file__).parents[2]
 HOST, KEY = "h", 0xA1
 OPERATOR_KEY = 0x0E
@@ -25,10 +27,10 @@ LIMIT_S = 4.0
 
 
 class ScsiRig:
+    name = "scsi_pr"
     host = HOST
 
-    def __init__(self, where: Path, target: Target, name: str) -> None:
-        self.name = name
+    def __init__(self, where: Path, target: Target) -> None:
         self._where = where
         self._target = target
         self.storage: Storage = ScsiPr(
@@ -72,7 +74,11 @@ class ScsiRig:
         return self._stamps.since(at) if self._stamps else 0
 
     def held(self) -> int:
-        return self._target.newest()
+        return max(self.medium())
+
+    def medium(self) -> list[int]:
+        """The number of the newest write at each place."""
+        return self._target.numbers()
 
     def end(self) -> None:
         if self._writer is not None:
@@ -87,16 +93,23 @@ class ScsiRig:
 
 @contextmanager
 def rig(where: Path, flags: Sequence[str] = ()) -> Iterator[ScsiRig]:
-    with rig_of(where, Tgt(where / "tgt", flags=flags)) as one:
+    with _rig_of(where, Tgt(where / "tgt", flags=flags)) as one:
         yield one
 
 
 @contextmanager
-def rig_of(where: Path, target: Target, name: str = "scsi_pr") -> Iterator[ScsiRig]:
+def lio_rig(where: Path) -> Iterator[ScsiRig]:
+    """Its answers come through a guest's network, later than those that the driver gets: for who reads the medium."""
+    with _rig_of(where, Lio(where / "lio")) as one:
+        yield one
+
+
+@contextmanager
+def _rig_of(where: Path, target: Target) -> Iterator[ScsiRig]:
     try:
         target.start()
         stand_guard(target, OPERATOR_KEY, Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY)
-        one = ScsiRig(where, target, name)
+        one = ScsiRig(where, target)
         try:
             yield one
         finally:
