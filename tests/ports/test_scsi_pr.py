@@ -220,6 +220,25 @@ def test_a_cut_that_was_broken_off_is_unknown_and_completed_by_the_next(guarded:
     assert storage.read(HOST)[0] is OPEN and looked(guarded).keys & marks.all == {marks.opened}
 
 
+def test_an_engine_whose_own_registration_was_taken_away_registers_anew(guarded: Target) -> None:
+    client, other = Client(guarded, HOST, KEY), Client(guarded, OTHER, OTHER_KEY)
+    storage = driver(guarded)
+    storage.cut(HOST)
+    for lun in guarded.luns:
+        acts(guarded, Out.PREEMPT, OPERATOR_KEY + 1, marks_of(HOST, PREFIX).actor, RESERVED, lun)
+    assert storage.read(HOST)[0] is CUT and not client.writes()
+    storage.cut(OTHER)
+    assert storage.read(OTHER)[0] is CUT and not other.writes()
+
+
+def test_a_mark_that_was_taken_away_is_no_cut(guarded: Target) -> None:
+    client = Client(guarded, HOST, KEY)
+    storage = driver(guarded)
+    storage.cut(HOST)
+    acts(guarded, Out.PREEMPT, OPERATOR_KEY + 1, marks_of(HOST, PREFIX).cut, RESERVED)
+    assert storage.read(HOST)[0] is UNKNOWN and not client.writes()
+
+
 def test_somebody_who_ends_all_reservations_ends_the_proof(guarded: Target) -> None:
     Client(guarded, HOST, KEY)
     storage = driver(guarded)

@@ -125,6 +125,7 @@ class Session:
         self._callback = _CALLBACK(self._came)
         self._waiting: dict[int, Callable[[int, int | None], None]] = {}
         self._begun = 0
+        self._answers = False
         # What libiscsi sends from must stay as long.
         self._sent: dict[int, Any] = {}
         self._context = self._iscsi.iscsi_create_context(portal.initiator.encode())
@@ -197,6 +198,7 @@ class Session:
     def pump(self, is_over: Callable[[], bool]) -> None:
         """Sends and hears until it is over. Raises Broken where the time is up or the connection gone."""
         while not is_over():
+            self._answers = False
             left_s = self.deadline - time.monotonic()
             if left_s <= 0:
                 raise Broken("no answer in time")
@@ -209,14 +211,16 @@ class Session:
             ready = poll.poll(1000 * min(left_s, POLL_S))
             if self._iscsi.iscsi_service(self._context, ready[0][1] if ready else 0) < 0:
                 raise Broken("the connection broke")
+        self._answers = True
 
     def close(self) -> None:
-        """Logs out if the target still answers. Never raises."""
+        """Logs out if the target answered the last time. Never raises."""
         if self._context is None:
             return
         self.deadline = time.monotonic() + CLOSE_S
         try:
-            self._ask("iscsi_logout_async")
+            if self._answers:
+                self._ask("iscsi_logout_async")
         except Broken:
             LOG.debug("a target that does not answer was left without a word")
         finally:

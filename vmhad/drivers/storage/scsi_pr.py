@@ -31,7 +31,7 @@ from vmhad.ports import Refused, Unanswered
 
 # What a look before the cut may take of its time, so that a target that hangs leaves enough for the others.
 LOOK_SHARE = 0.4
-CLOSING_S = 0.3
+CLOSING_S = 0.5
 # With as many LUNs, each of a session of its own to the same LUN, as there are ports.
 Act = Callable[..., Seen | None]
 
