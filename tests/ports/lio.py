@@ -67,6 +67,12 @@ def lacks() -> str:
 
 
 class Lio(Target):
+    """writes_per_s: no more are written to each disk, if not 0."""
+
+    def __init__(self, where: Path, luns: int = 1, writes_per_s: int = 0) -> None:
+        super().__init__(where, luns)
+        self._writes_per_s = writes_per_s
+
     def start(self) -> None:
         with locked(SHARED / "install.lock"):
             if not install.GUEST.exists():
@@ -74,14 +80,14 @@ class Lio(Target):
         ramdisk = self._where / "initrd"
         ramdisk.write_bytes(_ramdisk())
         log = self._where / "console"
-        disks = [f"-drive=file={self.disk(lun)},format=raw,if=virtio,cache=none" for lun in self.luns]
+        kept = f"format=raw,if=virtio,cache=none,throttling.iops-write={self._writes_per_s}"
         with log.open("wb") as console:
             self._process = subprocess.Popen(
                 [
                     "qemu-system-x86_64", "-accel", "tcg", "-m", str(MEMORY_MB), "-nographic", "-no-reboot",
                     "-kernel", str(next((install.GUEST / "boot").glob("vmlinuz-*"))), "-initrd", str(ramdisk),
                     "-append", "console=ttyS0 quiet panic=-1",
-                    *(word for disk in disks for word in disk.split("=", 1)),
+                    *(word for lun in self.luns for word in ("-drive", f"file={self.disk(lun)},{kept}")),
                     "-netdev", f"user,id=net,hostfwd=tcp:{self.portal}-:3260",
                     "-device", "virtio-net,netdev=net,romfile=",
                 ],

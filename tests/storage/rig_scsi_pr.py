@@ -98,9 +98,9 @@ def rig(where: Path, flags: Sequence[str] = ()) -> Iterator[ScsiRig]:
 
 
 @contextmanager
-def lio_rig(where: Path) -> Iterator[ScsiRig]:
+def lio_rig(where: Path, writes_per_s: int = 0) -> Iterator[ScsiRig]:
     """Its answers come through a guest's network, later than those that the driver gets: for who reads the medium."""
-    with _rig_of(where, Lio(where / "lio")) as one:
+    with _rig_of(where, Lio(where / "lio", writes_per_s=writes_per_s)) as one:
         yield one
 
 

@@ -3,8 +3,7 @@
 found out here.
 
 What counts is the medium itself, read past the target just after the proof and again later: an answer may be on its way
-to the host for a write that was there before. tgt's disk is a slow one, each write of which is on its medium before it
-is answered, so that the queue is never empty; LIO's is slow as it is.
+to the host for a write that was there before. The disks are slow, so that the queue is never empty.
 """
 
 from __future__ import annotations
@@ -26,8 +25,11 @@ from vmhad.kernel.signal import Access
 from vmhad.ports import Storage
 
 pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks() or "it is here")
+# Each write is on its medium before it is answered.
 SLOW = ("--bsoflags", "sync")
+WRITES_PER_S = 200
 QUEUED = 64
+MIN_WRITES = 20
 ROUNDS_MAX = 30
 WITHIN_S = 10.0
 WATCH_S = 0.5
@@ -39,7 +41,7 @@ class PreemptAlone(Lun):
 
 
 class Hasty:
-    """ports.Storage that takes the key away and no more."""
+    """ports.Storage that believes PREEMPT AND ABORT, or does a PREEMPT, and no more."""
 
     def __init__(self, storage: Storage, portal: Portal) -> None:
         self._storage = storage
@@ -61,7 +63,7 @@ def landed_after_the_proof(one: ScsiRig) -> int:
     one.fresh()
     one.start_writer(QUEUED)
     until = time.monotonic() + WITHIN_S
-    while one.accepted_since(time.monotonic() - 0.5) < QUEUED:
+    while one.accepted_since(time.monotonic() - 0.5) < MIN_WRITES:
         assert time.monotonic() < until, "the writer does not write"
         time.sleep(0.02)
     one.storage.cut(HOST)
@@ -76,16 +78,15 @@ def landed_after_the_proof(one: ScsiRig) -> int:
 def one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ScsiRig]:
     if request.param == "lio" and lio_lacks():
         pytest.skip(lio_lacks())
-    with rig(tmp_path, SLOW) if request.param == "tgt" else lio_rig(tmp_path) as made:
+    with rig(tmp_path, SLOW) if request.param == "tgt" else lio_rig(tmp_path, WRITES_PER_S) as made:
         yield made
 
 
 def test_what_was_queued_is_ended_before_cut_is_said(one: ScsiRig) -> None:
-    """By a LUN RESET, and by PREEMPT AND ABORT."""
     assert [landed_after_the_proof(one) for _ in range(ROUNDS)] == [0] * ROUNDS
 
 
-def test_to_take_the_key_alone_is_found_out(tmp_path: Path) -> None:
-    with rig(tmp_path, SLOW) as made:
-        made.storage = Hasty(made.storage, made.portal)
-        assert any(landed_after_the_proof(made) for _ in range(ROUNDS_MAX))
+def test_to_take_the_key_alone_is_found_out(one: ScsiRig) -> None:
+    """tgt knows no PREEMPT AND ABORT. LIO says that it aborted, and did not."""
+    one.storage = Hasty(one.storage, one.portal)
+    assert any(landed_after_the_proof(one) for _ in range(ROUNDS_MAX))

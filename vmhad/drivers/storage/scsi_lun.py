@@ -150,14 +150,11 @@ def cut(actor: Lun, holder: Lun, victims: frozenset[int], marks: Marks) -> None:
         actor.preempt(marks.actor, old, held)
     if marks.begun in seen.doubled:
         holder.register(marks.begun)
-    there = victims & actor.look().keys
-    aborted = bool(there)
-    for victim in sorted(there):
+    for victim in sorted(victims & actor.look().keys):
         if not actor.preempt_and_abort(marks.actor, victim, held):
             actor.preempt(marks.actor, victim, held)
-            aborted = False
-    if not aborted:
-        actor.reset()
+    # Also where it says that it aborted: LIO does so only for who holds the reservation, and the others' writes land.
+    actor.reset()
     seen = actor.look()
     if victims & seen.keys or not seen.reservation.keeps_out:
         raise Overtaken("its key is still registered, or was again meanwhile")

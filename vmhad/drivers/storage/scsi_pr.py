@@ -3,8 +3,8 @@
 
 A LUN whose reservation is of a «registrants only» or «all registrants» type takes writes of registered nexuses alone.
 Each nexus of a host is registered with the host's key, by the host. To cut it off is to preempt that key, and to end
-what its nexuses had begun: by PREEMPT AND ABORT, or where the target does not do that by PREEMPT and a LUN RESET, which
-costs other users of the same LUN the commands they have under way (they are told, and send them again).
+what its nexuses had begun: by PREEMPT AND ABORT where the target knows it, and always by a LUN RESET, which costs other
+users of the same LUN the commands they have under way (they are told, and send them again).
 
 Rules kept. CUT is read from the LUN: no key of the host, a reservation that keeps out who is not registered, and our
 mark that the cut was complete, which is a registration too and outlives the engine. A host that has neither a key nor
