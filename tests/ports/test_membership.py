@@ -116,6 +116,4 @@ def test_endpoint_urls() -> None:
         "etcd3+https://[::1]:2?ca_cert=/c&timeout=3&membership_timeout=15",
     ]
     assert endpoint_urls("file:///var/x", 15.0, 3.0) == ["file:///var/x?timeout=15"]
-    assert endpoint_urls("etcd3+http://a:1?timeout=9", 15.0, 3.0) == [
-        "etcd3+http://a:1?timeout=9&membership_timeout=15"
-    ]
+    assert endpoint_urls("etcd3+http://a:1?timeout=9", 15.0, 3.0) == ["etcd3+http://a:1?timeout=9&membership_timeout=15"]

@@ -36,7 +36,11 @@ LIMIT_S = 4.0
 PROOF_S = 5.0
 WAKES_S = 3.0
 # The driver, and the module that holds its `lacks()` (why it cannot run here, or "") and its `bench(where, limit_s)`.
-BENCHES = {"ceph": "storage_ceph"}
+BENCHES = {
+    "ceph": "storage_ceph",
+    "scsi_pr": "storage_scsi_pr",
+    "scsi_pr on LIO": "storage_scsi_pr_lio",
+}
 
 
 class Bench(Protocol):

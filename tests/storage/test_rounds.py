@@ -15,7 +15,10 @@ from tests.storage.rounds import measure, report, summary
 
 PROOF_MEDIAN_MS = 5000
 # The driver, and the module that holds its `lacks()` and its `rig(where)`.
-RIGS = {"ceph": "rig_ceph"}
+RIGS = {
+    "ceph": "rig_ceph",
+    "scsi_pr": "rig_scsi_pr",
+}
 
 
 @pytest.mark.parametrize("driver", sorted(RIGS))
