@@ -356,14 +356,17 @@ def test_the_other_host_s_commands_survive_the_reset(guarded: Target) -> None:
     assert not failed
 
 
-def test_a_wrong_password_is_unknown_and_never_told(guarded_tgt: Tgt) -> None:
+def test_a_wrong_password_is_unknown_and_never_told(guarded_tgt: Tgt, tmp_path: Path) -> None:
     guarded_tgt.require("fencer", MARKER)
+    path = tmp_path / "password"
+    path.touch(mode=0o600)
     for password, expected in ((MARKER, "not registered"), (MARKER + "x", "log in")):
-        storage = driver(guarded_tgt, user="fencer", password=password)
+        path.write_text(password)
+        storage = driver(guarded_tgt, user="fencer", password_file=str(path))
         access, said = storage.read(HOST)
         assert access is UNKNOWN and expected in said and MARKER not in said
     with pytest.raises(Unanswered) as raised:
-        driver(guarded_tgt, user="fencer", password=MARKER + "x").cut(HOST)
+        storage.cut(HOST)
     assert MARKER not in str(raised.value)
 
 

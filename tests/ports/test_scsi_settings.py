@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from vmhad.drivers.storage.iscsi_session import Portal
@@ -54,8 +56,10 @@ def test_urls_of_one_target_are_one_target() -> None:
         ({"prefix": 0}, "prefix"),
         ({"prefix": "0x766d"}, "prefix"),
         ({"user": "fencer"}, "user"),
-        ({"password": MARKER}, "password"),
-        ({"user": 1, "password": MARKER}, "user"),
+        ({"password": MARKER}, "password "),
+        ({"password_file": "/nowhere"}, "password_file"),
+        ({"user": 1, "password_file": "/nowhere"}, "user"),
+        ({"user": "fencer", "password_file": "/nowhere"}, "password_file: /nowhere cannot be read"),
     ],
 )
 def test_a_wrong_word_is_named(change: dict[str, object], named: str) -> None:
@@ -92,6 +96,21 @@ def test_marks_are_the_same_for_every_engine() -> None:
     assert marks.cut == 0x766D0C << 40 | name
 
 
-def test_a_password_is_not_shown() -> None:
-    said = settings_of(SAID | {"user": "fencer", "password": MARKER})
+@pytest.mark.parametrize(("held", "mode", "said"), [(MARKER, 0o640, "mode 0640"), (" \n", 0o600, "holds no password")])
+def test_a_file_of_a_password_is_one_and_is_read_by_nobody_else(
+    tmp_path: Path, held: str, mode: int, said: str
+) -> None:
+    path = tmp_path / "password"
+    path.write_text(held)
+    path.chmod(mode)
+    with pytest.raises(ValueError, match=said) as raised:
+        settings_of(SAID | {"user": "fencer", "password_file": str(path)})
+    assert MARKER not in str(raised.value)
+
+
+def test_a_password_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text(f"{MARKER}\n")
+    path.chmod(0o600)
+    said = settings_of(SAID | {"user": "fencer", "password_file": str(path)})
     assert said.targets[0].portals[0].password == MARKER and MARKER not in repr(said)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from vmhad.drivers.storage.iscsi_session import Portal
 from vmhad.drivers.storage.scsi_bytes import KEY_MAX
 
-KNOWN = frozenset({"portals", "target", "luns", "urls", "initiator", "user", "password", "reserve", "prefix"})
+KNOWN = frozenset({"portals", "target", "luns", "urls", "initiator", "user", "password_file", "reserve", "prefix"})
 RESERVES = ("never", "at-cut")
 PORT = 3260
 LUN_MAX = 16383
@@ -125,9 +127,10 @@ def _targets(said: Mapping[str, object]) -> tuple[Target, ...]:
     if not found:
         raise ValueError("either portals, target and luns, or urls, must say which LUNs there are")
     initiator = _iqn(said.get("initiator"), "initiator")
-    user, password = (_text(said, key) for key in ("user", "password"))
-    if bool(user) != bool(password):
-        raise ValueError("user and password must be set together")
+    user, password_file = (_text(said, key) for key in ("user", "password_file"))
+    if bool(user) != bool(password_file):
+        raise ValueError("user and password_file must be set together")
+    password = _password(Path(password_file)) if password_file else ""
     return tuple(
         Target(tuple(Portal(place, name, initiator, user, password) for place in places), tuple(sorted(luns)))
         for (name, places), luns in sorted(found.items())
@@ -139,6 +142,20 @@ def _text(said: Mapping[str, object], key: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{key} must be a text")
     return value
+
+
+def _password(path: Path) -> str:
+    """The settings are written into every export of the topology, so that no secret stands there."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        password = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"password_file: {path} cannot be read: {type(error).__name__}") from None
+    if mode & 0o077:
+        raise ValueError(f"password_file: {path} has mode {mode:04o}, it must be 0600")
+    if not password or "\0" in password:
+        raise ValueError(f"password_file: {path} holds no password")
+    return password
 
 
 def _texts(said: Mapping[str, object], key: str) -> tuple[str, ...]:
