@@ -16,7 +16,7 @@ REQUIREMENTS = ("keystone>=30,<31", "openstack-placement>=16,<17", "glance>=33,<
 CINDER = ("cinder>=29,<30", "pymysql", "python-memcached")
 UNITS = ("rabbitmq-server", "mariadb", "memcached", "etcd", "openipmi", "epmd.socket", "epmd.service",
          "libvirtd", "libvirtd.socket", "virtlogd.socket", "virtlockd.socket", "ceph-mon.target", "ceph-mgr.target",
-         "ceph-osd.target")
+         "ceph-osd.target", "tgt", "istgt")
 # Of packages that a machine may have for purposes of its own: only where we brought them.
 UNITS_OF_NEW = {"nfs-common": ("rpc-statd",), "nfs-ganesha": ("nfs-ganesha", "nfs-ganesha-lock"),
                 "openssh-server": ("ssh",), "rpcbind": ("rpcbind.socket", "rpcbind")}

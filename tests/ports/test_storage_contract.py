@@ -37,7 +37,12 @@ LIMIT_S = 4.0
 PROOF_S = 5.0
 WAKES_S = 3.0
 # The driver, and the module that holds its `lacks()` (why it cannot run here, or "") and its `bench(where, limit_s)`.
-BENCHES = {"ceph": "storage_ceph", "nfs_ganesha": "storage_nfs_ganesha"}
+BENCHES = {
+    "ceph": "storage_ceph",
+    "nfs_ganesha": "storage_nfs_ganesha",
+    "scsi_pr": "storage_scsi_pr",
+    "scsi_pr on LIO": "storage_scsi_pr_lio",
+}
 # The drivers of storages that keep nothing of their clients (NFSv3): who may write again may do so with what it had
 # open at the cut. So a host has to be off before its cut is taken back.
 FORGETFUL = {"nfs_ganesha"}

@@ -15,7 +15,11 @@ from tests.storage.rounds import measure, report, summary
 
 PROOF_MEDIAN_MS = 5000
 # The driver, and the module that holds its `lacks()` and its `rig(where)`.
-RIGS = {"ceph": "rig_ceph", "nfs_ganesha": "rig_nfs_ganesha"}
+RIGS = {
+    "ceph": "rig_ceph",
+    "nfs_ganesha": "rig_nfs_ganesha",
+    "scsi_pr": "rig_scsi_pr",
+}
 
 
 @pytest.mark.parametrize("driver", sorted(RIGS))
