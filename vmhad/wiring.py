@@ -17,6 +17,7 @@ from stevedore.exception import NoMatches
 
 from vmhad.bus.transport_url import Broker, read_urls
 from vmhad.conf.settings import BmcAccess, ConfigError, PowerSettings, Settings
+from vmhad.conf.storages_file import names_backends
 from vmhad.drivers.beats.agent_beats import AgentBeats
 from vmhad.drivers.clock import SystemClock
 from vmhad.drivers.compute.nova import NovaCompute
@@ -35,7 +36,6 @@ from vmhad.engine.executor import nothing_before_send
 from vmhad.engine.loop import Engine
 from vmhad.engine.timeline import Line
 from vmhad.kernel.step import Step
-from vmhad.kernel.topology import OF_CINDER
 from vmhad.ports import Power, Storage, Store, Unanswered
 
 LOG = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ def open_compute(settings: Settings) -> NovaCompute:
         interface=nova.interface,
         timeout_s=nova.timeout_s,
         verify=verify,
-        ask_cinder=any(held.startswith(OF_CINDER) for one in settings.storages for held in one.holds),
+        ask_cinder=names_backends(settings.storages),
     )
 
 

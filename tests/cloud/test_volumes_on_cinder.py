@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where volumes are kept, asked of a real Cinder beside a real Nova, and what is left when Cinder fails in its ways.
 
-The volumes hold nothing, and lie on two backends. A lab with Cinder takes as much memory again as Nova, so every build
+The volumes hold nothing, and lie on two backends. Cinder costs a lab half a minute and 450 MiB, so every build
 has tests/ports/test_cinder_answers.py instead.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,14 +18,18 @@ import pytest
 
 from lab.cloud_lab import CloudLab
 from lab.layout import Lab
-from vmhad.drivers.compute.nova import NovaCompute
-from vmhad.kernel.cloud import Inventory
+
+pytest.register_assert_rewrite("tests.ports.compute_disks")
+
+from tests.ports.compute_disks import A, B, disks_are_where_their_storage_is  # noqa: E402
+from vmhad.drivers.compute.nova import NovaCompute  # noqa: E402
+from vmhad.kernel.cloud import Inventory  # noqa: E402
+from vmhad.kernel.topology import OF_CINDER, OF_NOVA  # noqa: E402
 
 pytestmark = [pytest.mark.cloud, pytest.mark.chaos]
 
 HOST = "host01"
 LIMIT_S = 10.0
-A, B = "cinder/array-a", "cinder/array-b"
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +63,11 @@ def fresh(lab: CloudLab) -> Iterator[NovaCompute]:
         yield driver
 
 
-class Attached:
-    """A server on HOST with a volume on each backend."""
+class Volumes:
+    """What the tests ask of Cinder as its administrator."""
 
     def __init__(self, lab: CloudLab) -> None:
         self.lab = lab
-        self.a, self.b = self.volume("array-a"), self.volume("array-b")
-        (self.server,) = lab.boot(host=HOST, name="with-volumes")
-        for one in (self.a, self.b):
-            self.attach(one)
 
     def cinder(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         response = self.lab.nova.block_storage.request(path, method, json=body, microversion="3.70")
@@ -77,20 +77,17 @@ class Attached:
     def row(self, volume: str) -> dict[str, Any]:
         return dict(self.cinder("GET", f"/volumes/{volume}")["volume"])
 
-    def volume(self, kind: str) -> str:
-        """The id of a new one, once it is there."""
-        made = str(self.cinder("POST", "/volumes", {"volume": {"size": 1, "volume_type": kind}})["volume"]["id"])
-        self.until(made, "available")
-        return made
+    def rows(self) -> list[dict[str, Any]]:
+        return list(self.cinder("GET", "/volumes?all_tenants=1")["volumes"])
 
     def until(self, volume: str, status: str) -> None:
         self.lab.wait(f"{volume} is {status}", lambda: self.row(volume)["status"] == status)
 
-    def attach(self, volume: str) -> None:
-        self.lab.api(
-            "POST", f"/servers/{self.server}/os-volume_attachments", {"volumeAttachment": {"volumeId": volume}}
-        )
-        self.until(volume, "in-use")
+    def make(self, kind: str) -> str:
+        """The id of a new one, once it is there."""
+        made = str(self.cinder("POST", "/volumes", {"volume": {"size": 1, "volume_type": kind}})["volume"]["id"])
+        self.until(made, "available")
+        return made
 
     def act(self, volume: str, action: str, body: object) -> None:
         self.cinder("POST", f"/volumes/{volume}/action", {action: body})
@@ -99,24 +96,77 @@ class Attached:
         """As an administrator may write it."""
         self.act(volume, "os-reset_status", states)
 
-    def delete_volumes(self) -> None:
-        for row in self.cinder("GET", "/volumes?all_tenants=1")["volumes"]:
+    def boot_from(self, kind: str, name: str, host: str) -> str:
+        """The id of a new server whose root disk is a new volume."""
+        root = self.make(kind)
+        self.act(root, "os-set_bootable", {"bootable": True})
+        flavor = self.lab.nova.compute.find_flavor("m1.nano", ignore_missing=False).id
+        disk = {"boot_index": 0, "uuid": root, "source_type": "volume", "destination_type": "volume"}
+        server = {"name": name, "flavorRef": flavor, "networks": "none", "host": host, "imageRef": ""}
+        body = {"server": {**server, "block_device_mapping_v2": [disk]}}
+        made = str(self.lab.api("POST", "/servers", body)["server"]["id"])
+        self.lab.wait("it is built", lambda: self.lab.server(made)["status"] == "ACTIVE")
+        return made
+
+    def forget(self) -> None:
+        """No server and no volume is left."""
+        self.lab.reset()
+        for row in self.rows():
             self.act(row["id"], "os-force_delete", {})
-        self.lab.wait("no volume is left", lambda: not self.cinder("GET", "/volumes?all_tenants=1")["volumes"])
+        self.lab.wait("no volume is left", lambda: not self.rows())
+
+
+class Attached(Volumes):
+    """A server on HOST with a volume on each backend."""
+
+    def __init__(self, lab: CloudLab) -> None:
+        super().__init__(lab)
+        self.a, self.b = self.make("array-a"), self.make("array-b")
+        (self.server,) = lab.boot(host=HOST, name="with-volumes")
+        for one in (self.a, self.b):
+            self.attach(one)
+
+    def attach(self, volume: str) -> None:
+        body = {"volumeAttachment": {"volumeId": volume}}
+        self.lab.api("POST", f"/servers/{self.server}/os-volume_attachments", body)
+        self.until(volume, "in-use")
 
     def expected(self, a: str, b: str, *unknown: str) -> tuple[str, ...]:
         """The disks, sorted by their volumes' ids; the root disk is the host's own. unknown: volumes beside a and b."""
         places = {self.a: a, self.b: b} | {one: f"volume/{one}" for one in unknown}
-        return ("nova", *(places[one] for one in sorted(places)))
+        return (OF_NOVA, *(places[one] for one in sorted(places)))
+
+
+class LabBench:
+    """For the contract."""
+
+    def __init__(self, volumes: Volumes, compute: NovaCompute) -> None:
+        self.compute = compute
+        self.hosts = tuple(sorted(volumes.lab.hosts))
+        self._volumes = volumes
+
+    def boot_on(self, name: str, host: str, place: str) -> str:
+        if place == OF_NOVA:
+            return self._volumes.lab.boot(host=host, name=name)[0]
+        return self._volumes.boot_from(place.removeprefix(OF_CINDER), name, host)
+
+    def kill(self, host: str) -> None:
+        self._volumes.lab.command("cut", host)
+
+    def wait(self, what: str, holds: Callable[[], bool]) -> None:
+        self._volumes.lab.wait(what, holds, 120.0)
 
 
 @pytest.fixture
-def attached(lab: CloudLab) -> Iterator[Attached]:
-    begun = Attached(lab)
+def volumes(lab: CloudLab) -> Iterator[Volumes]:
+    begun = Volumes(lab)
     yield begun
-    lab.restore()
-    lab.wipe()
-    begun.delete_volumes()
+    begun.forget()
+
+
+@pytest.fixture
+def attached(volumes: Volumes) -> Attached:
+    return Attached(volumes.lab)
 
 
 def disks(inventory: Inventory) -> tuple[str, ...]:
@@ -128,18 +178,13 @@ def look(nova: NovaCompute) -> tuple[str, ...]:
     return disks(nova.inventory(HOST, ("host02",), 0.0))
 
 
-def test_volumes_on_two_backends(lab: CloudLab, nova: NovaCompute, attached: Attached) -> None:
-    root = attached.volume("array-b")
-    attached.act(root, "os-set_bootable", {"bootable": True})
-    flavor = lab.nova.compute.find_flavor("m1.nano", ignore_missing=False).id
-    disk = {"boot_index": 0, "uuid": root, "source_type": "volume", "destination_type": "volume"}
-    body = {"name": "from-volume", "flavorRef": flavor, "networks": "none", "host": HOST, "imageRef": ""}
-    made = lab.api("POST", "/servers", {"server": {**body, "block_device_mapping_v2": [disk]}})["server"]["id"]
-    lab.wait("it is built", lambda: lab.server(made)["status"] == "ACTIVE")
+def test_contract(volumes: Volumes, nova: NovaCompute) -> None:
+    disks_are_where_their_storage_is(LabBench(volumes, nova))
+
+
+def test_a_server_of_two_backends(lab: CloudLab, nova: NovaCompute, attached: Attached) -> None:
     lab.command("cut", HOST)
-    found = {one.id: one for one in nova.inventory(HOST, ("host02",), 0.0).servers}
-    assert found[attached.server].disks == attached.expected(A, B)
-    assert found[made].volume_backed and found[made].disks == (B,)
+    assert look(nova) == attached.expected(A, B)
 
 
 def test_what_moves_is_nowhere_until_it_is_there(lab: CloudLab, nova: NovaCompute, attached: Attached) -> None:
@@ -172,14 +217,12 @@ def test_a_volume_that_is_gone_and_one_that_others_may_write_to(nova: NovaComput
     if "shared" not in kinds:
         specs = {"volume_backend_name": "array-a", "multiattach": "<is> True"}
         attached.cinder("POST", "/types", {"volume_type": {"name": "shared", "extra_specs": specs}})
-    shared = attached.volume("shared")
+    shared = attached.make("shared")
     attached.attach(shared)
     assert look(nova) == attached.expected(A, B, shared)
     attached.reset(attached.b, status="available", attach_status="detached")
     attached.act(attached.b, "os-force_delete", {})
-    attached.lab.wait("it is gone", lambda: attached.b not in {
-        row["id"] for row in attached.cinder("GET", "/volumes?all_tenants=1")["volumes"]
-    })  # fmt: skip
+    attached.lab.wait("it is gone", lambda: attached.b not in [row["id"] for row in attached.rows()])
     assert look(nova) == attached.expected(A, f"volume/{attached.b}", shared)
 
 

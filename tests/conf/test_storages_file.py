@@ -10,7 +10,7 @@ import pytest
 from vmhad.conf.bmcs import BmcDefaults
 from vmhad.conf.segments_file import load_hosts, load_segments
 from vmhad.conf.settings import ConfigError
-from vmhad.conf.storages_file import storage_rows
+from vmhad.conf.storages_file import names_backends, storage_rows
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.topology import Backend
 
@@ -94,3 +94,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, storages: str, says: str) -> Non
     with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, storages)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("storages", "asked"),
+    [("", False), (CEPH, True), (CEPH.replace("nova, cinder/ceph-a", "nova, volumes"), False)],
+)
+def test_cinder_is_asked_only_where_a_storage_holds_a_backend_of_it(tmp_path: Path, storages: str, asked: bool) -> None:
+    assert names_backends(loaded(tmp_path, storages).storages) is asked

@@ -25,7 +25,7 @@ from vmhad.drivers.compute.nova import NovaCompute
 from vmhad.drivers.compute.volumes import THREADS, Unknown, backend_of
 from vmhad.ports import Unanswered
 
-LIMIT_S = 2.0
+LIMIT_S = 4.0
 VOLUME: dict[str, Any] = {
     "id": "2c0a7836-eff4-47ae-b7dc-12d97153a68b",
     "status": "in-use",

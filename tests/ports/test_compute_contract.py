@@ -8,12 +8,17 @@ from collections.abc import Callable
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"tests.ports.compute_{one}" for one in ("bench", "services", "evacuations", "twins", "groups", "migrations"))
+    *(
+        f"tests.ports.compute_{one}"
+        for one in ("bench", "disks", "services", "evacuations", "twins", "groups", "migrations")
+    )
 )
 
 from tests.ports.compute_bench import bury, place, statuses  # noqa: E402
 from tests.ports.compute_contract import CASES, Case  # noqa: E402
+from tests.ports.compute_disks import disks_are_where_their_storage_is  # noqa: E402
 from vmhad.kernel.cloud import ServerState  # noqa: E402
+from vmhad.kernel.topology import OF_CINDER, OF_NOVA  # noqa: E402
 from vmhad.ports import Compute  # noqa: E402
 from vmhad.sim.clock import Agenda, SimClock  # noqa: E402
 from vmhad.sim.compute import NovaFaults, SimCompute  # noqa: E402
@@ -47,6 +52,11 @@ class SimBench:
         self.nova.add_server(ServerRow(name, name, host, state, locked=locked))
         if group:
             self.nova.groups[group].members.append(name)
+        return name
+
+    def boot_on(self, name: str, host: str, place: str) -> str:
+        local, backend = place == OF_NOVA, place.removeprefix(OF_CINDER)
+        self.nova.add_server(ServerRow(name, name, host, ServerState.ACTIVE, local_disk=local, backend=backend))
         return name
 
     def group(self, policy: str) -> str:
@@ -108,6 +118,10 @@ def bench() -> SimBench:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_contract(bench: SimBench, case: Case) -> None:
     case.run(bench)
+
+
+def test_disks_contract(bench: SimBench) -> None:
+    disks_are_where_their_storage_is(bench)
 
 
 def test_twins_at_once_end_as_badly_as_was_seen(bench: SimBench) -> None:

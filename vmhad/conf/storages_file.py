@@ -42,6 +42,11 @@ def with_backends(segment: Segment, storages: Iterable[StorageAccess]) -> Segmen
     return replace(segment, backends=tuple(one for one in mine if one.clients))
 
 
+def names_backends(storages: Iterable[StorageAccess]) -> bool:
+    """Whether it has to be known of a volume on which backend of Cinder it is."""
+    return any(held.startswith(OF_CINDER) for one in storages for held in one.holds)
+
+
 def storage_rows(storages: Iterable[StorageAccess]) -> list[dict[str, Any]]:
     """As the file has them, for an export."""
     rows = []

@@ -42,7 +42,7 @@ class Unknown(Exception):
 
 
 class Volumes:
-    """Cinder's volumes, asked for side by side. timeout_s bounds one inventory's questions together; half of it one."""
+    """Cinder's volumes, asked for side by side. timeout_s bounds all the questions of one inventory together."""
 
     def __init__(self, calls: Calls, timeout_s: float) -> None:
         self._calls = calls
@@ -62,7 +62,7 @@ class Volumes:
         if silent.is_set():
             raise Unknown("Cinder is silent")
         try:
-            with self._calls.limit.same_as(until), self._calls.limit.within(self._timeout_s / 2):
+            with self._calls.limit.same_as(until):
                 answer = self._calls.ask(CINDER, "GET", f"/volumes/{quote(volume_id, safe='')}", VOLUMES_AT)
         except Unanswered as error:
             if isinstance(error.__cause__, ConnectTimeout):
