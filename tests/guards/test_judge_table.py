@@ -34,7 +34,7 @@ def test_failed_needs_seen_death_or_an_explicit_policy(decided: list) -> None:
             unseen |= peers is Peers.ALONE_UNSEEN and storage is Storage.STILL
             unseen |= peers is Peers.ALONE_UNSEEN and storage is Storage.NONE and silent_means is SilentMeans.FENCE
             by_all = agent is Agent.SILENT and unseen
-            after_it_left = agent is Agent.UNKNOWN and nova is Nova.DOWN and unseen
+            after_it_left = agent is Agent.UNKNOWN and nova in (Nova.DOWN, Nova.ALONE) and unseen
             panicked = dump is Dump.SAID and agent in (Agent.LATE, Agent.SILENT) and storage is not Storage.MOVES
             assert by_nova or by_all or after_it_left or panicked or lasts is Lasts.FENCE
         assert not row.positive or power is Power.OFF or storage is Storage.STILL
@@ -51,7 +51,7 @@ def test_a_host_that_beats_on_the_storage_or_is_seen_is_not_dead_for_its_silence
 def test_nova_compute_alone_silent_is_a_service_to_be_repaired(decided: list) -> None:
     for (power, nova, agent, storage, peers, own, *_), _, row in decided:
         lives = agent is Agent.UP or agent is Agent.UNKNOWN and (storage is Storage.MOVES or peers in SEEN)
-        if lives and nova in (Nova.DOWN, Nova.DOWN_ONCE) and power in (Power.ON, Power.UNKNOWN):
+        if lives and nova in (Nova.DOWN, Nova.DOWN_ONCE, Nova.ALONE) and power in (Power.ON, Power.UNKNOWN):
             assert row.judgement in REPAIRED or own is Own.NO_DISKS
 
 

@@ -23,13 +23,14 @@ SAYS_ITS_END = "from vmhad.sim.seeds import play; from vmhad.sim.swarm import Sh
 
 
 def pinned() -> list[tuple[int, Shape, str]]:
-    """Each line: seed hosts hours | what it showed; «lonely» after the hours where guests fail alone in it."""
+    """Each line: seed hosts hours | what it showed; after the hours «lonely» where guests fail alone in it, «agents»
+    where its hosts have agents, «drains» where hosts ail and are emptied."""
     found = []
     for line in PINNED.read_text().splitlines():
         if line and not line.startswith("#"):
             numbers, showed = line.split("|", 1)
             seed, hosts, hours, *kind = numbers.split()
-            shape = Shape(int(hosts), float(hours), lonely="lonely" in kind)
+            shape = Shape(int(hosts), float(hours), **{word: True for word in kind})
             found.append((int(seed), shape, showed.strip()))
     return found
 

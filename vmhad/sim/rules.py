@@ -56,7 +56,7 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
     # A blip that its power went right after was read as OFF, too: then the two readings are one false and one true.
     tells = not truth.misleads and truth.off_at - truth.blips_until > STAMPED_LATE_S
     if was is State.SUSPECTED and not truth.powered and at.nova.is_up(new.host) and tells:
-        if at.now - _gone_at(truth) < policy.readings_apart_s:
+        if at.now - _gone_at(truth) < policy.readings_apart_s and not _is_dead_by_silence(at, new, was):
             yield f"its power went only {at.now - _gone_at(truth):.1f} s ago: that cannot have been read twice"
     just_on = at.now - truth.powered_at < EYES_LATE_S
     if not truth.powered or just_on or _misled(at, truth):
@@ -77,6 +77,13 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
         if name != new.host and row.silent_s > SILENCE_S and listened and EYES_LATE_S < heard_s:
             if heard_s < policy.back_grace_s - EYES_LATE_S and at.now - row.last_seen < 1.5 * HEARTBEAT_S:
                 yield f"{name} was silent too and is heard again for {heard_s:.0f} s"
+
+
+def _is_dead_by_silence(at: Ledger, new: Incident, was: State) -> bool:
+    """Its agent and its peers call it dead, whatever became of its power a moment ago."""
+    if at.agents is None or at.agents.bus_is_down:
+        return False
+    return not any(agent_rules.of_fence(at, at.agents, new, was))
 
 
 def _gone_at(truth: SimHost) -> float:

@@ -37,12 +37,14 @@ class Power(StrEnum):
 
 
 class Nova(StrEnum):
-    """HEARD: up, and a heartbeat came after the agent's last beat."""
+    """HEARD: up, and a heartbeat came after the agent's last beat. ALONE: down, and nova-compute had been silent by
+    itself: its agent, whose silence means nothing now, was heard when the heartbeat was due."""
 
     UP = "up"
     HEARD = "heard"
     DOWN_ONCE = "down, read once"
     DOWN = "down"
+    ALONE = "down, and was silent alone"
     UNKNOWN = "unknown"
 
 
@@ -127,9 +129,11 @@ def columns(evidence: Evidence, policy: Policy, now: float) -> Columns:
     nova = _nova(evidence, policy, now)
     if nova is Nova.UP and agent in (Agent.LATE, Agent.SILENT) and _is_heard_since(evidence, now):
         nova = Nova.HEARD
+    if nova is Nova.DOWN and agent is Agent.UNKNOWN and _outlived_its_compute(evidence):
+        nova = Nova.ALONE
     storage, own = _storage(evidence), _own(evidence) if is_up else Own.FINE
     peers = _peers(evidence)
-    if peers in NOWHERE and nova is not Nova.DOWN and not _fell_silent_together(evidence):
+    if peers in NOWHERE and nova not in (Nova.DOWN, Nova.ALONE) and not _fell_silent_together(evidence):
         peers = Peers.UNSURE
     dump = Dump.SAID if has_panicked(evidence, policy, now) else Dump.NONE
     return power, nova, agent, storage, peers, own, _lasts(evidence, policy, now, is_up), dump
@@ -190,6 +194,12 @@ def _is_heard_since(evidence: Evidence, now: float) -> bool:
     seen = evidence.seen.get(AGENT)
     last_at = max(seen.at if seen else 0.0, evidence.agent_from)
     return evidence.heard_at >= last_at + HEARD_AFTER_S and now - evidence.heard_at < NEXT_HEARTBEAT_S
+
+
+def _outlived_its_compute(evidence: Evidence) -> bool:
+    """Its agent was heard for longer after its last heartbeat than the next one may take."""
+    seen = evidence.seen.get(AGENT)
+    return seen is not None and seen.at > evidence.heard_at + NEXT_HEARTBEAT_S
 
 
 def _agent(evidence: Evidence, policy: Policy, now: float) -> Agent:

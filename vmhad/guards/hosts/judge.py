@@ -3,11 +3,11 @@
 
 The columns stand in columns.py. Rules the table keeps, whatever the policy: UNKNOWN is never OFF; a host whose storage
 beat moves, or that a peer sees, is never called dead for its silence (of one that writes a dump of its panicked kernel
-they see the kernel that writes it); where only nova-compute is silent and another
-eye sees life, the service is repaired and no VM is touched; where Nova and the BMC are the only eyes, or its peers
-watch one plane and no record, silence alone is a death only where the segment's policy says so (silent_means = fence),
-for a dead service, a host that is cut off and one that hangs look the same; a site of which nothing is seen is not
-judged at all.
+they see the kernel that writes it); where only nova-compute is silent and another eye sees life, the service is
+repaired and no VM is touched, and once that eye is shut the silence of nova-compute tells no more than before; where
+Nova and the BMC are the only eyes, or its peers watch one plane and no record, silence alone is a death only where the
+segment's policy says so (silent_means = fence), for a dead service, a host that is cut off and one that hangs look the
+same; a site of which nothing is seen is not judged at all.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ HEARD: tuple[Row, ...] = (
     _row(
         "degraded",
         "nova-compute alone is silent, its agent is heard: the service is to be repaired, no VM is touched",
-        "unfit", agent="UP", nova="DOWN_ONCE DOWN",
+        "unfit", agent="UP", nova="DOWN_ONCE DOWN ALONE",
     ),
     _row(
         "degraded",
@@ -236,22 +236,27 @@ PLAIN: tuple[Row, ...] = (
     _row(
         "degraded",
         "nova-compute is silent, but it beats on the storage: the service is to be repaired, no VM is touched",
-        nova="DOWN_ONCE DOWN", storage="MOVES",
+        nova="DOWN_ONCE DOWN ALONE", storage="MOVES",
     ),
     _row(
         "degraded",
         "nova-compute is silent, but its peers see the host: the service is to be repaired, no VM is touched",
-        nova="DOWN_ONCE DOWN", peers=f"{REACHED} ELSEWHERE NO_MANAGEMENT",
+        nova="DOWN_ONCE DOWN ALONE", peers=f"{REACHED} ELSEWHERE NO_MANAGEMENT",
     ),
     _row(
         "failed",
         "its agent had left, its nova-compute is silent, and its peers see it on no plane",
-        nova="DOWN", agent="UNKNOWN", storage="NONE STILL", peers="UNSEEN",
+        nova="DOWN ALONE", agent="UNKNOWN", storage="NONE STILL", peers="UNSEEN",
     ),
     _row(
         "failed",
         "its agent had left, its nova-compute is silent, its record has stopped, and its peers do not see it",
-        nova="DOWN", agent="UNKNOWN", storage="STILL", peers="ALONE_UNSEEN",
+        nova="DOWN ALONE", agent="UNKNOWN", storage="STILL", peers="ALONE_UNSEEN",
+    ),
+    _row(
+        "suspect",
+        "nova-compute was silent alone before its agent could be heard no more: nobody can tell whether it lives",
+        power=ON_OR_UNKNOWN, nova="ALONE",
     ),
     _row(
         "failed",
