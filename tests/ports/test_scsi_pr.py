@@ -190,6 +190,21 @@ def test_a_cut_that_was_broken_off_is_unknown_and_completed_by_the_next(guarded:
     assert storage.read(HOST)[0] is OPEN and looked(guarded).keys & marks.all == {marks.opened}
 
 
+def test_a_cut_is_not_believed_while_another_one_is_begun(guarded: Target) -> None:
+    """By another engine, which may just have taken a key away that came back, and not ended what it had queued."""
+    Client(guarded, HOST, KEY)
+    storage = driver(guarded)
+    storage.cut(HOST)
+    with somebody(guarded) as session:
+        lun = Lun(session, 1)
+        lun.look()
+        lun.register(marks_of(HOST, PREFIX).begun)
+    access, said = storage.read(HOST)
+    assert access is UNKNOWN and "not complete" in said
+    storage.cut(HOST)
+    assert storage.read(HOST)[0] is CUT
+
+
 def test_an_engine_whose_own_registration_was_taken_away_registers_anew(guarded: Target) -> None:
     client, other = Client(guarded, HOST, KEY), Client(guarded, OTHER, OTHER_KEY)
     storage = driver(guarded)
