@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three hosts fail at one moment, in the three ways that leave their guests writing: one hangs with all that runs on it,
-one has its cable out, one has lost its nova-compute alone. Their VMs run on elsewhere; then the hosts go on as if
+"""Three hosts fail at one moment, in the three ways that leave their guests writing: one hangs with all that runs on
+it, one has its cable out, one has lost its nova-compute alone. Their VMs run on elsewhere; then the hosts go on as if
 nothing had been, and no disk may ever see a second writer.
 
 On a directory with locks and on one without, where BMCs answer; and on a real Ceph with BMCs that are dead, where
@@ -146,7 +146,8 @@ def without_bmcs(trial: Trial, opened: ExitStack) -> None:
 
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_on_ceph_with_dead_bmcs(ceph_cloud: CloudLab, number: int) -> None:
-    """Each host is cut off from Ceph, which is all that can be proven of it. Its old guest goes on and writes nothing."""
+    """Each host is cut off from Ceph, which is all that can be proven of it. Its old guest goes on, and writes to
+    nothing."""
     with network.machine_plugged_in(Lab(ceph_cloud.name)), ExitStack() as opened:
         trial = begun(ceph_cloud)
         opened.callback(trial.end)
