@@ -1,5 +1,5 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo demo-unplug test lint unit parts sim storage soak cloud chaos bench bench-growth bench-scale bench-agent bench-detect bench-peer clean
+.PHONY: dev packages demo demo-unplug test lint unit parts sim storage soak cloud chaos bench bench-growth bench-scale bench-agent bench-detect bench-peer soak-guests clean
 PYTHON := .venv/bin/python
 # Tests that start servers or processes of their own, and those that simulate for long.
 PARTS := tests/ports tests/journal tests/agent tests/conf/test_command.py
@@ -67,6 +67,9 @@ bench-detect: dev packages ## how long each kind of failure takes to be known, a
 
 bench-peer: dev packages ## measures masakari on the same lab
 	$(PYTHON) lab/peer/masakari bench
+
+soak-guests: dev packages ## three hosts fail three ways, twenty rounds on each storage; needs root
+	VMHAD_CELLS_ROUNDS=20 $(PYTHON) -m pytest -m cloud tests/cloud/test_no_second_writer.py
 
 clean: ## forgets .venv, caches and everything the lab left
 	.ci/clean
