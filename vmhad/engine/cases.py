@@ -47,6 +47,11 @@ class Cases:
     def __post_init__(self) -> None:
         self._survey()
 
+    @property
+    def scene(self) -> Scene:
+        """The segment as the brake sees it now."""
+        return self._seen.scene
+
     @cached_property
     def _proofs(self) -> Mapping[str, Proof]:
         return self.book.proofs(lambda host: self.evidence.of(host).life_at)

@@ -14,6 +14,7 @@ from math import inf
 
 from vmhad.engine.book import Book
 from vmhad.engine.cases import Cases
+from vmhad.engine.certifying import exhibited
 from vmhad.engine.drains import Drains
 from vmhad.engine.evidence_store import EvidenceStore, Judged
 from vmhad.engine.reads import Reads
@@ -104,7 +105,8 @@ class Deciding:
             incident = made.current[incident_id]
             if not self._is_here(incident, cases.judged) or cases.still_stands(incident, cases.now + TICK_MAX_S):
                 continue
-            decision = reconcile(cases.of(incident), hosts_guard, cases.now)
+            case, scene = cases.of(incident), cases.scene
+            decision = exhibited(cases, case, scene, reconcile(case, hosts_guard, cases.now))
             cases.take(decision)
             made.take_steps(decision)
             self.reads.read_inventory(cases.book, decision, cases.segment.name)

@@ -12,6 +12,7 @@ from functools import partial
 from types import MappingProxyType
 
 from vmhad.engine.book import Book, loaded
+from vmhad.engine.certifying import Certifying
 from vmhad.engine.deciding import TICK_MAX_S, Deciding
 from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.engine.executor import Executor, nothing_before_send
@@ -115,7 +116,8 @@ class Engine:
         world = World(compute, power, clock, hands or NoHands(), self.guests, units, storages)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
         self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world)
-        self.writing = Writing(self.journal, timeline, self.executor, self.evidence)
+        certifying = Certifying(me, self.segments, lambda host: self.evidence.of(host).life_at)
+        self.writing = Writing(self.journal, timeline, self.executor, self.evidence, certifying)
         self.deciding = Deciding(self.evidence, self.reads, self.writing, world, hands is not None)
         self.books: dict[str, Book] = {}
         self._orders_at: dict[str, float] = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 
 from vmhad.engine.book import Book, steps_worth_writing, worth_writing
+from vmhad.engine.certifying import Certifying
 from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.engine.executor import Executor
 from vmhad.engine.timeline import Timeline, of_incident, of_step
@@ -25,6 +26,7 @@ class Writing:
     timeline: Timeline
     executor: Executor
     evidence: EvidenceStore
+    certifying: Certifying
     _fences: frozenset[str] = frozenset()
     _fences_at: float = -inf
 
@@ -55,12 +57,16 @@ class Writing:
             return
         incidents = tuple(one for key, one in sorted(moved.items()) if worth_writing(before.get(key), one))
         steps = steps_worth_writing(book.steps, changed.values())
+        claims = _claims(incidents, steps, book)
+        sealed = self.certifying.seal(book, current, incidents, steps, now)
+        incidents, steps = sealed.incidents, sealed.steps
         over = book.handled_orders(before, current, now) if book.orders else []
         if incidents or steps or over or after != fences:
-            claims = _claims(incidents, steps, book)
             deletes = tuple(keys.order(name, one.id) for one in over)
             budget = (fences, after) if after != fences else None
-            self.journal.commit(name, book.epoch, Change(incidents, steps, claims, budget, deletes))
+            self.journal.commit(
+                name, book.epoch, Change(incidents, steps, claims, budget, deletes, sealed.certificates)
+            )
             if budget:
                 self._fences = after
             book.orders = tuple(one for one in book.orders if one not in over)
@@ -79,7 +85,7 @@ class Writing:
                 self.executor.forget(step)
             if step.verb in (Verb.RESTORE_STATE, Verb.RESTART) and step.state is StepState.DONE:
                 book.started(step)
-        book.put(moved.values(), changed.values())
+        book.put((*moved.values(), *incidents), (*changed.values(), *steps))
 
 
 def _fences_after(current: Mapping[str, Incident], fences: frozenset[str]) -> frozenset[str]:

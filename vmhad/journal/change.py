@@ -38,7 +38,8 @@ class Change:
 
     claims: subject key (keys.open_host, keys.open_vm) -> incident id, or None to release; only an incident that this
     change names, itself or in a step, can be released from. fences: the incidents with an open fence (before, after),
-    cloud-wide. deletes: keys, such as those of handled orders.
+    cloud-wide. deletes: keys, such as those of handled orders. certificates: step id -> those of what it settles, key
+    -> JSON; they are written with their step or not at all.
     """
 
     incidents: tuple[Incident, ...] = ()
@@ -46,6 +47,7 @@ class Change:
     claims: Mapping[str, str | None] = field(default_factory=dict)
     fences: tuple[frozenset[str], frozenset[str]] | None = None
     deletes: tuple[str, ...] = ()
+    certificates: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
 
     @property
     def read_first(self) -> tuple[str, ...]:
@@ -55,11 +57,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Put value at key (None: delete it), if compare holds."""
+    """Put value at key (None: delete it), if compare holds. with_next: never cut off from the one after it."""
 
     key: str
     value: bytes | None
     compare: Compare | None = None
+    with_next: bool = False
 
     @property
     def cost(self) -> int:
@@ -96,10 +99,10 @@ def _operations(segment: str, change: Change, found: Mapping[str, bytes | None],
     operations = [
         *budget_in,
         *_incidents(first),
-        *_steps(segment, filter(urgent, change.steps)),
+        *_steps(segment, filter(urgent, change.steps), change),
         *_incidents(running[len(first) :]),
         *claimed,
-        *_steps(segment, (s for s in change.steps if not urgent(s))),
+        *_steps(segment, (s for s in change.steps if not urgent(s)), change),
     ]
     operations += [*released, *(Operation(key, None) for key in change.deletes), *budget_out, *_incidents(ended)]
     _refuse_twice(operations, {keys.FENCES} if split else set())
@@ -111,8 +114,10 @@ def _incidents(incidents: Iterable[Incident]) -> Iterator[Operation]:
         yield Operation(keys.incident(incident.segment, incident.id), codec.encode(incident))
 
 
-def _steps(segment: str, steps: Iterable[Step]) -> Iterator[Operation]:
+def _steps(segment: str, steps: Iterable[Step], change: Change) -> Iterator[Operation]:
     for step in steps:
+        for key, raw in change.certificates.get(step.id, {}).items():
+            yield Operation(key, raw, with_next=True)
         yield Operation(keys.step(segment, step.incident, step.id), codec.encode(step))
 
 
@@ -171,14 +176,24 @@ def _pack(operations: Iterable[Operation]) -> tuple[tuple[Operation, ...], ...]:
     packed: list[tuple[Operation, ...]] = []
     part: list[Operation] = []
     cost = size = 0
-    for operation in operations:
-        full = cost + operation.cost > OPERATIONS_MAX - _PART_FRAME or size + operation.size > PART_BYTES_MAX
-        if part and full:
+    for group in _groups(operations):
+        more_cost, more_size = sum(one.cost for one in group), sum(one.size for one in group)
+        if part and (cost + more_cost > OPERATIONS_MAX - _PART_FRAME or size + more_size > PART_BYTES_MAX):
             packed.append(tuple(part))
             part, cost, size = [], 0, 0
-        part.append(operation)
-        cost += operation.cost
-        size += operation.size
+        part += group
+        cost += more_cost
+        size += more_size
     if part:
         packed.append(tuple(part))
     return tuple(packed)
+
+
+def _groups(operations: Iterable[Operation]) -> Iterator[list[Operation]]:
+    """What may be parted from each other."""
+    group: list[Operation] = []
+    for operation in operations:
+        group.append(operation)
+        if not operation.with_next:
+            yield group
+            group = []

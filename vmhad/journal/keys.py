@@ -19,6 +19,7 @@ OPEN_SERVICES = ROOT + "open/service/"
 # Everything that an incident may have a claim on.
 OPEN = (OPEN_HOSTS, OPEN_DRAINS, OPEN_VMS, OPEN_SERVICES)
 FENCES = ROOT + "budget/fences"
+CERTIFICATES = ROOT + "certificate/"
 
 
 @lru_cache(maxsize=4096)
@@ -83,6 +84,17 @@ def open_vm(server_id: str) -> str:
 def open_service(host: str, service: str) -> str:
     """The claim on a service of a host: which incident has it."""
     return OPEN_SERVICES + _path(host, service)
+
+
+def certificates(incident_id: str = "", server_id: str = "") -> str:
+    """Prefix of all certificates, of one incident's, or of one VM's in it."""
+    names = [one for one in (incident_id, server_id) if one]
+    return CERTIFICATES + (f"{_path(*names)}/" if names else "")
+
+
+def certificate(incident_id: str, server_id: str, number: int) -> str:
+    """Written once, never changed. number: counted from 1; so written that the keys' order is theirs."""
+    return f"{certificates(incident_id, server_id)}{number:04d}"
 
 
 def orders(segment_name: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from vmhad.kernel.cloud import Server
+from vmhad.kernel.exhibit import Exhibit, Owner
 from vmhad.kernel.proof import Proof
 
 
@@ -117,6 +118,7 @@ class Incident:
     incident of its own.
 
     round: counts the passages into FENCING; steps of an older round prove nothing. wake_at: look again no later.
+    exhibits: what its decisions saw. owners: every engine that committed to it.
     """
 
     id: str
@@ -134,6 +136,8 @@ class Incident:
     vm_name: str = ""
     service: str = ""
     drain: bool = False
+    exhibits: tuple[Exhibit, ...] = ()
+    owners: tuple[Owner, ...] = ()
 
     @property
     def is_of_host(self) -> bool:

@@ -66,6 +66,51 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One that ended and was followed by another: what it saw first and last."""
+
+    started_at: float
+    acts: int
+    acted_at: float
+    observed: tuple[Observation, ...]
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A proof that a start rests on: of which host, in which incident, held since when. life_at: the newest sign of
+    life of that host when the step was STARTED, 0.0 if none was ever seen."""
+
+    host: str
+    incident: str
+    proven_at: float
+    life_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """When an attempt was STARTED, by the clock of the engine that had this epoch: no later owner changes it, as it
+    does started_at. disks: where the disks of its VM are kept -> the storages that hold them."""
+
+    at: float
+    epoch: int
+    round: int
+    grounds: tuple[Ground, ...] = ()
+    disks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """The certificates of a step so far. newest: the digest of the last one. failed: how many of them tell of a
+    failure; unwritten: how many failures came after as many of those as are kept."""
+
+    count: int = 0
+    newest: str = ""
+    failed: int = 0
+    unwritten: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One effect. subject: a host's name, a server's id for the verbs about one VM, or host/service.
 
@@ -75,6 +120,7 @@ class Step:
     for resume {"host", "known"}; for restart_service {"host", "service", "known"};
     for live_migrate {"source", "target", "known"}. Fixed from STARTED on.
     acts: how often the call was made, as far as it was recorded. observed: the first one and the newest, in order.
+    past: attempts before this one, the first and the newest. begun, certified: None before it is written.
     """
 
     id: str
@@ -91,6 +137,9 @@ class Step:
     not_before: float = 0.0
     observed: tuple[Observation, ...] = ()
     because: str = ""
+    past: tuple[Attempt, ...] = ()
+    begun: Begun | None = None
+    certified: Certified | None = None
 
     @property
     def is_open(self) -> bool:
@@ -98,6 +147,7 @@ class Step:
 
 
 OBSERVED_MAX = 6
+PAST_NEWEST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +174,17 @@ def start(step: Step, now: float, args: Mapping[str, str] | None = None) -> Step
         observed=(),
         because="",
         args=dict(step.args if args is None else args),
+        past=_past(step),
+        begun=None,
     )
+
+
+def _past(step: Step) -> tuple[Attempt, ...]:
+    if not step.started_at:
+        return step.past
+    seen = (*step.observed[:1], *step.observed[1:][-1:])
+    past = (*step.past, Attempt(step.started_at, step.acts, step.acted_at, seen, step.because))
+    return (*past[:1], *past[1:][-PAST_NEWEST:])
 
 
 def record(step: Step, outcome: Outcome) -> Step:

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from vmhad.ports import Nudge
-from vmhad.sim import users
+from vmhad.sim import rules_of_certificates, users
 from vmhad.sim.agent_words import AgentWords
 from vmhad.sim.datacentre import Bmc
 from vmhad.sim.draft import Draft, StoryError, seconds, with_pace
@@ -90,6 +90,7 @@ class Stage:
         """Whatever was never run is a mistake of the story."""
         if self._world is None:
             raise StoryError("the story never runs")
+        rules_of_certificates.tell(self._world)
 
     def unexpected_breaches(self) -> tuple[str, ...]:
         if self._world is None or self._breaches_expected:

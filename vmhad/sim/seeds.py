@@ -19,6 +19,7 @@ from math import inf
 from vmhad.kernel.cloud import ServerState
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.step import Step, StepState, Verb
+from vmhad.sim import rules_of_certificates
 from vmhad.sim.directives import Stage
 from vmhad.sim.draft import StoryError
 from vmhad.sim.failures import failures_of_engines
@@ -108,6 +109,7 @@ def _play(script: Script, seed: int, passing_over: bool, to_its_end: bool, failu
         run.settle()
     run.flush()
     world = stage.world
+    rules_of_certificates.tell(world)
     return Played(
         seed=seed,
         violations=(*world.checkers.breaches, *dict.fromkeys(failures)),
