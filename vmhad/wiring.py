@@ -16,7 +16,8 @@ from stevedore import driver as stevedore_driver
 from stevedore.exception import NoMatches
 
 from vmhad.bus.transport_url import Broker, read_urls
-from vmhad.conf.settings import ConfigError, Settings
+from vmhad.conf.settings import ConfigError, EngineSettings, Settings
+from vmhad.drivers.archive import Archive
 from vmhad.drivers.beats.agent_beats import AgentBeats
 from vmhad.drivers.clock import SystemClock
 from vmhad.drivers.compute.nova import NovaCompute
@@ -29,6 +30,7 @@ from vmhad.drivers.watch.bmc_power import BmcPowerWatch, PowerReader
 from vmhad.drivers.watch.nova_services import NovaServicesWatch
 from vmhad.drivers.workers import ThreadWorkers
 from vmhad.engine.executor import nothing_before_send
+from vmhad.engine.keeping import Keeping
 from vmhad.engine.loop import Engine
 from vmhad.engine.timeline import Line
 from vmhad.kernel.step import Step
@@ -183,9 +185,19 @@ def wire(settings: Settings, before_send: Callable[[Step], None] = nothing_befor
             call_timeout_s=_longest_call_s(settings),
             timeline=_timeline(settings.engine.timeline_file, compute),
             before_send=before_send,
+            keeping=_keeping(settings.engine),
         )
         return Service(engine, clock, compute, opened.pop_all())
     raise AssertionError("unreachable: an ExitStack without exits swallows nothing")
+
+
+def _keeping(told: EngineSettings) -> Keeping:
+    """Raises ConfigError: a directory that cannot be written would keep the journal growing."""
+    path = told.certificate_dir
+    if path and not (os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)):
+        raise ConfigError(f"[engine] certificate_dir = {path} is no directory that can be written.")
+    export = Archive(path).put if path else None
+    return Keeping(told.keep_incidents_days * 86400.0, told.keep_incidents_max, export)
 
 
 def _longest_call_s(settings: Settings) -> float:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from vmhad.cmd.agent_key import add_agent_key
+from vmhad.cmd.certificate import add_certificate, verify
 from vmhad.cmd.topology import add_topology, export
 from vmhad.conf.load import load, policy_defaults
 from vmhad.conf.settings import ConfigError, Settings
@@ -32,6 +33,9 @@ PAUSE_MINUTES_MAX = 43200.0
 
 def main() -> int:
     told = _arguments(sys.argv[1:])
+    if told.noun == "certificate" and told.run is verify:
+        # Whoever has the files needs neither the journal nor a configuration.
+        return verify(told)
     try:
         words = [word for path in told.config_file for word in ("--config-file", path)]
         settings = load(words)
@@ -202,6 +206,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
             one.add_argument("--minutes", type=float, default=60.0, help="a pause ends by itself (default: 60)")
         one.set_defaults(run=give_order, kind=kind)
     _add_host(nouns)
+    add_certificate(nouns)
     add_agent_key(nouns)
     add_topology(nouns)
     return parser.parse_args(words)

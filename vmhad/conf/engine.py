@@ -69,6 +69,29 @@ OPTS = [
     cfg.StrOpt(
         "membership_group", default="vmhad", help="The tooz group of all engines that look after the same segments."
     ),
+    cfg.FloatOpt(
+        "keep_incidents_days",
+        default=30.0,
+        min=1.0,
+        max=3650.0,
+        help="How long the journal keeps incidents that are over, with their steps and certificates.",
+    ),
+    cfg.IntOpt(
+        "keep_incidents_max",
+        default=1000,
+        min=10,
+        max=100000,
+        help="How many incidents that are over the journal keeps of each segment. The last one of each host always "
+        "stays. Those with certificates count only where certificate_dir is set: without it they stay for "
+        "keep_incidents_days, and are gone after that.",
+    ),
+    cfg.StrOpt(
+        "certificate_dir",
+        default="",
+        help="A directory where the certificates of an incident are written before it leaves the journal; what cannot "
+        "be written there stays in the journal. Each engine writes to its own machine, unless the directory is "
+        "shared. Empty: nowhere.",
+    ),
     cfg.StrOpt(
         "timeline_file",
         default="",

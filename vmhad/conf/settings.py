@@ -44,6 +44,9 @@ class EngineSettings:
     membership_url: str
     membership_group: str
     timeline_file: str
+    keep_incidents_days: float = 30.0
+    keep_incidents_max: int = 1000
+    certificate_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True)

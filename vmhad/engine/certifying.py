@@ -83,6 +83,8 @@ class Certifying:
         now: float,
     ) -> Sealed:
         """incidents, steps: what is written now. current: all that are open, as they were just decided."""
+        if not incidents and not steps:
+            return Sealed((), ())
         written = {one.id: one for one in incidents}
         left_open = [step for one in incidents if not one.is_open for step in _left_open(book, one, steps)]
         for incident_id in sorted({one.incident for one in steps} | written.keys()):

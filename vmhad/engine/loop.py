@@ -17,6 +17,7 @@ from vmhad.engine.deciding import TICK_MAX_S, Deciding
 from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.engine.executor import Executor, nothing_before_send
 from vmhad.engine.guests import Guests
+from vmhad.engine.keeping import FOR_A_MONTH, PRUNE_EVERY_S, Keeping
 from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import RENEW_SHARE, Ownership
 from vmhad.engine.reads import Reads
@@ -71,9 +72,6 @@ PURSUED: dict[State, tuple[Verb, ...]] = {
     State.RECOVERED: (Verb.RESTORE_STORAGE, Verb.POWER_ON),
     State.LIFTING: (Verb.RESTORE_STORAGE, Verb.LIFT_FENCE, Verb.ENABLE, Verb.RESTORE_STATE),
 }
-KEEP_ENDED_S = 30 * 86400.0
-KEEP_ENDED_COUNT = 1000
-PRUNE_EVERY_S = 3600.0
 
 
 class Engine:
@@ -100,7 +98,9 @@ class Engine:
         call_timeout_s: float,
         timeline: Timeline,
         before_send: Callable[[Step], None] = nothing_before_send,
+        keeping: Keeping = FOR_A_MONTH,
     ) -> None:
+        self.keeping = keeping
         self.segments = {segment.name: segment for segment in segments}
         self.policies = policies
         self.clock = clock
@@ -223,7 +223,7 @@ class Engine:
             self.evidence.nudged(self.journal.take_nudges(name))
             self._orders_at[name] = now
         if now >= self._pruned_at.get(name, 0.0) + PRUNE_EVERY_S:
-            self.workers.submit(f"prune {name}", lambda: self.journal.prune(name, now, KEEP_ENDED_S, KEEP_ENDED_COUNT))
+            self.workers.submit(f"prune {name}", partial(self.keeping.prune, self.journal, name, now))
             self._pruned_at[name] = now
         return book
 

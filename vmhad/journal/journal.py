@@ -9,7 +9,7 @@ Conflict or Unanswered load again, look at what is there, and decide again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vmhad.journal import codec, keys
@@ -21,6 +21,8 @@ from vmhad.ports import Compare, Conflict, Nudge, Store
 
 __all__ = ["Change", "Contended", "EpochLost", "Journal", "SegmentRecord"]
 
+# Puts a certificate of this file name where it outlives the journal.
+Export = Callable[[str, bytes], None]
 # Up to this many claims are read one by one; beyond it one listing is cheaper.
 _SINGLE_READS_MAX = 8
 
@@ -151,11 +153,19 @@ class Journal:
         """Takes an order back. The owner that has handled one names its key in Change.deletes instead."""
         self._store.commit([], {}, [keys.order(order.segment, order.id)])
 
-    def prune(self, segment: str, now: float, keep_s: float, keep_count: int) -> int:
+    def certificates(self, incident_id: str = "", server_id: str = "") -> Mapping[str, bytes]:
+        """Key -> JSON: all of them, those of one incident, or of one VM in it; each VM's in their order."""
+        return self._store.list(keys.certificates(incident_id, server_id))
+
+    def prune(
+        self, segment: str, now: float, keep_s: float, keep_count: int, export: Export | None = None
+    ) -> int:
         """Deletes ended incidents, with their steps, that ended over keep_s ago or are beyond the newest keep_count.
 
-        The newest incident of each host always stays: what befell it last can be asked however long ago it was. Slow,
-        for a worker; it needs no epoch, as an ended incident never changes. Returns how many went.
+        What has certificates goes when export has them all; where there is none, no sooner than keep_s, however many
+        there are. The newest incident of each host always stays: what befell it last can be asked however long ago it
+        was. Slow, for a worker; it needs no epoch, as an ended incident never changes. Returns how many went. Raises
+        what export raises.
         """
         found = self._store.list(keys.incidents(segment))
         records = [(codec.decode(Incident, key, raw), raw) for key, raw in found.items()]
@@ -165,15 +175,21 @@ class Journal:
         ended = sorted((r for r in records if not r[0].is_open), key=lambda r: _ended_at(r[0]), reverse=True)
         gone = 0
         for rank, (incident, raw) in enumerate(ended):
-            old = rank >= keep_count or _ended_at(incident) < now - keep_s
-            if old and newest[incident.host].id != incident.id:
-                gone += self._erase(segment, incident, raw)
+            expired = _ended_at(incident) < now - keep_s
+            if (expired or rank >= keep_count) and newest[incident.host].id != incident.id:
+                certificates = self.certificates(incident.id)
+                if export is not None:
+                    for certificate, text in certificates.items():
+                        export(keys.file_of(certificate), text)
+                elif certificates and not expired:
+                    continue
+                gone += self._erase(segment, incident, raw, certificates)
         return gone
 
-    def _erase(self, segment: str, incident: Incident, raw: bytes) -> bool:
-        """Steps before their incident, so that one cut short is found again."""
+    def _erase(self, segment: str, incident: Incident, raw: bytes, certificates: Iterable[str]) -> bool:
+        """Its certificates and steps before the incident, so that one cut short is found again."""
         key = keys.incident(segment, incident.id)
-        doomed = [*self._store.list(keys.steps(segment, incident.id)), key]
+        doomed = [*certificates, *self._store.list(keys.steps(segment, incident.id)), key]
         size = OPERATIONS_MAX - 1
         try:
             for start in range(0, len(doomed), size):

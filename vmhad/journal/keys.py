@@ -97,6 +97,11 @@ def certificate(incident_id: str, server_id: str, number: int) -> str:
     return f"{certificates(incident_id, server_id)}{number:04d}"
 
 
+def file_of(certificate_key: str) -> str:
+    """The name of its file: no other certificate has it, for no quoted name holds an @."""
+    return certificate_key.removeprefix(CERTIFICATES).replace("/", "@") + ".json"
+
+
 def orders(segment_name: str) -> str:
     return f"{ROOT}order/{_path(segment_name)}/"
 
