@@ -124,6 +124,10 @@ def timeline_nowhere(site: Site) -> None:
     site.set("engine", timeline_file=site.where / "file" / "timeline.json")
 
 
+def certificates_nowhere(site: Site) -> None:
+    site.embedded(certificate_dir=site.where / "absent")
+
+
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [
@@ -133,6 +137,7 @@ def timeline_nowhere(site: Site) -> None:
         (short_lease, "[engine] lease_s"),
         (sqlite_without_standalone, "standalone"),
         (timeline_nowhere, "[engine] timeline_file"),
+        (certificates_nowhere, "[engine] certificate_dir"),
         (lambda site: None, "[engine] etcd_endpoints"),
     ],
 )
