@@ -18,7 +18,7 @@ from vmhad.journal import keys
 from vmhad.kernel import certificate
 from vmhad.kernel.brake import Scene
 from vmhad.kernel.case import Case, Decision
-from vmhad.kernel.certificate import LEVELS, Facts, Held, Result
+from vmhad.kernel.certificate import LEVELS, Facts, Held, Plain, Result
 from vmhad.kernel.exhibit import FENCED, PROVEN, Braked, Exhibit, crowd, exhibit, kept, owned
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.step import Begun, Certified, Ground, Step, StepState, Verb
@@ -64,6 +64,7 @@ class Sealed:
     incidents: tuple[Incident, ...]
     steps: tuple[Step, ...]
     certificates: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    plain: Plain = field(default_factory=lambda: Plain(utc))
 
 
 @dataclass
@@ -144,7 +145,7 @@ class Certifying:
                 facts = Facts(
                     incident, attempt, result, because, now, book.epoch, levels, self._held(book, at_hand, attempt)
                 )
-                built = certificate.build(facts, before, utc)
+                built = certificate.build(facts, before, sealed.plain)
             except Exception:
                 LOG.exception("%s gets no certificate of what became of %s", incident.id, step.subject)
                 return step

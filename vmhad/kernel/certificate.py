@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 
 from vmhad.kernel.exhibit import Exhibit
@@ -71,10 +71,9 @@ def counted(before: Certified, result: Result, digest: str) -> Certified:
     return Certified(before.count + 1, digest, failed, before.unwritten)
 
 
-def build(facts: Facts, before: Certified, utc: Callable[[float], str]) -> dict[str, object]:
-    """The certificate with its digest. utc: seconds to ISO 8601."""
+def build(facts: Facts, before: Certified, plain: Plain) -> dict[str, object]:
+    """The certificate with its digest."""
     incident, step, begun = facts.incident, facts.step, facts.step.begun
-    plain = _Plain(utc)
     body: dict[str, object] = {
         "schema": SCHEMA,
         "number": before.count + 1,
@@ -136,10 +135,16 @@ def _levels(facts: Facts) -> Sequence[Step]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plain:
-    """Kernel values as JSON: a field that is new in one is in the certificate without more ado."""
+class Plain:
+    """Kernel values as JSON: a field that is new in one is in the certificate without more ado. utc: seconds to ISO
+    8601.
+
+    Made anew for each commit, and the same for all its certificates: what sixty VMs of one host have in common is
+    written out once. _known: by identity, with the value itself, so that no other one can come to have that.
+    """
 
     utc: Callable[[float], str]
+    _known: dict[int, tuple[object, dict[str, object]]] = field(default_factory=dict)
 
     def time(self, at: float) -> dict[str, object] | None:
         """None where it never was, or nobody knows by our clock."""
@@ -151,7 +156,10 @@ class _Plain:
         if isinstance(value, StrEnum):
             return value.value
         if is_dataclass(value) and not isinstance(value, type):
-            return {one.name: self(getattr(value, one.name), one.name) for one in fields(value)}
+            if id(value) not in self._known:
+                known = {one.name: self(getattr(value, one.name), one.name) for one in fields(value)}
+                self._known[id(value)] = value, known
+            return self._known[id(value)][1]
         if isinstance(value, Mapping):
             return {str(key): self(one) for key, one in sorted(value.items())}
         if isinstance(value, (tuple, list)):
@@ -159,6 +167,11 @@ class _Plain:
         return value
 
     def level(self, step: Step) -> dict[str, object]:
+        if id(step) not in self._known:
+            self._known[id(step)] = step, self._level(step)
+        return self._known[id(step)][1]
+
+    def _level(self, step: Step) -> dict[str, object]:
         told = ("state", "attempt", "acts", "started_at", "acted_at", "ended_at", "observed", "because", "past")
         return {
             "verb": step.verb.value,
@@ -169,16 +182,15 @@ class _Plain:
         }
 
     def proof(self, held: Held) -> dict[str, object]:
-        kept = self(held.exhibit)
-        assert isinstance(kept, dict)
-        proof = kept.pop("proof") or {}
+        kept, proof = self(held.exhibit), self(held.exhibit.proof)
+        assert isinstance(kept, dict) and isinstance(proof, dict)
         return {
             **proof,
             "incident": held.ground.incident,
-            "proven_at": kept.pop("at"),
-            "epoch": kept.pop("epoch"),
+            "proven_at": kept["at"],
+            "epoch": kept["epoch"],
             "life_at_start": self.time(held.ground.life_at),
-            "seen": kept,
+            "seen": {key: one for key, one in kept.items() if key not in ("proof", "at", "epoch")},
         }
 
     def start(self, step: Step) -> dict[str, object] | None:

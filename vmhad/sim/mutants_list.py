@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from vmhad.engine import book, effects, loop, writing
+from vmhad.engine import book, certifying, effects, loop, writing
 from vmhad.engine.executor import Executor
 from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import Ownership
@@ -17,12 +17,12 @@ from vmhad.guards.hosts.columns import SEEN, Peers, Storage
 from vmhad.guards.instances import judge as judge_of_vms
 from vmhad.guards.services import judge as judge_of_services
 from vmhad.journal.journal import Journal
-from vmhad.kernel import brake, evidence, proof
+from vmhad.kernel import brake, certificate, evidence, proof
 from vmhad.kernel.case import DrainCase
 from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.incident import State
 from vmhad.kernel.policy import SilentMeans
-from vmhad.kernel.step import Verb
+from vmhad.kernel.step import Certified, Verb
 from vmhad.sim.cuts import (
     Cut,
     acts_whatever_is_so,
@@ -369,4 +369,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "times ahead of our clock count as now",
         Cut(book, "not_from_the_future", lambda was: lambda step, now: step),
     ),
+    # Certificates.
+    _m(
+        "uncertified",
+        "what was started elsewhere has a certificate",
+        Cut(certifying.Certifying, "_settled", lambda was: lambda self, book, at_hand, step, now, sealed: step),
+    ),
+    _m("grounds_unkept", "a start keeps what it rests on", Cut(certifying.Certifying, "_grounds", always(()))),
+    _m("owners_unkept", "who commits is kept", Cut(certifying, "owned", lambda was: lambda owners, *rest: owners)),
+    _m("proofs_unkept", "a proof is kept as it was", Cut(certifying, "exhibited", lambda was: lambda *args: args[-1])),
+    _m("certificates_uncounted", "none is written over another", Cut(certificate, "counted", always(Certified()))),
 )

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from vmhad.journal import keys
 from vmhad.kernel.certificate_rules import broken, broken_chain
 from vmhad.kernel.cloud import ARRIVED, EVACUATION
-from vmhad.kernel.step import StepState, Verb
+from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.sim.world import World
 
 Chains = dict[tuple[str, str], list[dict[str, Any]]]
@@ -30,6 +30,7 @@ def at_end(world: World) -> Iterator[tuple[str, str]]:
             yield from ((subject, f"certificate {one['number']} of it: {why}") for why in broken(one))
         yield from ((subject, f"its certificates: {why}") for why in broken_chain(chain))
     yield from _missing(world, chains)
+    yield from _uncounted(world, chains)
 
 
 def certificates(world: World) -> Chains:
@@ -41,8 +42,8 @@ def certificates(world: World) -> Chains:
     return chains
 
 
-def _missing(world: World, chains: Mapping[tuple[str, str], list[dict[str, Any]]]) -> Iterator[tuple[str, str]]:
-    """What Nova brought elsewhere by a step of ours that is settled, or never will be."""
+def _missing(world: World, chains: Chains) -> Iterator[tuple[str, str]]:
+    """What Nova brought elsewhere by a step of ours that is settled, or never will be. What was pruned is not asked."""
     ledger = world.ledger
     steps = {(one.incident, one.subject): one for one in ledger.steps.values() if one.verb is Verb.EVACUATE}
     for move in world.nova.migrations:
@@ -51,8 +52,21 @@ def _missing(world: World, chains: Mapping[tuple[str, str], list[dict[str, Any]]
         mine = [one for one in ledger.started.get(move.server, ()) if one.target == move.target]
         for incident in sorted({one.incident for one in mine}):
             step, holder = steps.get((incident, move.server)), ledger.incidents.get(incident)
-            is_settled = step is not None and step.state is not StepState.STARTED
-            if is_settled or holder is None or not holder.is_open:
-                if (incident, move.server) not in chains:
-                    subject = f"vm {step.args.get('name', move.server) if step else move.server}"
-                    yield subject, f"it was started on {move.target} by incident {incident}, without a certificate"
+            if step is None or holder is None or (step.state is StepState.STARTED and holder.is_open):
+                continue
+            if (incident, move.server) not in chains:
+                yield subject_of(step), f"it was started on {move.target} by incident {incident}, without a certificate"
+
+
+def _uncounted(world: World, chains: Chains) -> Iterator[tuple[str, str]]:
+    """None was written over another one."""
+    for step in world.ledger.steps.values():
+        kept = len(chains.get((step.incident, step.subject), ()))
+        if step.verb is Verb.EVACUATE and step.incident in world.ledger.incidents:
+            written = step.certified.count if step.certified is not None else 0
+            if written != kept:
+                yield subject_of(step), f"{written} certificates of it were written, and {kept} are kept"
+
+
+def subject_of(step: Step) -> str:
+    return f"vm {step.args.get('name') or step.subject}"
