@@ -22,7 +22,7 @@ from vmhad.kernel.certificate import LEVELS, Facts, Held, Plain, Result
 from vmhad.kernel.exhibit import FENCED, PROVEN, Braked, Exhibit, crowd, exhibit, kept, owned
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.step import Begun, Certified, Ground, Step, StepState, Verb
-from vmhad.kernel.topology import Segment
+from vmhad.kernel.topology import OF_NOVA, VOLUMES, Backend, Segment
 
 LOG = logging.getLogger(__name__)
 
@@ -127,9 +127,9 @@ class Certifying:
         """Of a VM whose disks nobody asked for nothing is kept."""
         inventory, segment = book.inventories.get(incident.host), self.segments.get(incident.segment)
         servers = inventory.servers if inventory is not None else ()
-        disks = next((getattr(one, "disks", ()) for one in servers if one.id == step.subject), ())
-        backends = [one for one in getattr(segment, "backends", ()) if incident.host in one.clients]
-        return {disk: tuple(sorted(one.name for one in backends if _holds(one.holds, disk))) for disk in sorted(disks)}
+        disks = next((one.disks for one in servers if one.id == step.subject), ())
+        backends = segment.backends_of(incident.host) if segment is not None else ()
+        return {disk: _keeping(disk, backends) for disk in sorted(disks)}
 
     def _settled(self, book: Book, at_hand: Mapping[str, Incident], step: Step, now: float, sealed: Sealed) -> Step:
         old, incident = book.steps.get(step.id), at_hand.get(step.incident)
@@ -202,6 +202,9 @@ def _proofs(incident: Incident) -> list[Exhibit]:
     return [one for one in incident.exhibits if one.proof is not None]
 
 
-def _holds(held: Iterable[str], disk: str) -> bool:
-    """«volumes» are all that are no disk of Nova's own."""
-    return disk in held or ("volumes" in held and disk != "nova")
+def _keeping(disk: str, backends: Sequence[Backend]) -> tuple[str, ...]:
+    """Those that hold this very kind of disk, else those that hold all volumes."""
+    named = [one.name for one in backends if disk in one.holds]
+    if not named and disk != OF_NOVA:
+        named = [one.name for one in backends if VOLUMES in one.holds]
+    return tuple(sorted(named))

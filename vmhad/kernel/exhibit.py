@@ -18,7 +18,7 @@ from vmhad.kernel.verdict import Verdict
 FENCED, PROVEN = "fenced", "proven"
 # The first decisions and the newest are kept: an incident that is tried again for weeks must still fit its journal.
 EXHIBITS_FIRST, EXHIBITS_NEWEST = 2, 8
-OWNERS_NEWEST = 20
+OWNERS_NEWEST = 60
 NAMES_MAX = 20
 # What of its policy the decision rests on, as far as this release has it.
 RESTS_ON = (
