@@ -8,7 +8,7 @@ No recovery waits for a certificate: one that cannot be built is told in the log
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -19,7 +19,8 @@ from vmhad.kernel import certificate
 from vmhad.kernel.brake import Scene
 from vmhad.kernel.case import Case, Decision
 from vmhad.kernel.certificate import LEVELS, Facts, Held, Plain, Result
-from vmhad.kernel.exhibit import FENCED, PROVEN, Braked, Exhibit, crowd, exhibit, kept, owned
+from vmhad.kernel.evidence import Evidence
+from vmhad.kernel.exhibit import FENCED, PROVEN, Act, Braked, Exhibit, crowd, exhibit, kept, life_against, owned
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.step import Begun, Certified, Ground, Step, StepState, Verb
 from vmhad.kernel.topology import OF_NOVA, VOLUMES, Backend, Segment
@@ -37,10 +38,21 @@ def exhibited(cases: Cases, case: Case, scene: Scene, decision: Decision) -> Dec
     if now_is.round > was.round:
         more.append(replace(exhibit(FENCED, *seen), brake=_braked(was, scene)))
     if now_is.proof is not None and now_is.proof != was.proof:
-        more.append(replace(exhibit(PROVEN, *seen), proof=now_is.proof))
+        life_at = life_against(now_is.proof, case.evidence)
+        acts = tuple(_acts(case, decision))
+        more.append(replace(exhibit(PROVEN, *seen), proof=now_is.proof, life_at=life_at, acts=acts))
     if not more:
         return decision
     return replace(decision, incident=replace(now_is, exhibits=kept(now_is.exhibits, tuple(more))))
+
+
+def _acts(case: Case, decision: Decision) -> Iterator[Act]:
+    """Also of an operator's word, which is never STARTED."""
+    steps = {one.id: one for one in (*case.steps, *decision.steps) if one.verb.value in LEVELS}
+    for step in (steps[key] for key in sorted(steps)):
+        if certificate.round_of(step) == decision.incident.round and (step.acts or step.verb is Verb.CONFIRM_DOWN):
+            args = {key: value for key, value in step.args.items() if value}
+            yield Act(step.verb.value, args, step.attempt, step.acts, step.acted_at, step.observed)
 
 
 def _braked(was: Incident, scene: Scene) -> Braked:
@@ -69,11 +81,11 @@ class Sealed:
 
 @dataclass
 class Certifying:
-    """me: the name of this engine. life: a host's newest sign of life."""
+    """me: the name of this engine. evidence: of a host, as it is now."""
 
     me: str
     segments: Mapping[str, Segment]
-    life: Callable[[str], float]
+    evidence: Callable[[str], Evidence]
 
     def seal(
         self,
@@ -121,7 +133,7 @@ class Certifying:
             proven = [(one.id, seen) for one in mine.values() if one.proof for seen in _proofs(one)]
             if proven:
                 incident_id, newest = max(proven, key=lambda one: (one[1].epoch, one[1].at))
-                yield Ground(host, incident_id, newest.at, self.life(host))
+                yield Ground(host, incident_id, newest.at, life_against(newest.proof, self.evidence(host)))
 
     def _disks(self, book: Book, incident: Incident, step: Step) -> dict[str, tuple[str, ...]]:
         """Of a VM whose disks nobody asked for nothing is kept."""

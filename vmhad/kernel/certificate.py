@@ -191,7 +191,8 @@ class Plain:
             "proven_at": kept["at"],
             "epoch": kept["epoch"],
             "life_at_start": self.time(held.ground.life_at),
-            "seen": {key: one for key, one in kept.items() if key not in ("proof", "at", "epoch")},
+            "acts": kept["acts"],
+            "seen": {key: one for key, one in kept.items() if key not in ("proof", "at", "epoch", "acts")},
         }
 
     def start(self, step: Step) -> dict[str, object] | None:
