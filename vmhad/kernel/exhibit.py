@@ -132,7 +132,7 @@ def life_against(proof: Proof | None, evidence: Evidence) -> float:
     """What is cut off from its storages may have power: only what its system says speaks against that."""
     if proof is None or proof.is_whole:
         return evidence.life_at
-    return float(getattr(evidence, "beat_at", evidence.life_at))
+    return evidence.beat_at
 
 
 def crowd(names: Collection[str]) -> Crowd:
