@@ -15,6 +15,7 @@ One = dict[str, Any]
 Tampering = Callable[[One], object]
 # One host, one owner; another one in which the heir of a dead owner settles what that had started; and one that rests
 # on the proofs of two hosts.
+SELF_FENCED = "self_fenced_by_policy"
 PLAIN, TAKEN_OVER, TWO_HOSTS = "cut_moves_four_vms", "engine_killed_mid_recovery", "target_hangs_while_receiving"
 
 
@@ -101,13 +102,16 @@ TAMPERED: list[tuple[str, Tampering, str]] = [
     (PLAIN, lambda one: (cut_whole(one), one["server"]["disks"].update(local=[])), "no storage that can cut it off"),
     (PLAIN, lambda one: (cut_whole(one), one["plan"].update(proof_cuts="h1/nas-c")), "its start rested on nas-c"),
     (TWO_HOSTS, lambda one: one["proofs"][1].update(kind="cut_storage"), "h2 might have run it, and is only proven"),
+    (SELF_FENCED, lambda one: own(one)["observed"][0].update(reading="off"), "a reading that is no reset"),
+    (SELF_FENCED, lambda one: own(one)["seen"]["policy"].update(self_fence_proof="False"), "policy did not take it"),
+    (SELF_FENCED, lambda one: own(one)["seen"]["sights"].clear(), "nobody saw that h1 had fenced itself"),
     (PLAIN, lambda one: by_word(one, by="ann"), "his name or his reason is not kept"),
 ]
 
 IDS = [f"{number}-{why}" for number, (_, _, why) in enumerate(TAMPERED)]
 
 
-@pytest.mark.parametrize("story", [PLAIN, TAKEN_OVER, TWO_HOSTS])
+@pytest.mark.parametrize("story", [PLAIN, TAKEN_OVER, TWO_HOSTS, SELF_FENCED])
 def test_what_the_core_wrote_holds(story: str) -> None:
     mine = chains(story)
     assert mine

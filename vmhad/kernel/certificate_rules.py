@@ -104,6 +104,8 @@ def _of_proof(certificate: Mapping[str, Any], proof: Mapping[str, Any], start: M
         yield from _power_off(proof, times)
     elif proof["kind"] == "cut_storage":
         yield from _cut_storage(certificate, proof)
+    elif proof["kind"] == "self_fenced":
+        yield from _self_fenced(proof)
     elif proof["kind"] == "word":
         yield from _word(proof)
     else:
@@ -156,6 +158,16 @@ def _cut_off(proof: Mapping[str, Any], backend: str) -> Iterator[str]:
         yield f"{backend} was never read to have cut {host} off"
     elif max(_s(at) for at in cuts) + ROUNDING_S < _s(acts[-1]["acted_at"]):
         yield f"the observations that prove {host} at {backend} came before the act"
+
+
+def _self_fenced(proof: Mapping[str, Any]) -> Iterator[str]:
+    host, seen = proof["host"], proof["seen"]
+    if any(one["reading"] != "reset" for one in proof["observed"]):
+        yield f"the proof of {host} holds a reading that is no reset"
+    if seen["policy"].get("self_fence_proof") != "True":
+        yield f"policy did not take it for a proof that {host} fences itself"
+    if not any((one["channel"], one["reading"]) == ("self-fencing", "down") for one in seen["sights"]):
+        yield f"nobody saw that {host} had fenced itself"
 
 
 def _word(proof: Mapping[str, Any]) -> Iterator[str]:

@@ -24,7 +24,7 @@ NAMES_MAX = 20
 # What of its policy the decision rests on, as far as this release has it.
 RESTS_ON = (
     "silent_means", "isolated", "storage_lost", "failed_share_max", "fences_in_flight_max", "readings_apart_s",
-    "cut_storage", "storage_only_proof",
+    "cut_storage", "storage_only_proof", "self_fence_proof",
 )  # fmt: skip
 
 
