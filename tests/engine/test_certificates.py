@@ -25,7 +25,8 @@ TELLING = (
     "cut_moves_four_vms", "engine_killed_mid_recovery", "request_lost_is_sent_again", "target_hangs_while_receiving",
     "heir_knows_that_the_target_died", "nova_answers_500_for_ever", "vm_in_error_when_the_host_returns",
     "agent_take_over_after_the_verdict", "clock_far_behind", "engine_dies_in_the_fence",
-    "rack_at_once", "hard_affinity_moved_as_one",
+    "rack_at_once", "hard_affinity_moved_as_one", "self_fenced_by_policy", "cut_storage_one_of_two",
+    "cut_storage_taken_over_half_proven", "word_for_what_is_half_proven", "cut_storage_taken_over_when_evacuated",
 )  # fmt: skip
 
 

@@ -81,9 +81,9 @@ OPTS = [
         default=1000,
         min=10,
         max=100000,
-        help="How many incidents that are over the journal keeps of each segment. The last one of each host always "
-        "stays. Those with certificates count only where certificate_dir is set: without it they stay for "
-        "keep_incidents_days, and are gone after that.",
+        help="How many incidents that are over the journal keeps of each segment, beside the last one of each host. "
+        "Without certificate_dir those that have certificates stay for keep_incidents_days all the same, however many "
+        "they are, and are gone after that.",
     ),
     cfg.StrOpt(
         "certificate_dir",

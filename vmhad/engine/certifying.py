@@ -8,7 +8,7 @@ No recovery waits for a certificate: one that cannot be built is told in the log
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -19,10 +19,11 @@ from vmhad.kernel import certificate
 from vmhad.kernel.brake import Scene
 from vmhad.kernel.case import Case, Decision
 from vmhad.kernel.certificate import LEVELS, Facts, Held, Plain, Result
-from vmhad.kernel.exhibit import FENCED, PROVEN, Braked, Exhibit, crowd, exhibit, kept, owned
+from vmhad.kernel.evidence import Evidence
+from vmhad.kernel.exhibit import FENCED, PROVEN, Act, Braked, Exhibit, crowd, exhibit, kept, life_against, owned
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.step import Begun, Certified, Ground, Step, StepState, Verb
-from vmhad.kernel.topology import Segment
+from vmhad.kernel.topology import OF_NOVA, VOLUMES, Backend, Segment
 
 LOG = logging.getLogger(__name__)
 
@@ -37,10 +38,21 @@ def exhibited(cases: Cases, case: Case, scene: Scene, decision: Decision) -> Dec
     if now_is.round > was.round:
         more.append(replace(exhibit(FENCED, *seen), brake=_braked(was, scene)))
     if now_is.proof is not None and now_is.proof != was.proof:
-        more.append(replace(exhibit(PROVEN, *seen), proof=now_is.proof))
+        life_at = life_against(now_is.proof, case.evidence)
+        acts = tuple(_acts(case, decision))
+        more.append(replace(exhibit(PROVEN, *seen), proof=now_is.proof, life_at=life_at, acts=acts))
     if not more:
         return decision
     return replace(decision, incident=replace(now_is, exhibits=kept(now_is.exhibits, tuple(more))))
+
+
+def _acts(case: Case, decision: Decision) -> Iterator[Act]:
+    """Also of an operator's word, which is never STARTED."""
+    steps = {one.id: one for one in (*case.steps, *decision.steps) if one.verb.value in LEVELS}
+    for step in (steps[key] for key in sorted(steps)):
+        if certificate.round_of(step) == decision.incident.round and (step.acts or step.verb is Verb.CONFIRM_DOWN):
+            args = {key: value for key, value in step.args.items() if value}
+            yield Act(step.verb.value, args, step.attempt, step.acts, step.acted_at, step.observed)
 
 
 def _braked(was: Incident, scene: Scene) -> Braked:
@@ -69,11 +81,11 @@ class Sealed:
 
 @dataclass
 class Certifying:
-    """me: the name of this engine. life: a host's newest sign of life."""
+    """me: the name of this engine. evidence: of a host, as it is now."""
 
     me: str
     segments: Mapping[str, Segment]
-    life: Callable[[str], float]
+    evidence: Callable[[str], Evidence]
 
     def seal(
         self,
@@ -121,15 +133,15 @@ class Certifying:
             proven = [(one.id, seen) for one in mine.values() if one.proof for seen in _proofs(one)]
             if proven:
                 incident_id, newest = max(proven, key=lambda one: (one[1].epoch, one[1].at))
-                yield Ground(host, incident_id, newest.at, self.life(host))
+                yield Ground(host, incident_id, newest.at, life_against(newest.proof, self.evidence(host)))
 
     def _disks(self, book: Book, incident: Incident, step: Step) -> dict[str, tuple[str, ...]]:
         """Of a VM whose disks nobody asked for nothing is kept."""
         inventory, segment = book.inventories.get(incident.host), self.segments.get(incident.segment)
         servers = inventory.servers if inventory is not None else ()
-        disks = next((getattr(one, "disks", ()) for one in servers if one.id == step.subject), ())
-        backends = [one for one in getattr(segment, "backends", ()) if incident.host in one.clients]
-        return {disk: tuple(sorted(one.name for one in backends if _holds(one.holds, disk))) for disk in sorted(disks)}
+        disks = next((one.disks for one in servers if one.id == step.subject), ())
+        backends = segment.backends_of(incident.host) if segment is not None else ()
+        return {disk: _keeping(disk, backends) for disk in sorted(disks)}
 
     def _settled(self, book: Book, at_hand: Mapping[str, Incident], step: Step, now: float, sealed: Sealed) -> Step:
         old, incident = book.steps.get(step.id), at_hand.get(step.incident)
@@ -202,6 +214,9 @@ def _proofs(incident: Incident) -> list[Exhibit]:
     return [one for one in incident.exhibits if one.proof is not None]
 
 
-def _holds(held: Iterable[str], disk: str) -> bool:
-    """«volumes» are all that are no disk of Nova's own."""
-    return disk in held or ("volumes" in held and disk != "nova")
+def _keeping(disk: str, backends: Sequence[Backend]) -> tuple[str, ...]:
+    """Those that hold this very kind of disk, else those that hold all volumes."""
+    named = [one.name for one in backends if disk in one.holds]
+    if not named and disk != OF_NOVA:
+        named = [one.name for one in backends if VOLUMES in one.holds]
+    return tuple(sorted(named))

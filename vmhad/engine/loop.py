@@ -116,7 +116,7 @@ class Engine:
         world = World(compute, power, clock, hands or NoHands(), self.guests, units, storages)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
         self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world)
-        certifying = Certifying(me, self.segments, lambda host: self.evidence.of(host).life_at)
+        certifying = Certifying(me, self.segments, self.evidence.of)
         self.writing = Writing(self.journal, timeline, self.executor, self.evidence, certifying)
         self.deciding = Deciding(self.evidence, self.reads, self.writing, world, hands is not None)
         self.books: dict[str, Book] = {}

@@ -15,14 +15,15 @@ from enum import StrEnum
 
 from vmhad.kernel.exhibit import Exhibit
 from vmhad.kernel.incident import Incident
-from vmhad.kernel.step import Begun, Certified, Ground, Step
+from vmhad.kernel.proof import CUT_STORAGE, POWER_OFF
+from vmhad.kernel.step import Begun, Certified, Ground, Step, Verb
 
 SCHEMA = 1
 # Beyond this many failures of one VM in one incident only their number is kept, until it has arrived: what is refused
 # for weeks must still fit its journal.
 FAILURES_MAX = 8
 # The fence levels, by their verbs. Of earlier rounds the first and the newest are told.
-LEVELS = ("power_off", "cut_storage", "confirm_down")
+LEVELS = (POWER_OFF, CUT_STORAGE, Verb.CONFIRM_DOWN.value)
 ROUNDS_NEWEST = 3
 
 
@@ -190,7 +191,8 @@ class Plain:
             "proven_at": kept["at"],
             "epoch": kept["epoch"],
             "life_at_start": self.time(held.ground.life_at),
-            "seen": {key: one for key, one in kept.items() if key not in ("proof", "at", "epoch")},
+            "acts": kept["acts"],
+            "seen": {key: one for key, one in kept.items() if key not in ("proof", "at", "epoch", "acts")},
         }
 
     def start(self, step: Step) -> dict[str, object] | None:

@@ -89,59 +89,52 @@ def _of_proof(certificate: Mapping[str, Any], proof: Mapping[str, Any], start: M
     if not observed:
         yield f"the proof of {host} rests on no observation"
         return
-    if proof["epoch"] > start["epoch"]:
+    if proof["epoch"] == start["epoch"]:
+        if max(*times, _s(proof["proven_at"])) > _s(start["at"]) + ROUNDING_S:
+            yield f"the proof of {host} does not precede the start of the evacuation"
+        if _s(proof["life_at_start"]) > _s(proof["at"]) + ROUNDING_S:
+            yield f"{host} gave a sign of life after its proof, before the start"
+    elif proof["epoch"] > start["epoch"]:
         yield f"the proof of {host} does not precede the start of the evacuation: it is of a later owner"
-    elif proof["epoch"] == start["epoch"] and max(*times, _s(proof["proven_at"])) > _s(start["at"]) + ROUNDING_S:
-        yield f"the proof of {host} does not precede the start of the evacuation"
-    if proof["kind"] != "cut_storage":
-        # Who is cut off may live, isolated: he writes nothing all the same, which is read just before the start.
-        yield from _life(proof, start)
+    elif proof["life_at_start"] is not None:
+        yield f"{host} gave a sign of life to the owner that started it, which had not seen the proof"
+    if _s(proof["seen"]["life_at"]) > _s(proof["at"]) + ROUNDING_S:
+        yield f"{host} gave a sign of life after the first observation of its proof"
     if proof["kind"] == "power_off":
-        yield from _power_off(certificate, proof, times)
+        yield from _power_off(proof, times)
     elif proof["kind"] == "cut_storage":
         yield from _cut_storage(certificate, proof)
-    elif proof["kind"] == "word":
-        yield from _word(certificate, proof)
     elif proof["kind"] == "self_fenced":
-        if any(one["reading"] != "reset" for one in observed):
-            yield f"the proof of {host} holds a reading that is no reset by its watchdog"
+        yield from _self_fenced(proof)
+    elif proof["kind"] == "word":
+        yield from _word(proof)
     else:
         yield f"{host} is proven by {proof['kind']}, which is no fence level"
 
 
-def _life(proof: Mapping[str, Any], start: Mapping[str, Any]) -> Iterator[str]:
-    host = proof["host"]
-    if proof["epoch"] == start["epoch"]:
-        if _s(proof["life_at_start"]) > _s(proof["at"]) + ROUNDING_S:
-            yield f"{host} gave a sign of life after its proof, before the start"
-    elif proof["epoch"] < start["epoch"] and proof["life_at_start"] is not None:
-        yield f"{host} gave a sign of life to the owner that started it, which had not seen the proof"
-    if _s(proof["seen"]["life_at"]) > _s(proof["at"]) + ROUNDING_S:
-        yield f"{host} gave a sign of life after the first observation of its proof"
-
-
-def _power_off(certificate: Mapping[str, Any], proof: Mapping[str, Any], times: Sequence[float]) -> Iterator[str]:
+def _power_off(proof: Mapping[str, Any], times: Sequence[float]) -> Iterator[str]:
     host, apart_s = proof["host"], float(proof["seen"]["policy"]["readings_apart_s"])
     if any(one["reading"] != "off" for one in proof["observed"]):
         yield f"the proof of {host} holds a reading that is not OFF"
     if len(times) < 2 or max(times) - min(times) + ROUNDING_S < apart_s:
         yield f"{host} was not read OFF twice, {apart_s:g} s apart"
-    yield from _after_the_act(proof, _levels(certificate, proof, "power_off"), min(times))
+    acts = [one for one in proof["acts"] if one["verb"] == "power_off" and one["acts"]]
+    if not acts:
+        yield f"nothing was done to {host} before it was observed"
+    if any(min(times) + ROUNDING_S < _s(one["acted_at"]) for one in acts):
+        yield f"the observations that prove {host} came before the act"
 
 
 def _cut_storage(certificate: Mapping[str, Any], proof: Mapping[str, Any]) -> Iterator[str]:
     host, proven = proof["host"], set(proof["backends"])
-    if any(one["reading"] != "cut" for one in proof["observed"]):
+    if not proven or any(one["reading"] != "cut" for one in proof["observed"]):
         yield f"the proof of {host} holds a reading that is not CUT"
-    levels = _levels(certificate, proof, "cut_storage")
     for backend in sorted(proven):
-        mine = None if levels is None else [one for one in levels if one["args"].get("backend") == backend]
-        cuts = [_s(seen["at"]) for one in mine or () for seen in one["observed"] if seen["reading"] == "cut"]
-        if mine and not cuts:
-            yield f"{backend} was never read to have cut {host} off"
-        yield from _after_the_act(proof, mine, max(cuts, default=NEVER), backend)
+        yield from _cut_off(proof, backend)
     disks = certificate["server"]["disks"]
-    if not disks:
+    if host != certificate["incident"]["host"]:
+        yield f"{host} might have run it, and is only proven to be cut off from storages"
+    elif not disks:
         yield f"nobody knows where its disks are, and {host} is only proven to be cut off from storages"
     for disk, backends in sorted(disks.items()):
         if not backends or not set(backends) <= proven:
@@ -152,30 +145,35 @@ def _cut_storage(certificate: Mapping[str, Any], proof: Mapping[str, Any]) -> It
         yield f"its start rested on {backend}, from which {host} is not proven to be cut off"
 
 
-def _word(certificate: Mapping[str, Any], proof: Mapping[str, Any]) -> Iterator[str]:
-    levels = _levels(certificate, proof, "confirm_down")
-    if levels is not None and not any(one["args"].get("by") and one["args"].get("why") for one in levels):
-        yield f"an operator's word proves {proof['host']}, and his name or his reason is not kept"
-
-
-def _levels(certificate: Mapping[str, Any], proof: Mapping[str, Any], verb: str) -> list[Mapping[str, Any]] | None:
-    """None where it is of another incident, whose levels stand in the certificates of that one."""
-    if proof["incident"] != certificate["incident"]["id"]:
-        return None
-    return [one for one in certificate["levels"] if one["verb"] == verb and one["round"] == proof["round"]]
-
-
-def _after_the_act(
-    proof: Mapping[str, Any], levels: Sequence[Mapping[str, Any]] | None, seen_at: float, what: str = ""
-) -> Iterator[str]:
-    host = f"{proof['host']}{f' at {what}' if what else ''}"
-    if levels is None:
+def _cut_off(proof: Mapping[str, Any], backend: str) -> Iterator[str]:
+    """From one storage: one of the observations that prove it is of that storage, after the cut."""
+    host, mine = proof["host"], [one for one in proof["acts"] if one["args"].get("backend") == backend]
+    acts = [one for one in mine if one["verb"] == "cut_storage" and one["acts"]]
+    if not acts:
+        yield f"nothing was done to {host} at {backend} before it was observed"
         return
-    if not any(one["acts"] for one in levels):
-        yield f"nothing was done to {host} before it was observed"
-    for one in levels:
-        if one["epoch"] == proof["epoch"] and one["acts"] and seen_at + ROUNDING_S < _s(one["acted_at"]):
-            yield f"the observations that prove {host} came before the act"
+    proving = {_s(one["at"]) for one in proof["observed"]}
+    cuts = [one["at"] for one in acts[-1]["observed"] if one["reading"] == "cut" and _s(one["at"]) in proving]
+    if not cuts:
+        yield f"{backend} was never read to have cut {host} off"
+    elif max(_s(at) for at in cuts) + ROUNDING_S < _s(acts[-1]["acted_at"]):
+        yield f"the observations that prove {host} at {backend} came before the act"
+
+
+def _self_fenced(proof: Mapping[str, Any]) -> Iterator[str]:
+    host, seen = proof["host"], proof["seen"]
+    if any(one["reading"] != "reset" for one in proof["observed"]):
+        yield f"the proof of {host} holds a reading that is no reset"
+    if seen["policy"].get("self_fence_proof") != "True":
+        yield f"policy did not take it for a proof that {host} fences itself"
+    if not any((one["channel"], one["reading"]) == ("self-fencing", "down") for one in seen["sights"]):
+        yield f"nobody saw that {host} had fenced itself"
+
+
+def _word(proof: Mapping[str, Any]) -> Iterator[str]:
+    said = [one["args"] for one in proof["acts"] if one["verb"] == "confirm_down"]
+    if not any(one.get("by") and one.get("why") for one in said):
+        yield f"an operator's word proves {proof['host']}, and his name or his reason is not kept"
 
 
 def _s(time: Mapping[str, Any] | None) -> float:

@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof
+from vmhad.kernel.step import Observation
 from vmhad.kernel.verdict import Verdict
 
 FENCED, PROVEN = "fenced", "proven"
 # The first decisions and the newest are kept: an incident that is tried again for weeks must still fit its journal.
 EXHIBITS_FIRST, EXHIBITS_NEWEST = 2, 8
-OWNERS_NEWEST = 20
+OWNERS_NEWEST = 60
 NAMES_MAX = 20
 # What of its policy the decision rests on, as far as this release has it.
 RESTS_ON = (
     "silent_means", "isolated", "storage_lost", "failed_share_max", "fences_in_flight_max", "readings_apart_s",
-    "cut_storage", "storage_only_proof",
+    "cut_storage", "storage_only_proof", "self_fence_proof",
 )  # fmt: skip
 
 
@@ -63,9 +64,22 @@ class Braked:
 
 
 @dataclass(frozen=True, slots=True)
+class Act:
+    """A fence level as it stood when the proof was made: a later owner looks at it anew."""
+
+    verb: str
+    args: Mapping[str, str]
+    attempt: int
+    acts: int
+    acted_at: float
+    observed: tuple[Observation, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Exhibit:
     """One decision. kind: FENCED or PROVEN. at: by the clock of the engine that had this epoch. row, because: the row
-    of the judge's table that said so. life_at: the newest sign of life of the host, 0.0 if none was ever seen."""
+    of the judge's table that said so. life_at: the newest sign of life of the host that counts against the proof, 0.0
+    if none was ever seen. acts: the fence levels of its round that were tried, where it was proven."""
 
     kind: str
     at: float
@@ -80,6 +94,7 @@ class Exhibit:
     policy: Mapping[str, str] = field(default_factory=dict)
     brake: Braked | None = None
     proof: Proof | None = None
+    acts: tuple[Act, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +109,7 @@ class Owner:
 def exhibit(
     kind: str, now: float, epoch: int, round_now: int, verdict: Verdict, evidence: Evidence, policy: Policy
 ) -> Exhibit:
+    """Of either kind, without what only one of them has."""
     return Exhibit(
         kind,
         now,
@@ -110,6 +126,13 @@ def exhibit(
         ),
         {name: str(getattr(policy, name)) for name in RESTS_ON if hasattr(policy, name)},
     )
+
+
+def life_against(proof: Proof | None, evidence: Evidence) -> float:
+    """What is cut off from its storages may have power: only what its system says speaks against that."""
+    if proof is None or proof.is_whole:
+        return evidence.life_at
+    return evidence.beat_at
 
 
 def crowd(names: Collection[str]) -> Crowd:

@@ -15,6 +15,10 @@ from vmhad.kernel.proof import POWER_OFF, WORD
 from vmhad.kernel.topology import OF_CINDER, OF_NOVA, VOLUMES, Backend
 
 
+# A volume that Cinder was not asked for, or did not say the place of.
+UNPLACED = "volume/"
+
+
 def uncovered(case: Case, server: Server) -> str:
     """'' or why the held proof does not hold for this VM."""
     proof = case.incident.proof
@@ -24,6 +28,8 @@ def uncovered(case: Case, server: Server) -> str:
         return "it is not known where its disks are"
     for disk in server.disks:
         backend = _backend_of(disk, case.segment.backends_of(case.incident.host))
+        if backend is None and disk.startswith(UNPLACED):
+            return f"it is not known on which storage {_place(disk)} is"
         if backend is None:
             return f"{_place(disk)} is on no storage that can be cut off"
         if backend.name not in proof.backends:
@@ -55,10 +61,12 @@ def _backends_of(case: Case, server: Server) -> list[str]:
 
 
 def _backend_of(disk: str, backends: Iterable[Backend]) -> Backend | None:
-    """The one that holds this very kind of disk, else the one that holds all volumes."""
+    """The one that holds this very kind of disk, else the one that holds all volumes. Where some storage holds a
+    backend of Cinder, a volume whose place is not known may be there, or may not."""
     known = list(backends)
     named = next((one for one in known if disk in one.holds), None)
-    if named is None and disk != OF_NOVA:
+    tells_apart = any(held.startswith(OF_CINDER) for one in known for held in one.holds)
+    if named is None and disk != OF_NOVA and (disk.startswith(OF_CINDER) or not tells_apart):
         return next((one for one in known if VOLUMES in one.holds), None)
     return named
 
