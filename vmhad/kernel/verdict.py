@@ -26,7 +26,7 @@ class Ailment(StrEnum):
 class Verdict:
     """row: the table's row, by its number from 1. positive: death was seen, not inferred from silence: its power was
     read OFF (is_off), or its storage beat stopped. unfit: it lives, and no VM may be sent to it. ailment: why
-    it might be emptied."""
+    it might be emptied. lives: its agent is heard, and so it does, whatever else is wrong."""
 
     judgement: Judgement
     because: str
@@ -35,6 +35,7 @@ class Verdict:
     is_off: bool = False
     unfit: bool = False
     ailment: Ailment | None = None
+    lives: bool = False
 
     @property
     def serves(self) -> bool:

@@ -54,6 +54,7 @@ class Row:
     positive: bool = False
     unfit: bool = False
     ailment: Ailment | None = None
+    lives: bool = False
 
     @property
     def power(self) -> frozenset[StrEnum]:
@@ -71,7 +72,8 @@ def _row(judgement: str, because: str, *flags: str, **words: str) -> Row:
         for name, kind in zip(NAMES, OF_COLUMN, strict=True)
     )
     ailment = next((one for one in Ailment if one.value in flags), None)
-    return Row(fits, Judgement(judgement), because, "positive" in flags, "unfit" in flags, ailment)
+    is_heard = words.get("agent") == "UP"
+    return Row(fits, Judgement(judgement), because, "positive" in flags, "unfit" in flags, ailment, is_heard)
 
 
 # Its peers reach it on the management plane.
@@ -352,4 +354,5 @@ def first_row(words: Sequence[StrEnum]) -> tuple[int, Row]:
 def _plain(*words: StrEnum) -> Verdict:
     """The verdict before the details of what was read are added to its reason."""
     number, row = first_row(words)
-    return Verdict(row.judgement, row.because, number, row.positive, row.power == {Power.OFF}, row.unfit, row.ailment)
+    is_off = row.power == {Power.OFF}
+    return Verdict(row.judgement, row.because, number, row.positive, is_off, row.unfit, row.ailment, row.lives)

@@ -49,7 +49,8 @@ def stuck(case: Case, now: float) -> Move:
         return rests(incident.because, held=case.hold, stands_until=until)
     if case.hold:
         return rests(incident.because, held=case.hold)
-    if incident.proof is None and case.verdict.serves and not cut_storage.waits_to_be_clean(case):
+    is_well = case.verdict.serves or (case.verdict.lives and case.verdict.judgement is not Judgement.FAILED)
+    if incident.proof is None and is_well and not cut_storage.waits_to_be_clean(case):
         held = f"{case.verdict.because}: its next heartbeat, or its death, decides"
         return rests(incident.because, held=held)
     return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
