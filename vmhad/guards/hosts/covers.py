@@ -14,7 +14,6 @@ from vmhad.kernel.cloud import Server
 from vmhad.kernel.proof import POWER_OFF, WORD
 from vmhad.kernel.topology import OF_CINDER, OF_NOVA, VOLUMES, Backend
 
-
 # A volume that Cinder was not asked for, or did not say the place of.
 UNPLACED = "volume/"
 
