@@ -9,8 +9,9 @@ import pytest
 
 from vmhad.cmd import sim
 from vmhad.sim.cuts import Cut
+from vmhad.sim.mutant import Mutant
 from vmhad.sim.mutants import hunt, mutated
-from vmhad.sim.mutants_list import MUTANTS, Mutant
+from vmhad.sim.mutants_list import MUTANTS
 
 # How many seeds are tried beside the one on record, should that have become another disaster.
 SPARE = 30

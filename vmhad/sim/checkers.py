@@ -23,7 +23,8 @@ JUST_SWITCHED_ON_S = 1.5
 class Checkers:
     """report is called with (subject, sentence). off_limits: host -> why, says the story, a fence of it is wrong.
 
-    excused: hosts whose BMC says OFF of them while nobody hears them. No eye can tell such a host from a dead one.
+    excused: hosts whose BMC says OFF of them while nobody hears them, or that an operator called down while they were
+    not. No eye can tell such a host from a dead one. opened: those that somebody gave a storage back that we had cut.
     """
 
     def __init__(self, datacentre: Datacentre, nova: SimNova, report: Callable[[str, str], None]) -> None:
@@ -32,6 +33,7 @@ class Checkers:
         self._reported: set[tuple[str, str]] = set()
         self.off_limits: dict[str, str] = {}
         self.excused: set[str] = set()
+        self.opened: set[str] = set()
         self.posts: list[Post] = []
         self.power_orders: list[PowerOrder] = []
         self.breaches: list[str] = []
@@ -41,7 +43,7 @@ class Checkers:
         while touched:
             vm = touched.pop()
             writers = self._datacentre.writers(vm)
-            if len(writers) > 1 and not writers & self.excused:
+            if len(writers) > 1 and not writers & (self.excused | self.opened):
                 self.breach(f"vm {vm.name}", f"two writers on one disk: {', '.join(sorted(writers))}")
 
     def on_evacuate(self, post: Post) -> None:

@@ -54,7 +54,7 @@ def _is_due(case: Case, power: Step | None, now: float) -> bool:
 
 
 def _concluded(case: Case, step: Step, now: float) -> Step:
-    if (seen := _cut_at(case, step)) is not None:
+    if (seen := _cut_at(step)) is not None:
         return replace(step, state=StepState.DONE, ended_at=now, because=seen.text)
     if now < step.started_at + case.policy.cut_storage_deadline_s:
         return step
@@ -63,22 +63,22 @@ def _concluded(case: Case, step: Step, now: float) -> Step:
     return replace(step, state=StepState.FAILED, ended_at=now, because=last(step))
 
 
-def _cut_at(case: Case, step: Step) -> Observation | None:
-    """The first look after the act, and after anything that its system said, of an unbroken run that says CUT."""
+def _cut_at(step: Step) -> Observation | None:
+    """The first look after the act of an unbroken run that says CUT."""
     first = None
     for seen in reversed(step.observed):
-        if seen.reading != Access.CUT.value or seen.at <= max(step.acted_at, case.evidence.beat_at):
+        if seen.reading != Access.CUT.value or seen.at <= step.acted_at:
             break
         first = seen
     return first if step.acts else None
 
 
 def proof(case: Case) -> Proof | None:
-    """Of all cuts of this round that are proven, while the host still is judged dead."""
+    """Of all cuts of this round that are proven, while the host still counts as failed."""
     if not case.policy.storage_only_proof or case.verdict.judgement is not Judgement.FAILED:
         return None
     proven = [step for step in _of_round(case) if step.state is StepState.DONE]
-    seen = tuple(one for step in proven if (one := _cut_at(case, step)) is not None)
+    seen = tuple(one for step in proven if (one := _cut_at(step)) is not None)
     if not proven or len(seen) < len(proven):
         return None
     names = tuple(sorted(step.args["backend"] for step in proven))
@@ -182,22 +182,19 @@ def is_given_back(case: Case) -> str:
     return f"it is given back {', '.join(words)}"
 
 
-def unread_since(steps: Iterable[Step], at: float) -> list[Step]:
-    """Of the storages that it was given back, those that were not read since: a cut may have landed late, sent by an
-    engine that slept for longer than any call takes."""
-    newest: dict[str, Step] = {}
-    for step in steps:
-        if step.verb is Verb.RESTORE_STORAGE:
-            name = step.args["backend"]
-            newest[name] = max(newest.get(name, step), step, key=round_of)
-    return [one for one in newest.values() if one.state is not StepState.DONE or one.ended_at < at]
+def unread_since(case: Case, at: float) -> list[Step]:
+    """A look for each storage that an order to cut it off may have reached, and that was not read since then: such an
+    order may have landed late, sent by an engine that slept for longer than any call takes."""
+    cut = {one.args["backend"] for one in case.steps if one.verb is Verb.CUT_STORAGE and one.attempt}
+    looks = (_restore_of(case, name) for name in sorted(cut))
+    return [one for one in looks if one.state is not StepState.DONE or one.ended_at < at]
 
 
-def read_again(steps: Iterable[Step], case: Case, now: float) -> list[Step]:
-    """Those looks that begin now. What is still open is not touched."""
-    unread = (one for one in unread_since(steps, case.incident.turns[-1].at) if one.state is not StepState.STARTED)
-    retry_s = case.policy.fence_retry_s
-    due = (one for one in unread if one.state is StepState.DONE or now - one.ended_at >= retry_s)
+def read_again(unread: Iterable[Step], case: Case, now: float) -> list[Step]:
+    """Those looks that begin now."""
+    rest_s = case.policy.fence_retry_s
+    due = (one for one in unread if one.state is not StepState.STARTED)
+    due = (one for one in due if one.state is not StepState.FAILED or now - one.ended_at >= rest_s)
     return [start(replace(one, attempt=0), now) for one in due]
 
 

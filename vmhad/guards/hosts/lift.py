@@ -54,9 +54,8 @@ def _rest_of_cut(case: Case, now: float) -> Move:
         held = cut_storage.is_given_back(case)
         return Move(incident.because, steps=given_back, held=held, wake_at=now + 1.0)
     said, proof = word.taken(case, now)
-    may_be_proven = proof is not None or (not case.hold and (_lives(case, now) or _reads_off(case, now)))
+    may_be_proven = proof is not None or (not case.hold and _is_to_go_off(case, now))
     if incident.state is State.RECOVERED and may_be_proven:
-        # Its power is read again, or it lives and has to go off.
         return Move(f"{waits}: it is fenced again", Event.PROOF_LOST, given_back)
     if incident.state is State.STUCK and "close" not in case.orders:
         move = stuck(case, now)
@@ -95,8 +94,9 @@ def lift(case: Case, now: float) -> Move:
         return _fell_again(case)
     changed: list[Step] = [*settle.settle(case, now, OF_RETURN), *_arrived(case, now)]
     steps = {step.id: step for step in (*case.steps, *changed)}
-    if cut_storage.unread_since(steps.values(), case.incident.turns[-1].at):
-        changed += cut_storage.read_again(steps.values(), case, now)
+    unread = cut_storage.unread_since(replace(case, steps=tuple(steps.values())), case.incident.turns[-1].at)
+    if unread:
+        changed += cut_storage.read_again(unread, case, now)
         return Move("its storages are read once more before it is used", steps=tuple(changed), wake_at=now + 1.0)
     unfit = case.verdict.because if case.verdict.unfit else ""
     for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
@@ -215,10 +215,14 @@ def _needed_off(case: Case) -> str:
     return ""
 
 
-def _lives(case: Case, now: float) -> bool:
-    """Its system said something since the proof, and just now."""
+def _is_to_go_off(case: Case, now: float) -> bool:
+    """It is cut off, and reads off by now; or its system said something since the proof, and just now. Then its old
+    guests may be there. One that counts as failed although it lives is cut off for that, and waits for its BMC."""
     since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
-    return since < case.evidence.beat_at and now - case.evidence.beat_at <= SILENCE_S
+    lives = since < case.evidence.beat_at and now - case.evidence.beat_at <= SILENCE_S
+    power = case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s)
+    can_be = power is not Reading.UNKNOWN or case.verdict.judgement is not Judgement.FAILED
+    return power is Reading.OFF or (lives and can_be)
 
 
 def _is_back(case: Case, now: float) -> bool:
