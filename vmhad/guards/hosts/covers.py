@@ -25,7 +25,7 @@ def uncovered(case: Case, server: Server) -> str:
     for disk in server.disks:
         backend = _backend_of(disk, case.segment.backends_of(case.incident.host))
         if backend is None:
-            return f"{_place(disk)} is on no storage that can be cut off"
+            return f"{_place(disk)} is on no storage that can cut {case.incident.host} off"
         if backend.name not in proof.backends:
             return f"{_place(disk)} is on {backend.name}, which {case.incident.host} is not proven to be cut off from"
     return ""

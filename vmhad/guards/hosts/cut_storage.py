@@ -19,6 +19,8 @@ from vmhad.kernel.signal import Access, Channel, Reading
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb, start
 from vmhad.kernel.verdict import Judgement
 
+# The argument of an evacuation that says in which round of its incident it was sent.
+ROUND = "round"
 # A cut that was STARTED may land as late as its call may take.
 CALL_LIMIT_S = 15.0
 
@@ -137,15 +139,25 @@ def _may_hold(step: Step) -> bool:
 
 
 def is_clean(case: Case, cut: Step) -> bool:
-    """No guest that it had when it was cut off is left: it was proven down since, or its agent tells of another
-    boot."""
-    boot, whole = cut.args.get("boot", ""), case.incident.proof
+    """No guest is left of a VM that was sent elsewhere: it was proven down since it was cut off, or its agent tells of
+    another boot than when that VM was sent."""
+    boot, whole = _boot_of_twins(case, cut), case.incident.proof
     if boot and boot_of(case) not in ("", boot):
         return True
     if whole is not None and whole.is_whole and whole.round == case.incident.round:
         return True
     proven = (one for one in case.steps if one.verb is Verb.POWER_OFF and one.state is StepState.DONE)
     return any(round_of(one) >= round_of(cut) for one in proven)
+
+
+def _boot_of_twins(case: Case, newest: Step) -> str:
+    """The boot in which it may have guests whose VMs were sent elsewhere: the one that it was in when it was cut off in
+    the newest round in which any was."""
+    sent = [one for one in case.steps if one.verb is Verb.EVACUATE and one.attempt and one.args.get("target")]
+    last = max((int(one.args.get(ROUND, case.incident.round)) for one in sent), default=case.incident.round)
+    cuts = (one for one in case.steps if one.verb is Verb.CUT_STORAGE and one.args["backend"] == newest.args["backend"])
+    before = [one for one in cuts if round_of(one) <= last]
+    return max(before, key=round_of, default=newest).args.get("boot", "")
 
 
 def waits_to_be_clean(case: Case) -> str:
@@ -158,10 +170,8 @@ def waits_to_be_clean(case: Case) -> str:
 
 
 def restored(case: Case, now: float) -> tuple[Step, ...]:
-    """The steps that give it back what it was cut off from, as far as that may begin now: not while a VM is on its way
-    to another host, nor while a cut may still land."""
-    if any(one.verb is Verb.EVACUATE and one.state is StepState.STARTED for one in case.steps):
-        return ()
+    """The steps that give it back what it was cut off from, as far as that may begin now: not while a cut may still
+    land."""
     changed = []
     for name, cut in outstanding(case.steps).items():
         step = _restore_of(case, name)

@@ -57,12 +57,12 @@ def _rest_of_cut(case: Case, now: float) -> Move:
     may_be_proven = proof is not None or (not case.hold and _is_to_go_off(case, now))
     if incident.state is State.RECOVERED and may_be_proven:
         return Move(f"{waits}: it is fenced again", Event.PROOF_LOST, given_back)
-    if incident.state is State.STUCK and "close" not in case.orders:
+    waits = f"not closed, for {waits}" if "close" in case.orders else waits
+    if incident.state is State.STUCK:
         move = stuck(case, now)
         return replace(move, held=move.held or waits, steps=(*given_back, *move.steps), stands_until=0.0)
     given_back += (said,) if said is not None else ()
-    held = f"not closed, for {waits}" if "close" in case.orders else waits
-    held += f"; {case.hold}" if case.hold else ""
+    held = f"{waits}; {case.hold}" if case.hold else waits
     return Move(incident.because, steps=given_back, held=held, wake_at=now + LOOK_AGAIN_S)
 
 
