@@ -57,8 +57,7 @@ class Ledger:
     was lost, which no brake holds and no other decision of that moment could know.
     proven: incident id -> who proved its host off, and when, by the world's clock.
     over_at: step id -> when it ended last, by the world's clock. failed_at: when it was given up last, with a reason.
-    due: asked once a whole decision is written, in several commits or one. confirmed, cut_late: hosts called down by an
-    operator, cut off by an engine that had slept.
+    due: asked once a whole decision is written. confirmed, cut_late: hosts called down, and cut off by who had slept.
     """
 
     nova: SimNova
