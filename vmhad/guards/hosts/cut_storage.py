@@ -187,9 +187,17 @@ def is_given_back(case: Case) -> str:
     """What is being given back to it, and what came of that so far where it was in vain."""
     words = []
     for name in outstanding(case.steps):
-        step = _restore_of(case, name)
-        words.append(f"{name} ({step.because})" if step.state is StepState.FAILED else name)
+        why = trouble(_restore_of(case, name))
+        words.append(f"{name} ({why})" if why else name)
     return f"it is given back {', '.join(words)}"
+
+
+def trouble(step: Step) -> str:
+    """'' or why it does not get on."""
+    if step.state is StepState.FAILED:
+        return step.because
+    seen = step.observed[-1:]
+    return "".join(one.text for one in seen if one.answer in (Answer.UNKNOWN, Answer.FAILED))
 
 
 def unread_since(case: Case, at: float) -> list[Step]:

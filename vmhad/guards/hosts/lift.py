@@ -94,11 +94,13 @@ def lift(case: Case, now: float) -> Move:
         return _fell_again(case)
     changed: list[Step] = [*settle.settle(case, now, OF_RETURN), *_arrived(case, now)]
     steps = {step.id: step for step in (*case.steps, *changed)}
+    unfit = case.verdict.because if case.verdict.unfit else ""
     unread = cut_storage.unread_since(replace(case, steps=tuple(steps.values())), case.incident.turns[-1].at)
     if unread:
         changed += cut_storage.read_again(unread, case, now)
-        return Move("its storages are read once more before it is used", steps=tuple(changed), wake_at=now + 1.0)
-    unfit = case.verdict.because if case.verdict.unfit else ""
+        why = "; ".join(filter(None, map(cut_storage.trouble, unread)))
+        held = f"its storages are read once more before it is used: {why}" if why else unfit
+        return Move(case.incident.because, steps=tuple(changed), held=held, wake_at=now + 1.0)
     for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
         step_id = f"{case.incident.id}/{case.incident.round}/{verb.value}"
         step = steps.get(step_id)
