@@ -14,6 +14,7 @@ class Mutant:
 
     seed: the one that found it. lonely: its seeds have guests that fail alone. agents: its hosts have agents. drains:
     hosts ail in them, and are emptied. storages: storages cut hosts off in them.
+    story: the one of tests/stories that finds it, where no seed is on record.
     """
 
     name: str
@@ -25,3 +26,4 @@ class Mutant:
     agents: bool = False
     drains: bool = False
     storages: bool = False
+    story: str = ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from vmhad.engine import effects
 from vmhad.engine.executor import Executor
-from vmhad.guards.hosts import covers, cut_storage, word
+from vmhad.guards.hosts import covers, cut_storage, power_off, word
 from vmhad.kernel.case import Case
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.signal import Access
@@ -18,11 +18,22 @@ from vmhad.sim.cuts import Cut, always, as_property, with_effect, without_policy
 from vmhad.sim.mutant import Mutant
 
 # Found with hosts and hours of mutants.NASTY, and storages.
-SEEDS: dict[str, int] = {}
+SEEDS: dict[str, int] = {"cut_when_sent": 2, "any_disk_is_covered": 0, "never_given_back": 0}
+STORIES: dict[str, str] = {
+    "unknown_is_cut": "cut_storage_silent",
+    "partial_is_whole": "cut_storage_one_of_two",
+    "cuts_not_read_again": "cut_storage_opened_behind_our_back",
+    "cut_of_the_living": "cut_storage_landed_and_the_host_is_back",
+    "storage_only_unasked": "cut_storage_is_no_proof_by_policy",
+    "given_back_unclean": "cut_storage_hung_host_thaws",
+    "boots_uncompared": "agent_cut_off_and_back_with_the_same_boot",
+    "hits_forgotten": "cut_storage_proven_before_its_bmc_hit_another",
+    "words_believed": "word_that_its_power_belies",
+}
 
 
 def _m(name: str, guard: str, *cuts: Cut, needs: tuple[str, ...] = ()) -> Mutant:
-    return Mutant(name, guard, cuts, needs, SEEDS.get(name), storages=True)
+    return Mutant(name, guard, cuts, needs, SEEDS.get(name), storages=True, story=STORIES.get(name, ""))
 
 
 def cut_when_sent(was: Any) -> Any:
@@ -81,5 +92,6 @@ OF_STORAGES: tuple[Mutant, ...] = (
     _m("boots_uncompared", "another boot has no old guests", Cut(cut_storage, "is_clean", any_boot)),
     _m("never_given_back", "what was cut is given back", Cut(cut_storage, "outstanding", always({}))),
     _m("late_cuts_unread", "what is given back is read once more", Cut(cut_storage, "unread_since", always([]))),
+    _m("hits_forgotten", "a BMC that hit another host proves nothing", Cut(power_off, "hit", always(""))),
     _m("words_believed", "an operator's word is held against what is seen", Cut(word, "belied", always(""))),
 )

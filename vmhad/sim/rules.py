@@ -215,6 +215,9 @@ def _seen_alive(at: Ledger, engine: str, truth: SimHost, incident: Incident) -> 
     if truth.powered and truth.bmc is Bmc.OK and not (is_cut_off or truth.bmc_silenced_by or _misled(at, truth)):
         if max(truth.powered_at, truth.bmc_at, truth.blips_until, since) < seen_until:
             return True
+    if is_cut_off and at.agents is not None:
+        # By a policy that gives up what lives and is isolated.
+        return False
     row, (prover, proven_at) = at.nova.services[truth.name], at.proven.get(incident.id, ("", at.now))
     listened = prover == engine or row.last_seen > since + POLL_S
     return listened and row.last_seen > row.heard_from > proven_at and max(row.heard_from, since) < seen_until

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
 
-from vmhad.guards.hosts import cut_storage, settle, word
+from vmhad.guards.hosts import cut_storage, power_off, settle, word
 from vmhad.guards.hosts.leftover import has_fallen, start_what_is_left
 from vmhad.guards.hosts.power_off import OF_FENCE
 from vmhad.guards.hosts.retry import LOOK_AGAIN_S, RETRY_MAX_S, is_heard, stuck
@@ -54,7 +54,8 @@ def _rest_of_cut(case: Case, now: float) -> Move:
         held = cut_storage.is_given_back(case)
         return Move(incident.because, steps=given_back, held=held, wake_at=now + 1.0)
     said, proof = word.taken(case, now)
-    may_be_proven = proof is not None or (not case.hold and _is_to_go_off(case, now))
+    other = power_off.hit(case)
+    may_be_proven = proof is not None or not (case.hold or other) and _is_to_go_off(case, now)
     if incident.state is State.RECOVERED and may_be_proven:
         return Move(f"{waits}: it is fenced again", Event.PROOF_LOST, given_back)
     waits = f"not closed, for {waits}" if "close" in case.orders else waits
@@ -62,6 +63,7 @@ def _rest_of_cut(case: Case, now: float) -> Move:
         move = stuck(case, now)
         return replace(move, held=move.held or waits, steps=(*given_back, *move.steps), stands_until=0.0)
     given_back += (said,) if said is not None else ()
+    waits += f"; {other} went off right after power_off of {incident.host}: whose BMC is this?" if other else ""
     held = f"{waits}; {case.hold}" if case.hold else waits
     return Move(incident.because, steps=given_back, held=held, wake_at=now + LOOK_AGAIN_S)
 
