@@ -27,6 +27,7 @@ STORIES: dict[str, str] = {
     "storage_only_unasked": "cut_storage_is_no_proof_by_policy",
     "given_back_unclean": "cut_storage_hung_host_thaws",
     "boots_uncompared": "agent_cut_off_and_back_with_the_same_boot",
+    "late_cuts_unread": "cut_storage_late_after_it_was_given_back",
     "hits_forgotten": "cut_storage_proven_before_its_bmc_hit_another",
     "words_believed": "word_that_its_power_belies",
 }

@@ -131,6 +131,8 @@ def _misled(at: Ledger, truth: SimHost) -> bool:
 def of_turn(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
     if new.state is State.RECOVERING and new.proof is not None:
         yield from of_proof(at, engine, new)
+    if not new.is_open:
+        yield from rules_of_storages.of_end(at, new)
     if new.state is State.LIFTING and at.now - at.nova.services[new.host].last_seen > 60.0 + EYES_LATE_S:
         has_agent = at.agents is not None and at.agents.is_heard(new.host)
         if at.sees_since(engine) < at.now - EYES_LATE_S and not has_agent:

@@ -113,6 +113,12 @@ def of_evacuation(at: Ledger, new: Step, incident: Incident) -> Iterator[str]:
             yield f"its evacuation is started, a disk is on {backend}, and {incident.host} is not cut off from that"
 
 
+def of_end(at: Ledger, incident: Incident) -> Iterator[str]:
+    for backend, hosts in sorted(at.nova.datacentre.fenced.items()):
+        if incident.host in hosts - at.cut_late:
+            yield f"its incident is over, and it is still cut off from {backend}"
+
+
 def left_cut(at: Ledger) -> Iterator[tuple[str, str]]:
     """At the end no host that serves, and whose incident is over, is still cut off. Where a cut came late, sent by an
     engine that had slept, nobody is told."""
