@@ -14,7 +14,8 @@
 | the server hangs                          | UNKNOWN | Unanswered       |                                           |
 | the server went on after that             | as was  | return           |                                           |
 
-The other host reads OPEN and writes on, whatever was done to the first one. Every call ends within its limit.
+The other host reads OPEN and writes on, whatever was done to the first one. Every call ends within its limit. The
+simulated one is worse than any real one: there the old client writes on when it is restored.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ BENCHES = {
     "nfs_ganesha": "storage_nfs_ganesha",
     "scsi_pr": "storage_scsi_pr",
     "scsi_pr on LIO": "storage_scsi_pr_lio",
+    "simulated": "storage_simulated",
 }
 # The drivers of storages that keep nothing of their clients (NFSv3): who may write again may do so with what it had
 # open at the cut. So a host has to be off before its cut is taken back.
-FORGETFUL = {"nfs_ganesha"}
+FORGETFUL = {"nfs_ganesha", "simulated"}
 
 
 class Bench(Protocol):

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from vmhad.cmd import sim
 from vmhad.sim.cuts import Cut
+from vmhad.sim.mutant import Mutant
 from vmhad.sim.mutants import hunt, mutated
-from vmhad.sim.mutants_list import MUTANTS, Mutant
+from vmhad.sim.mutants_list import MUTANTS
+from vmhad.sim.story import tell
 
+STORIES = Path(__file__).parents[1] / "stories"
 # How many seeds are tried beside the one on record, should that have become another disaster.
 SPARE = 30
 
@@ -22,6 +26,11 @@ def found(cut: Cut) -> object:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
 def test_a_guard_that_is_off_is_found(mutant: Mutant) -> None:
+    if mutant.story:
+        with mutated(mutant):
+            told = tell(STORIES / f"{mutant.story}.txt")
+        assert told.breaches, f"{mutant.guard} is off and its story does not tell"
+        return
     verdict = hunt(mutant, range(SPARE))
     assert verdict.seed is not None, f"{mutant.guard} is off and nothing tells"
 

@@ -24,7 +24,8 @@ SAYS_ITS_END = "from vmhad.sim.seeds import play; from vmhad.sim.swarm import Sh
 
 def pinned() -> list[tuple[int, Shape, str]]:
     """Each line: seed hosts hours | what it showed; after the hours «lonely» where guests fail alone in it, «agents»
-    where its hosts have agents, «drains» where hosts ail and are emptied."""
+    where its hosts have agents, «drains» where hosts ail and are emptied, «storages» where hosts are cut off from
+    theirs."""
     found = []
     for line in PINNED.read_text().splitlines():
         if line and not line.startswith("#"):
@@ -63,7 +64,8 @@ def test_passing_over_calm_time_changes_no_fate(seed: int) -> None:
 
 
 # The last one: thirty hosts, of which ten are held by a brake that lets one fence be open at a time.
-RESTING = [*((seed, SMALL) for seed in range(20, 26)), (1025, STANDARD)]
+CUT_OFF = replace(SMALL, storages=True)
+RESTING = [*((seed, SMALL) for seed in range(20, 26)), (1025, STANDARD), *((seed, CUT_OFF) for seed in range(4))]
 
 
 @pytest.mark.parametrize(("seed", "shape"), RESTING, ids=str)
@@ -98,6 +100,14 @@ def test_seeds_with_agents_break_no_rule(seed: int) -> None:
     shape = Shape(hosts=10, hours=0.3, agents=True)
     assert draw(seed, shape).declarations[0].startswith("agents")
     assert play(seed, shape).failed == ()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_hosts_that_are_cut_off_break_no_rule(seed: int) -> None:
+    assert any(line.startswith("backend ") for line in draw(seed, CUT_OFF).declarations)
+    assert play(seed, CUT_OFF).failed == ()
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_guests_that_fail_alone_break_no_rule(seed: int) -> None:
     assert play(seed, replace(SMALL, lonely=True)).failed == ()

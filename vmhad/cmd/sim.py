@@ -4,7 +4,8 @@
     vmhad-sim story FILE... [--rewrite]
     vmhad-sim sweep FILE... [--every N] [--jobs J] [--json]
     vmhad-sim mutants [--seeds N] [--start S] [--only NAME] [--jobs J] [--json]
-    vmhad-sim seeds --count N [--start S] [--hosts H] [--hours X] [--agents] [--drains] [--jobs J] [--json]
+    vmhad-sim seeds --count N [--start S] [--hosts H] [--hours X] [--agents] [--drains] [--storages] [--jobs J]
+                   [--json]
     vmhad-sim seeds --replay SEED [--agents] [--write DIR]
     vmhad-sim explore --depth N [--opening cut|hang] [--cpu-limit S] [--json]
     vmhad-sim noise --episodes N [--seed S] [--jobs J] [--json]
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds.add_argument("--agents", action="store_true", help="with an agent on every host")
     seeds.add_argument("--lonely", action="store_true", help="guests fail alone in it, too")
     seeds.add_argument("--drains", action="store_true", help="hosts with agents ail, and are emptied")
+    seeds.add_argument("--storages", action="store_true", help="storages cut hosts off that are lost with their BMCs")
     seeds.add_argument("--jobs", type=int, default=1, metavar="J", help="processes at a time")
     seeds.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     seeds.add_argument("--replay", type=int, metavar="SEED", help="print the timeline of one seed")
@@ -98,7 +100,7 @@ def _stories(files: Sequence[Path], rewrite: bool) -> int:
 
 def _seeds(options: argparse.Namespace) -> int:
     """1 if a rule was broken, or something is left that nobody is told of."""
-    shape = Shape(options.hosts, options.hours, options.agents, options.lonely, options.drains)
+    shape = _shape(options)
     told: list[Played] = []
     for played in sow(range(options.start, options.start + options.count), shape, options.jobs):
         told.append(played)
@@ -127,6 +129,10 @@ def _seeds(options: argparse.Namespace) -> int:
     return 1 if failing else 0
 
 
+def _shape(options: argparse.Namespace) -> Shape:
+    return Shape(options.hosts, options.hours, options.agents, options.lonely, options.drains, options.storages)
+
+
 def _explore(options: argparse.Namespace) -> int:
     """1 if a rule was broken in any run."""
     found = explore(options.depth, tuple(options.opening or OPENINGS), options.cpu_limit)
@@ -145,7 +151,7 @@ def _explore(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    shape = Shape(options.hosts, options.hours, options.agents, options.lonely, options.drains)
+    shape = _shape(options)
     played = play(options.replay, shape)
     for line in timeline(played.story):
         print(line)

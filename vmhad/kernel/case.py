@@ -15,7 +15,7 @@ from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.kernel.verdict import Verdict
+from vmhad.kernel.verdict import Judgement, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,12 @@ class Case:
 
     @property
     def life_at(self) -> float:
-        """What is proven to be cut off may have power: only what its system says speaks against that."""
+        """What is proven to be cut off may have power, and may live as long as it counts as failed (it is isolated, and
+        policy says that it is to be fenced): its storages are read before every act."""
         proof = self.incident.proof
-        is_cut_off = proof is not None and not proof.is_whole
-        return self.evidence.beat_at if is_cut_off else self.evidence.life_at
+        if proof is None or proof.is_whole:
+            return self.evidence.life_at
+        return 0.0 if self.verdict.judgement is Judgement.FAILED else self.evidence.beat_at
 
     def step(self, step_id: str) -> Step | None:
         return _step_of(self.steps, step_id)

@@ -23,7 +23,9 @@ JUST_SWITCHED_ON_S = 1.5
 class Checkers:
     """report is called with (subject, sentence). off_limits: host -> why, says the story, a fence of it is wrong.
 
-    excused: hosts whose BMC says OFF of them while nobody hears them. No eye can tell such a host from a dead one.
+    excused: hosts whose BMC says OFF of them while nobody hears them, or that an operator called down while they were
+    not. No eye can tell such a host from a dead one. opened: those that somebody gave a storage back that we had cut.
+    said_down: those that an operator called down; one that is switched on after that with a silent BMC is empty.
     """
 
     def __init__(self, datacentre: Datacentre, nova: SimNova, report: Callable[[str, str], None]) -> None:
@@ -32,6 +34,8 @@ class Checkers:
         self._reported: set[tuple[str, str]] = set()
         self.off_limits: dict[str, str] = {}
         self.excused: set[str] = set()
+        self.opened: set[str] = set()
+        self.said_down: set[str] = set()
         self.posts: list[Post] = []
         self.power_orders: list[PowerOrder] = []
         self.breaches: list[str] = []
@@ -41,7 +45,7 @@ class Checkers:
         while touched:
             vm = touched.pop()
             writers = self._datacentre.writers(vm)
-            if len(writers) > 1 and not writers & self.excused:
+            if len(writers) > 1 and not writers & (self.excused | self.opened):
                 self.breach(f"vm {vm.name}", f"two writers on one disk: {', '.join(sorted(writers))}")
 
     def on_evacuate(self, post: Post) -> None:
@@ -60,7 +64,7 @@ class Checkers:
                 # It left that source by a newer one; what it was sent to before may do it yet.
                 source = move.source if move.number > landed else ""
                 may_run |= {source, "" if self._died_with_it(move) else move.target} - {""}
-        cut = self._datacentre.fenced_from_all(vm) | self._datacentre.reset
+        cut = self._datacentre.fenced_from_all(vm) | self._datacentre.reset | (self.said_down - vm.guests)
         on = sorted(name for name in may_run - {post.target} - self.excused - cut if self._is_on(name))
         if on and not (post.late or self._datacentre.bmc_ever_lied and not self.excused):
             self.breach(f"vm {vm.name}", f"evacuated to {post.target} while {', '.join(on)} has power")

@@ -128,8 +128,8 @@ class Stage:
 
     def _vm(self, words: list[str]) -> None:
         """vm web-1 web-2 on h1 state=stopped locked group=g1 vcpus=4 local-disk zone-pinned key=value
-        refused='400: vTPM' needs=gpu backend=ceph also=nfs unlisted -- also: it has a volume there, too; unlisted:
-        nobody says where its disks are"""
+        refused='400: vTPM' needs=gpu backend=ceph also=nfs unlisted unplaced -- also: it has a volume there, too;
+        unlisted: nobody says where its disks are; unplaced: its volume is known, and not where that is"""
         self._declaring("vm")
         at = words.index("on")
         for name in words[:at]:

@@ -92,6 +92,7 @@ class Draft:
             backend=options.get("backend", self._kept_on("local-disk" in words)),
             also=tuple(options["also"].split(",")) if "also" in options else (),
             unlisted="unlisted" in words,
+            unplaced="unplaced" in words,
             metadata=metadata,
         )
         self.vms.append(vm)

@@ -44,6 +44,9 @@ def order(world: World, words: list[str]) -> None:
     if kind is OrderKind.RESUME:
         _resume(world, segment, host)
         return
+    if kind is OrderKind.CONFIRM_DOWN:
+        world.checkers.said_down.add(host)
+        world.checkers.excused |= {host} if world.datacentre.hosts[host].powered else set()
     until, why = 0.0, " ".join(words[2:])
     if kind is OrderKind.PAUSE:
         until, why = world.agenda.now + seconds(words[2]), " ".join(words[3:])

@@ -57,7 +57,7 @@ class Ledger:
     was lost, which no brake holds and no other decision of that moment could know.
     proven: incident id -> who proved its host off, and when, by the world's clock.
     over_at: step id -> when it ended last, by the world's clock. failed_at: when it was given up last, with a reason.
-    due: what a commit has to be asked once the whole decision is written, which may take several commits.
+    due: asked once a whole decision is written. confirmed, cut_late: hosts called down, and cut off by who had slept.
     """
 
     nova: SimNova
@@ -86,6 +86,7 @@ class Ledger:
     agents: Agents | None = None
     restarted: dict[str, list[float]] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
+    cut_late: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._segment_of = {name: one for one in self.segments for name in one.names}
@@ -130,14 +131,15 @@ class Ledger:
         was = old.state if old else State.SUSPECTED
         if new.state is State.FENCING and was is not State.FENCING:
             self.fenced.append(new.id)
+            self.fencing_since[new.id] = self.now
             if was not in (State.SUSPECTED, State.STUCK):
                 self.again_at[new.id] = self.now
         if new.state is State.FENCING and was in (State.SUSPECTED, State.STUCK) and not self._ordered(new.host):
             self.due.append(lambda: self._begun(engine, new, was))
-        if new.state is State.FENCING and was is not State.FENCING:
-            self.fencing_since[new.id] = self.now
         if new.state is not was:
             self._tell(f"host {new.host}", rules.of_turn(self, engine, new))
+        elif old is not None and new.state is State.RECOVERING and new.proof is not None and new.proof != old.proof:
+            self._tell(f"host {new.host}", rules.of_proof(self, engine, new))
         if new.state is State.RECOVERING and (new.proof is None or new.proof.round != new.round):
             self.report(f"host {new.host}", "it is recovered without a proof of this round")
         if not new.is_open:

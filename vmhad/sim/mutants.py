@@ -18,7 +18,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from vmhad.sim.cuts import Cut
-from vmhad.sim.mutants_list import MUTANTS, Mutant
+from vmhad.sim.mutant import Mutant
+from vmhad.sim.mutants_list import MUTANTS
 from vmhad.sim.seeds import Played, play
 from vmhad.sim.swarm import Shape, draw
 
@@ -103,7 +104,8 @@ def broken_by(mutant: Mutant, seed: int, shape: Shape = NASTY) -> str:
 def hunt(mutant: Mutant, seeds: Sequence[int], shape: Shape = NASTY) -> Verdict:
     """Tries the seed that is on record, then these."""
     began = time.process_time()
-    shape = replace(shape, lonely=mutant.lonely, agents=mutant.agents, drains=mutant.drains)
+    kinds = {"lonely": mutant.lonely, "agents": mutant.agents, "drains": mutant.drains, "storages": mutant.storages}
+    shape = replace(shape, **kinds)
     order = [*([mutant.seed] if mutant.seed is not None else []), *(one for one in seeds if one != mutant.seed)]
     tried = 0
     for seed in order:

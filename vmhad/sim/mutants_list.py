@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 
 from vmhad.engine import book, certifying, effects, loop, writing
@@ -12,7 +11,7 @@ from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import Ownership
 from vmhad.engine.service_cases import ServiceCases
 from vmhad.engine.vm_cases import VmCases
-from vmhad.guards.hosts import columns, drain, judge, move, place, settle, treat
+from vmhad.guards.hosts import columns, drain, judge, move, place, power_off, settle, treat
 from vmhad.guards.hosts.columns import SEEN, Peers, Storage
 from vmhad.guards.instances import judge as judge_of_vms
 from vmhad.guards.services import judge as judge_of_services
@@ -66,24 +65,8 @@ from vmhad.sim.cuts import (
     without_policy,
     without_task,
 )
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """guard: what is off. needs: what a script must have for the guard to be asked at all; others are not played.
-
-    seed: the one that found it. lonely: its seeds have guests that fail alone. agents: its hosts have agents. drains:
-    hosts ail in them, and are emptied.
-    """
-
-    name: str
-    guard: str
-    cuts: tuple[Cut, ...]
-    needs: tuple[str, ...] = ()
-    seed: int | None = None
-    lonely: bool = False
-    agents: bool = False
-    drains: bool = False
+from vmhad.sim.mutant import Mutant
+from vmhad.sim.mutants_of_storages import OF_STORAGES
 
 
 def _m(name: str, guard: str, *cuts: Cut) -> Mutant:
@@ -216,14 +199,16 @@ MUTANTS: tuple[Mutant, ...] = (
         "a proof dies at the first sign of life",
         Cut(proof, "holds", lambda was: lambda one, *_: one is not None),
     ),
-    _m("proof_without_reading", "two readings OFF after the act", Cut(fence, "_proof", proof_at_once)),
+    _m("proof_without_reading", "two readings OFF after the act", Cut(power_off, "_proof", proof_at_once)),
     _m(
-        "proof_by_one_reading", "the two readings are apart", Cut(fence, "_proof", without_policy(readings_apart_s=0.0))
+        "proof_by_one_reading",
+        "the two readings are apart",
+        Cut(power_off, "_proof", without_policy(readings_apart_s=0.0)),
     ),
     _m(
         "proof_without_act",
         "power_off is sent even where it is off",
-        Cut(fence, "_proof", proof_unsent),
+        Cut(power_off, "_proof", proof_unsent),
         Cut(Executor, "_must_act", unsent),
     ),
     _m(
@@ -241,13 +226,13 @@ MUTANTS: tuple[Mutant, ...] = (
     _m(
         "bystanders_unheard",
         "a host that goes with our act voids the proof",
-        Cut(fence, "_fell_with_it", always("")),
-        Cut(fence, "_all_read_since", always(True)),
+        Cut(power_off, "_fell_with_it", always("")),
+        Cut(power_off, "_all_read_since", always(True)),
     ),
     _m(
         "bystanders_unread",
         "all others are read before the proof is believed",
-        Cut(fence, "_all_read_since", always(True)),
+        Cut(power_off, "_all_read_since", always(True)),
     ),
     _m(
         "down_before_proof",
@@ -387,4 +372,5 @@ MUTANTS: tuple[Mutant, ...] = (
     _m("owners_unkept", "who commits is kept", Cut(certifying, "owned", lambda was: lambda owners, *rest: owners)),
     _m("proofs_unkept", "a proof is kept as it was", Cut(certifying, "exhibited", lambda was: lambda *args: args[-1])),
     _m("certificates_uncounted", "none is written over another", Cut(certificate, "counted", always(Certified()))),
+    *OF_STORAGES,
 )

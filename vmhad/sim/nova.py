@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from vmhad.kernel.cloud import Action, ComputeService, Group, Inventory, Migration, Room, Server, ServerState
-from vmhad.kernel.topology import OF_CINDER, OF_NOVA
 from vmhad.ports import Nudge, Refused
 from vmhad.sim.datacentre import Datacentre, SimHost
 from vmhad.sim.queues import HostQueues
@@ -120,7 +119,7 @@ class SimNova:
             metadata=dict(row.metadata),
             fault=row.fault,
             updated_at=f"{row.stopped_at}",
-            disks=_disks(row),
+            disks=row.disks,
         )
 
     def on_host(self, host: str) -> tuple[Server, ...]:
@@ -393,8 +392,3 @@ def _shown(row: MigrationRow) -> Migration:
     return Migration(
         number, row.server, row.kind, row.status, row.source, row.target, row.created_at, row.updated_at
     )
-
-
-def _disks(row: ServerRow) -> tuple[str, ...]:
-    first = OF_NOVA if row.local_disk else f"{OF_CINDER}{row.backend}"
-    return () if row.unlisted else (first, *(f"{OF_CINDER}{one}" for one in row.also))

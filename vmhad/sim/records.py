@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from vmhad.kernel.cloud import ServerState
+from vmhad.kernel.topology import OF_CINDER, OF_NOVA
 
 
 @dataclass
@@ -30,7 +31,8 @@ class ServiceRow:
 class ServerRow:
     """A row of the instances table. refused: what the API answers to its evacuation. needs: a trait of its host.
 
-    backend: the storage of its first disk; also: those of its further volumes. unlisted: nobody says where they are.
+    backend: the storage of its first disk; also: those of its further volumes. unlisted: nobody says where they are;
+    unplaced: Nova lists its volume, and Cinder does not say where that is.
     """
 
     id: str
@@ -50,7 +52,16 @@ class ServerRow:
     backend: str = "ceph"
     also: tuple[str, ...] = ()
     unlisted: bool = False
+    unplaced: bool = False
     stopped_at: float = -inf
+
+    @property
+    def disks(self) -> tuple[str, ...]:
+        """Where they are kept, as the drivers tell it."""
+        if self.unlisted or self.unplaced:
+            return (f"volume/{self.id}",) if self.unplaced else ()
+        first = OF_NOVA if self.local_disk else f"{OF_CINDER}{self.backend}"
+        return (first, *(f"{OF_CINDER}{one}" for one in self.also))
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vmhad.journal import keys
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
-from vmhad.kernel.proof import POWER_OFF
+from vmhad.kernel.proof import CUT_STORAGE, POWER_OFF
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Step, Verb
 from vmhad.kernel.topology import Segment
@@ -55,6 +55,8 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
     truth, policy = at.nova.datacentre.hosts[new.host], at.policies[new.segment]
     # A blip that its power went right after was read as OFF, too: then the two readings are one false and one true.
     tells = not truth.misleads and truth.off_at - truth.blips_until > STAMPED_LATE_S
+    if at.agents is not None and at.now - at.agents.agents[new.host].heard_at > policy.agent_failed_s - 1.0:
+        tells = False
     if was is State.SUSPECTED and not truth.powered and at.nova.is_up(new.host) and tells:
         if at.now - _gone_at(truth) < policy.readings_apart_s and not _is_dead_by_silence(at, new, was):
             yield f"its power went only {at.now - _gone_at(truth):.1f} s ago: that cannot have been read twice"
@@ -135,18 +137,20 @@ def _misled(at: Ledger, truth: SimHost) -> bool:
 
 def of_turn(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
     if new.state is State.RECOVERING and new.proof is not None:
-        yield from _of_proof(at, engine, new)
+        yield from of_proof(at, engine, new)
+    if not new.is_open:
+        yield from rules_of_storages.of_end(at, new)
     if new.state is State.LIFTING and at.now - at.nova.services[new.host].last_seen > 60.0 + EYES_LATE_S:
         has_agent = at.agents is not None and at.agents.is_heard(new.host)
         if at.sees_since(engine) < at.now - EYES_LATE_S and not has_agent:
             yield "it is taken back although it is not heard"
 
 
-def _of_proof(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
+def of_proof(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
     """Two readings, apart, after an act, and its power was really off at both."""
     assert new.proof is not None
     if new.proof.kind != POWER_OFF:
-        yield from rules_of_storages.of_proof(at, new.proof)
+        yield from rules_of_storages.of_proof(at, engine, new.proof)
         return
     truth, policy, seen = at.nova.datacentre.hosts[new.host], at.policies[new.segment], new.proof.observed
     if at.shot_at.get(new.host, 0.0) < at.fencing_since.get(new.id, 0.0):
@@ -213,11 +217,16 @@ def _goes(step: Step, incident: Incident, target: str) -> bool:
 
 
 def _seen_alive(at: Ledger, engine: str, truth: SimHost, incident: Incident) -> bool:
-    """Its power read ON, or its nova-compute heard, and this engine has had the time to see it."""
+    """Its power read ON, which says nothing of what is cut off, or its nova-compute heard, and this engine has had the
+    time to see it."""
     seen_until, since = at.now - EYES_LATE_S, at.sees_since(engine)
-    if truth.powered and truth.bmc is Bmc.OK and not truth.bmc_silenced_by and not _misled(at, truth):
+    is_cut_off = incident.proof is not None and incident.proof.kind == CUT_STORAGE
+    if truth.powered and truth.bmc is Bmc.OK and not (is_cut_off or truth.bmc_silenced_by or _misled(at, truth)):
         if max(truth.powered_at, truth.bmc_at, truth.blips_until, since) < seen_until:
             return True
+    if is_cut_off and at.agents is not None:
+        # By a policy that gives up what lives and is isolated.
+        return False
     row, (prover, proven_at) = at.nova.services[truth.name], at.proven.get(incident.id, ("", at.now))
     listened = prover == engine or row.last_seen > since + POLL_S
     return listened and row.last_seen > row.heard_from > proven_at and max(row.heard_from, since) < seen_until

@@ -26,6 +26,7 @@ from vmhad.sim.failures import failures_of_engines
 from vmhad.sim.inbox import incidents
 from vmhad.sim.nova import ServerRow
 from vmhad.sim.rebuild import REBUILDING
+from vmhad.sim.rules_of_storages import left_cut
 from vmhad.sim.show import SHOWS, spoken
 from vmhad.sim.swarm import STANDARD, Script, Shape, draw
 from vmhad.sim.world import World
@@ -172,6 +173,7 @@ def unexplained(world: World, is_over: bool = False) -> Iterator[str]:
             yield f"incident {incident.id} rests without a time to look again"
         if incident.state is State.STUCK and not incident.because:
             yield f"incident {incident.id} is stuck and does not say why"
+    yield from (f"{subject}: {why}" for subject, why in left_cut(world.ledger))
     known = [one for one in world.ledger.incidents.values() if not (one.is_open or one.drain)]
     ended = [one for one in known if "order" in one.because]
     given_up = {one.subject for one in ended}
@@ -257,6 +259,7 @@ def replay_command(seed: int, shape: Shape) -> str:
     size = f" --hosts {shape.hosts}" * (shape.hosts != STANDARD.hosts)
     size += f" --hours {shape.hours:g}" * (shape.hours != STANDARD.hours)
     size += " --agents" * shape.agents + " --lonely" * shape.lonely + " --drains" * shape.drains
+    size += " --storages" * shape.storages
     return f"vmhad-sim seeds --replay {seed}{size}"
 
 

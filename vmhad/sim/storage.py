@@ -39,23 +39,24 @@ class Mood(StrEnum):
 
 @dataclass
 class CutOrder:
-    """One cut, or its taking back, as it left for a backend; kept for the checkers. late: its sender slept before."""
+    """One cut, or its taking back, as it left for a backend; kept for the checkers."""
 
     at: float
     engine: str
     verb: str
     host: str
     backend: str
-    late: bool = False
 
 
 @dataclass
 class Backends:
     """The truth of all of them. moods: backend -> how it takes orders now; lags_s: how much later it does what it was
-    told, where it LAGS. on_order: told of each before a backend sees it. orders: all of them."""
+    told, where it LAGS. on_order: told of each before a backend sees it; on_late: of one that reaches it when its
+    sender has slept. orders: all of them."""
 
     datacentre: Datacentre
     on_order: Callable[[CutOrder], None] = lambda order: None
+    on_late: Callable[[CutOrder], None] = lambda order: None
     moods: dict[str, Mood] = field(default_factory=dict)
     lags_s: dict[str, float] = field(default_factory=dict)
     orders: list[CutOrder] = field(default_factory=list)
@@ -97,7 +98,7 @@ class SimStorage:
         backends, name, datacentre = self._backends, self._backend.name, self._backends.datacentre
         if host not in self._backend.clients:
             raise Refused(f"{name} knows no client {host}")
-        order = CutOrder(datacentre.agenda.now, self._life.name, verb, host, name, self._life.is_late)
+        order = CutOrder(datacentre.agenda.now, self._life.name, verb, host, name)
         backends.orders.append(order)
         backends.on_order(order)
         mood = backends.mood(name)
@@ -112,13 +113,15 @@ class SimStorage:
         if mood is Mood.IN_VAIN:
             return
         lag_s = backends.lags_s.get(name, LAGS_S) if mood is Mood.LAGS else 0.0
-        self._life.send(verb, lambda: self._land(host, cut, lag_s))
+        self._life.send(verb, lambda: self._land(order, cut, lag_s))
         if mood is Mood.LOSES_ANSWERS:
             self._clock.spend(self._timeout_s)
             raise Unanswered(f"{name} did not answer in {self._timeout_s:g} s")
 
-    def _land(self, host: str, cut: bool, lag_s: float) -> None:
-        datacentre, name = self._backends.datacentre, self._backend.name
+    def _land(self, order: CutOrder, cut: bool, lag_s: float) -> None:
+        datacentre, name, host = self._backends.datacentre, order.backend, order.host
+        if self._life.is_late:
+            self._backends.on_late(order)
         if lag_s:
             datacentre.agenda.after(lag_s, lambda: datacentre.fence_client(name, host, cut))
         else:

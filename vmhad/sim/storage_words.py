@@ -44,6 +44,7 @@ class StorageWords:
             datacentre.hang_storage(backend, True)
             world.agenda.after(seconds(words[2]), lambda: datacentre.hang_storage(backend, False))
         elif does == "opens":
+            world.checkers.opened.add(words[2])
             datacentre.fence_client(backend, words[2], False)
         elif does in ("cuts", "lets"):
             datacentre.cut_client(backend, words[2], does == "cuts")

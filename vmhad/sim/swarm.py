@@ -17,6 +17,7 @@ from vmhad.sim.drain_swarm import with_drains
 from vmhad.sim.lateness import lateness
 from vmhad.sim.lonely import lonely, paused
 from vmhad.sim.mischief import Cloud, Timed, mischief
+from vmhad.sim.storage_swarm import has_agents, with_storages
 from vmhad.sim.twins import twins
 
 HOUR_S = 3600.0
@@ -54,13 +55,14 @@ PACES: dict[str, tuple[str, ...]] = {
 @dataclass(frozen=True)
 class Shape:
     """How large a seed is, whether its hosts have agents, and whether guests fail alone in it, too. drains: hosts ail,
-    and are emptied; they have agents then."""
+    and are emptied; they have agents then. storages: storages cut hosts off, and one half has agents."""
 
     hosts: int = 30
     hours: float = 1.0
     agents: bool = False
     lonely: bool = False
     drains: bool = False
+    storages: bool = False
 
 
 STANDARD = Shape()
@@ -116,12 +118,15 @@ def draw(seed: int, shape: Shape = STANDARD) -> Script:
     faults += ambush(seed, cloud, sheet.lines, faults, calm_from_s)
     declared, late = lateness(seed, cloud, sheet.lines, faults, calm_from_s)
     late += twins(seed, cloud, declared, faults, calm_from_s)
-    if shape.agents or shape.drains:
+    if shape.agents or shape.drains or (shape.storages and has_agents(seed)):
         declared, seen = with_agents(seed, declared, cloud.hosts, calm_from_s)
         late += seen
     if shape.drains:
         declared, ill = with_drains(seed, declared, cloud.hosts, calm_from_s)
         late += ill
+    if shape.storages:
+        declared, lost = with_storages(seed, declared, cloud, faults, calm_from_s)
+        late += lost
     if shape.lonely:
         late += lonely(seed, cloud, calm_from_s)
         declared, stopped = paused(seed, cloud, declared, calm_from_s)

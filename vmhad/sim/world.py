@@ -118,7 +118,8 @@ class World:
         )
         self.ledger.sees_since = self._sees_since
         self.acts.on_resume = self.ledger.on_resume
-        self.backends.on_order = lambda order: rules_of_storages.hear(self.ledger, order)
+        self.backends.on_order = lambda order: rules_of_storages.hear(self.ledger, order, self.checkers.excused)
+        self.backends.on_late = lambda order: rules_of_storages.hear_late(self.ledger, order)
         self.acts.on_order = lambda order: rules_of_services.hear(self.ledger, order)
         self.store.on_commit = self.ledger.on_commit
         self.rebuilds.ended.append(self._rebuild_ended)

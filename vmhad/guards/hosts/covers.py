@@ -30,7 +30,7 @@ def uncovered(case: Case, server: Server) -> str:
         if backend is None and disk.startswith(UNPLACED):
             return f"it is not known on which storage {_place(disk)} is"
         if backend is None:
-            return f"{_place(disk)} is on no storage that can be cut off"
+            return f"{_place(disk)} is on no storage that can cut {case.incident.host} off"
         if backend.name not in proof.backends:
             return f"{_place(disk)} is on {backend.name}, which {case.incident.host} is not proven to be cut off from"
     return ""

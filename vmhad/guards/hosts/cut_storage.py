@@ -19,6 +19,8 @@ from vmhad.kernel.signal import Access, Channel, Reading
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb, start
 from vmhad.kernel.verdict import Judgement
 
+# The argument of an evacuation that says in which round of its incident it was sent.
+ROUND = "round"
 # A cut that was STARTED may land as late as its call may take.
 CALL_LIMIT_S = 15.0
 
@@ -54,7 +56,7 @@ def _is_due(case: Case, power: Step | None, now: float) -> bool:
 
 
 def _concluded(case: Case, step: Step, now: float) -> Step:
-    if (seen := _cut_at(case, step)) is not None:
+    if (seen := _cut_at(step)) is not None:
         return replace(step, state=StepState.DONE, ended_at=now, because=seen.text)
     if now < step.started_at + case.policy.cut_storage_deadline_s:
         return step
@@ -63,22 +65,22 @@ def _concluded(case: Case, step: Step, now: float) -> Step:
     return replace(step, state=StepState.FAILED, ended_at=now, because=last(step))
 
 
-def _cut_at(case: Case, step: Step) -> Observation | None:
-    """The first look after the act, and after anything that its system said, of an unbroken run that says CUT."""
+def _cut_at(step: Step) -> Observation | None:
+    """The first look after the act of an unbroken run that says CUT."""
     first = None
     for seen in reversed(step.observed):
-        if seen.reading != Access.CUT.value or seen.at <= max(step.acted_at, case.evidence.beat_at):
+        if seen.reading != Access.CUT.value or seen.at <= step.acted_at:
             break
         first = seen
     return first if step.acts else None
 
 
 def proof(case: Case) -> Proof | None:
-    """Of all cuts of this round that are proven, while the host still is judged dead."""
+    """Of all cuts of this round that are proven, while the host still counts as failed."""
     if not case.policy.storage_only_proof or case.verdict.judgement is not Judgement.FAILED:
         return None
     proven = [step for step in _of_round(case) if step.state is StepState.DONE]
-    seen = tuple(one for step in proven if (one := _cut_at(case, step)) is not None)
+    seen = tuple(one for step in proven if (one := _cut_at(step)) is not None)
     if not proven or len(seen) < len(proven):
         return None
     names = tuple(sorted(step.args["backend"] for step in proven))
@@ -137,15 +139,25 @@ def _may_hold(step: Step) -> bool:
 
 
 def is_clean(case: Case, cut: Step) -> bool:
-    """No guest that it had when it was cut off is left: it was proven down since, or its agent tells of another
-    boot."""
-    boot, whole = cut.args.get("boot", ""), case.incident.proof
+    """No guest is left of a VM that was sent elsewhere: it was proven down since it was cut off, or its agent tells of
+    another boot than when that VM was sent."""
+    boot, whole = _boot_of_twins(case, cut), case.incident.proof
     if boot and boot_of(case) not in ("", boot):
         return True
     if whole is not None and whole.is_whole and whole.round == case.incident.round:
         return True
     proven = (one for one in case.steps if one.verb is Verb.POWER_OFF and one.state is StepState.DONE)
     return any(round_of(one) >= round_of(cut) for one in proven)
+
+
+def _boot_of_twins(case: Case, newest: Step) -> str:
+    """The boot in which it may have guests whose VMs were sent elsewhere: the one that it was in when it was cut off in
+    the newest round in which any was."""
+    sent = [one for one in case.steps if one.verb is Verb.EVACUATE and one.attempt and one.args.get("target")]
+    last = max((int(one.args.get(ROUND, case.incident.round)) for one in sent), default=case.incident.round)
+    cuts = (one for one in case.steps if one.verb is Verb.CUT_STORAGE and one.args["backend"] == newest.args["backend"])
+    before = [one for one in cuts if round_of(one) <= last]
+    return max(before, key=round_of, default=newest).args.get("boot", "")
 
 
 def waits_to_be_clean(case: Case) -> str:
@@ -158,10 +170,8 @@ def waits_to_be_clean(case: Case) -> str:
 
 
 def restored(case: Case, now: float) -> tuple[Step, ...]:
-    """The steps that give it back what it was cut off from, as far as that may begin now: not while a VM is on its way
-    to another host, nor while a cut may still land."""
-    if any(one.verb is Verb.EVACUATE and one.state is StepState.STARTED for one in case.steps):
-        return ()
+    """The steps that give it back what it was cut off from, as far as that may begin now: not while a cut may still
+    land."""
     changed = []
     for name, cut in outstanding(case.steps).items():
         step = _restore_of(case, name)
@@ -177,27 +187,32 @@ def is_given_back(case: Case) -> str:
     """What is being given back to it, and what came of that so far where it was in vain."""
     words = []
     for name in outstanding(case.steps):
-        step = _restore_of(case, name)
-        words.append(f"{name} ({step.because})" if step.state is StepState.FAILED else name)
+        why = trouble(_restore_of(case, name))
+        words.append(f"{name} ({why})" if why else name)
     return f"it is given back {', '.join(words)}"
 
 
-def unread_since(steps: Iterable[Step], at: float) -> list[Step]:
-    """Of the storages that it was given back, those that were not read since: a cut may have landed late, sent by an
-    engine that slept for longer than any call takes."""
-    newest: dict[str, Step] = {}
-    for step in steps:
-        if step.verb is Verb.RESTORE_STORAGE:
-            name = step.args["backend"]
-            newest[name] = max(newest.get(name, step), step, key=round_of)
-    return [one for one in newest.values() if one.state is not StepState.DONE or one.ended_at < at]
+def trouble(step: Step) -> str:
+    """'' or why it does not get on."""
+    if step.state is StepState.FAILED:
+        return step.because
+    seen = step.observed[-1:]
+    return "".join(one.text for one in seen if one.answer in (Answer.UNKNOWN, Answer.FAILED))
 
 
-def read_again(steps: Iterable[Step], case: Case, now: float) -> list[Step]:
-    """Those looks that begin now. What is still open is not touched."""
-    unread = (one for one in unread_since(steps, case.incident.turns[-1].at) if one.state is not StepState.STARTED)
-    retry_s = case.policy.fence_retry_s
-    due = (one for one in unread if one.state is StepState.DONE or now - one.ended_at >= retry_s)
+def unread_since(case: Case, at: float) -> list[Step]:
+    """A look for each storage that an order to cut it off may have reached, and that was not read since then: such an
+    order may have landed late, sent by an engine that slept for longer than any call takes."""
+    cut = {one.args["backend"] for one in case.steps if one.verb is Verb.CUT_STORAGE and one.attempt}
+    looks = (_restore_of(case, name) for name in sorted(cut))
+    return [one for one in looks if one.state is not StepState.DONE or one.ended_at < at]
+
+
+def read_again(unread: Iterable[Step], case: Case, now: float) -> list[Step]:
+    """Those looks that begin now."""
+    rest_s = case.policy.fence_retry_s
+    due = (one for one in unread if one.state is not StepState.STARTED)
+    due = (one for one in due if one.state is not StepState.FAILED or now - one.ended_at >= rest_s)
     return [start(replace(one, attempt=0), now) for one in due]
 
 

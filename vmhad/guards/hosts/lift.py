@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
 
-from vmhad.guards.hosts import cut_storage, settle, word
+from vmhad.guards.hosts import cut_storage, power_off, settle, word
 from vmhad.guards.hosts.leftover import has_fallen, start_what_is_left
 from vmhad.guards.hosts.power_off import OF_FENCE
 from vmhad.guards.hosts.retry import LOOK_AGAIN_S, RETRY_MAX_S, is_heard, stuck
@@ -54,16 +54,17 @@ def _rest_of_cut(case: Case, now: float) -> Move:
         held = cut_storage.is_given_back(case)
         return Move(incident.because, steps=given_back, held=held, wake_at=now + 1.0)
     said, proof = word.taken(case, now)
-    may_be_proven = proof is not None or (not case.hold and (_lives(case, now) or _reads_off(case, now)))
+    other = power_off.hit(case)
+    may_be_proven = proof is not None or not (case.hold or other) and _is_to_go_off(case, now)
     if incident.state is State.RECOVERED and may_be_proven:
-        # Its power is read again, or it lives and has to go off.
         return Move(f"{waits}: it is fenced again", Event.PROOF_LOST, given_back)
-    if incident.state is State.STUCK and "close" not in case.orders:
+    waits = f"not closed, for {waits}" if "close" in case.orders else waits
+    if incident.state is State.STUCK:
         move = stuck(case, now)
         return replace(move, held=move.held or waits, steps=(*given_back, *move.steps), stands_until=0.0)
     given_back += (said,) if said is not None else ()
-    held = f"not closed, for {waits}" if "close" in case.orders else waits
-    held += f"; {case.hold}" if case.hold else ""
+    waits += f"; {other} went off right after power_off of {incident.host}: whose BMC is this?" if other else ""
+    held = f"{waits}; {case.hold}" if case.hold else waits
     return Move(incident.because, steps=given_back, held=held, wake_at=now + LOOK_AGAIN_S)
 
 
@@ -95,10 +96,13 @@ def lift(case: Case, now: float) -> Move:
         return _fell_again(case)
     changed: list[Step] = [*settle.settle(case, now, OF_RETURN), *_arrived(case, now)]
     steps = {step.id: step for step in (*case.steps, *changed)}
-    if cut_storage.unread_since(steps.values(), case.incident.turns[-1].at):
-        changed += cut_storage.read_again(steps.values(), case, now)
-        return Move("its storages are read once more before it is used", steps=tuple(changed), wake_at=now + 1.0)
     unfit = case.verdict.because if case.verdict.unfit else ""
+    unread = cut_storage.unread_since(replace(case, steps=tuple(steps.values())), case.incident.turns[-1].at)
+    if unread:
+        changed += cut_storage.read_again(unread, case, now)
+        why = "; ".join(filter(None, map(cut_storage.trouble, unread)))
+        held = f"its storages are read once more before it is used: {why}" if why else unfit
+        return Move(case.incident.because, steps=tuple(changed), held=held, wake_at=now + 1.0)
     for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
         step_id = f"{case.incident.id}/{case.incident.round}/{verb.value}"
         step = steps.get(step_id)
@@ -215,10 +219,14 @@ def _needed_off(case: Case) -> str:
     return ""
 
 
-def _lives(case: Case, now: float) -> bool:
-    """Its system said something since the proof, and just now."""
+def _is_to_go_off(case: Case, now: float) -> bool:
+    """It is cut off, and reads off by now; or its system said something since the proof, and just now. Then its old
+    guests may be there. One that counts as failed although it lives is cut off for that, and waits for its BMC."""
     since = case.incident.proof.at if case.incident.proof else case.incident.turns[-1].at
-    return since < case.evidence.beat_at and now - case.evidence.beat_at <= SILENCE_S
+    lives = since < case.evidence.beat_at and now - case.evidence.beat_at <= SILENCE_S
+    power = case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s)
+    can_be = power is not Reading.UNKNOWN or case.verdict.judgement is not Judgement.FAILED
+    return power is Reading.OFF or (lives and can_be)
 
 
 def _is_back(case: Case, now: float) -> bool:

@@ -13,7 +13,7 @@ from vmhad.guards.hosts.columns import is_borne_out, nobody_saw_it_since
 from vmhad.guards.hosts.cut_storage import outstanding
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.evidence import Seen
-from vmhad.kernel.incident import Event
+from vmhad.kernel.incident import Event, State
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Observation, Step, StepState, Verb, start
@@ -36,6 +36,8 @@ def _step_id(case: Case) -> str:
 def prove(case: Case, now: float) -> Move:
     """Send power_off, wait for the proof, try again, and say what is missing when it cannot be had."""
     step = the_step(case)
+    if step is None and (other := hit(case)) and not _is_ordered(case):
+        return Move(_whose(case, other), Event.EXHAUSTED)
     if step is None:
         step = Step(_step_id(case), case.incident.id, Verb.POWER_OFF, case.incident.host, _before_the_act(case))
         return Move("power_off is sent", steps=(start(step, now),), wake_at=now + 1.0)
@@ -48,8 +50,7 @@ def prove(case: Case, now: float) -> Move:
     if proof is not None and not was_dead and (other := _fell_with_it(case, step)):
         args = {**step.args, FELL_WITH_IT: other}
         failed = replace(step, state=StepState.FAILED, args=args, ended_at=now, because=f"{other} went off with it")
-        missing = f"no proof: {other} went off right after power_off of {case.incident.host}: whose BMC is this?"
-        return Move(missing, Event.EXHAUSTED, (failed,))
+        return Move(_whose(case, other), Event.EXHAUSTED, (failed,))
     if proof is not None:
         how = "by us" if proof.by_us else "already off"
         done = replace(step, state=StepState.DONE, ended_at=now, because=how)
@@ -66,6 +67,20 @@ def prove(case: Case, now: float) -> Move:
         return Move(f"power_off is sent again: {_last(step)}", steps=(start(step, now),), wake_at=now + 1.0)
     failed = replace(step, state=StepState.FAILED, ended_at=now, because=_last(step))
     return Move(_missing(case, failed), Event.EXHAUSTED, (failed,))
+
+
+def hit(case: Case) -> str:
+    """'' or the other host that went off with a power_off of this incident: what its BMC says of it proves nothing."""
+    return next((step.args[FELL_WITH_IT] for step in case.steps if FELL_WITH_IT in step.args), "")
+
+
+def _is_ordered(case: Case) -> bool:
+    """It was STUCK, and what hit another host is STUCK until an operator orders a retry."""
+    return any(turn.state is State.STUCK for turn in case.incident.turns[-2:-1])
+
+
+def _whose(case: Case, other: str) -> str:
+    return f"no proof: {other} went off right after power_off of {case.incident.host}: whose BMC is this?"
 
 
 def _missing(case: Case, step: Step) -> str:

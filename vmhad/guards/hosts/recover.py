@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.covers import read_before, uncovered
-from vmhad.guards.hosts.cut_storage import is_open
+from vmhad.guards.hosts.cut_storage import ROUND, is_open
 from vmhad.guards.hosts.fence import go_on, is_going_on
 from vmhad.guards.hosts.place import Board, board, in_order, place, waits_for_group
 from vmhad.guards.hosts.treat import OPTED_OUT, is_protected, may_run_on, refusal, taken_by, treat
@@ -171,6 +171,7 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     args = dict(step.args)
     args = {key: value for key, value in args.items() if not key.startswith("proof_")}
     args.update(target=found.target, force="yes" if found.force else "")
+    args[ROUND] = str(case.incident.round)
     args.update(read_before(case, set(others) - set(unproven), server))
     args.update(settle.known_migrations(server.id, at.inventory.migrations, step))
     return start(step, now, args)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 
-from vmhad.guards.hosts import cut_storage
+from vmhad.guards.hosts import cut_storage, word
 from vmhad.guards.hosts.judge import ROUNDING_S
 from vmhad.guards.hosts.power_off import FELL_WITH_IT
 from vmhad.guards.hosts.recover import BARE
@@ -33,8 +33,11 @@ def stuck(case: Case, now: float) -> Move:
     pause_s = min(case.policy.fence_retry_s * 2 ** max(0, incident.round - 1), RETRY_MAX_S)
     power = case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s)
     rests = partial(Move, wake_at=now + LOOK_AGAIN_S, stands_until=_power_stands_until(case, power))
-    if "retry" in case.orders or case.word is not None:
+    said, proof = word.taken(case, now)
+    if "retry" in case.orders or proof is not None:
         return Move("ordered to try again", Event.RETRIED, _replanned(case))
+    if said is not None:
+        return Move(incident.because, steps=(said,), held=said.because, wake_at=now + LOOK_AGAIN_S)
     if power is Reading.ON and incident.proof is not None and not _may_be_proven_better(case, now):
         held = "it was switched on again: waits for its nova-compute, or for an order (retry)"
         return rests(incident.because, held=held)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guards of hosts that are cut off from their storages, each with the way to switch it off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from vmhad.engine import effects
+from vmhad.engine.executor import Executor
+from vmhad.guards.hosts import covers, cut_storage, power_off, word
+from vmhad.kernel.case import Case
+from vmhad.kernel.proof import Proof
+from vmhad.kernel.signal import Access
+from vmhad.kernel.step import Answer, Observation, Step, Verb
+from vmhad.kernel.verdict import Judgement
+from vmhad.sim.cuts import Cut, always, as_property, with_effect, without_policy
+from vmhad.sim.mutant import Mutant
+
+# Found with hosts and hours of mutants.NASTY, and storages.
+SEEDS: dict[str, int] = {"cut_when_sent": 2, "any_disk_is_covered": 0, "never_given_back": 0}
+STORIES: dict[str, str] = {
+    "unknown_is_cut": "cut_storage_silent",
+    "partial_is_whole": "cut_storage_one_of_two",
+    "cuts_not_read_again": "cut_storage_opened_behind_our_back",
+    "cut_of_the_living": "cut_storage_landed_and_the_host_is_back",
+    "storage_only_unasked": "cut_storage_is_no_proof_by_policy",
+    "given_back_unclean": "cut_storage_hung_host_thaws",
+    "boots_uncompared": "agent_cut_off_and_back_with_the_same_boot",
+    "late_cuts_unread": "cut_storage_late_after_it_was_given_back",
+    "hits_forgotten": "cut_storage_proven_before_its_bmc_hit_another",
+    "words_believed": "word_that_its_power_belies",
+}
+
+
+def _m(name: str, guard: str, *cuts: Cut, needs: tuple[str, ...] = ()) -> Mutant:
+    return Mutant(name, guard, cuts, needs, SEEDS.get(name), storages=True, story=STORIES.get(name, ""))
+
+
+def cut_when_sent(was: Any) -> Any:
+    def call(step: Step) -> Observation | None:
+        return Observation(step.acted_at, Answer.SO, Access.CUT.value, "") if step.acts else None
+
+    return call
+
+
+def unknown_is_cut(was: Any) -> Any:
+    def call(step: Step, level: tuple[Access, str]) -> Any:
+        access, text = level
+        return was(step, (Access.CUT if access is Access.UNKNOWN else access, text))
+
+    return call
+
+
+def cuts_unread(was: Any) -> Any:
+    def call(self: Executor, step: Step) -> str:
+        return str(was(self, replace(step, args={key: one for key, one in step.args.items() if key != "proof_cuts"})))
+
+    return call
+
+
+def any_boot(was: Any) -> Any:
+    """Whatever its agent tells is another boot."""
+    return lambda case, cut: bool(cut_storage.boot_of(case)) or was(case, cut)
+
+
+def of_the_living(was: Any) -> Any:
+    return lambda case: was(replace(case, verdict=replace(case.verdict, judgement=Judgement.FAILED)))
+
+
+OF_STORAGES: tuple[Mutant, ...] = (
+    _m("cut_when_sent", "a cut is observed after the act", Cut(cut_storage, "_cut_at", cut_when_sent)),
+    _m(
+        "unknown_is_cut",
+        "UNKNOWN is never CUT",
+        Cut(effects.EFFECTS, Verb.CUT_STORAGE, with_effect(probe=unknown_is_cut(effects._probe_access))),
+    ),
+    _m("any_disk_is_covered", "a cut holds for the VMs that it covers", Cut(covers, "uncovered", always(""))),
+    _m("partial_is_whole", "a cut holds for no more than its storages", Cut(Proof, "is_whole", as_property(True))),
+    _m("cuts_not_read_again", "a cut is read just before an act", Cut(Executor, "_proof_refusal", cuts_unread)),
+    _m(
+        "cut_of_the_living",
+        "a cut proves nothing of a host that lives again",
+        Cut(cut_storage, "proof", of_the_living),
+        Cut(Case, "life_at", as_property(0.0)),
+    ),
+    _m(
+        "storage_only_unasked",
+        "storage_only_proof = no",
+        Cut(cut_storage, "proof", without_policy(storage_only_proof=True)),
+    ),
+    _m("given_back_unclean", "old guests are gone before it is given back", Cut(cut_storage, "is_clean", always(True))),
+    _m("boots_uncompared", "another boot has no old guests", Cut(cut_storage, "is_clean", any_boot)),
+    _m("never_given_back", "what was cut is given back", Cut(cut_storage, "outstanding", always({}))),
+    _m("late_cuts_unread", "what is given back is read once more", Cut(cut_storage, "unread_since", always([]))),
+    _m("hits_forgotten", "a BMC that hit another host proves nothing", Cut(power_off, "hit", always(""))),
+    _m("words_believed", "an operator's word is held against what is seen", Cut(word, "belied", always(""))),
+)
