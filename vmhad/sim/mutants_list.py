@@ -12,7 +12,7 @@ from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import Ownership
 from vmhad.engine.service_cases import ServiceCases
 from vmhad.engine.vm_cases import VmCases
-from vmhad.guards.hosts import columns, drain, judge, move, place, settle, treat
+from vmhad.guards.hosts import columns, drain, judge, move, place, power_off, settle, treat
 from vmhad.guards.hosts.columns import SEEN, Peers, Storage
 from vmhad.guards.instances import judge as judge_of_vms
 from vmhad.guards.services import judge as judge_of_services
@@ -216,14 +216,16 @@ MUTANTS: tuple[Mutant, ...] = (
         "a proof dies at the first sign of life",
         Cut(proof, "holds", lambda was: lambda one, *_: one is not None),
     ),
-    _m("proof_without_reading", "two readings OFF after the act", Cut(fence, "_proof", proof_at_once)),
+    _m("proof_without_reading", "two readings OFF after the act", Cut(power_off, "_proof", proof_at_once)),
     _m(
-        "proof_by_one_reading", "the two readings are apart", Cut(fence, "_proof", without_policy(readings_apart_s=0.0))
+        "proof_by_one_reading",
+        "the two readings are apart",
+        Cut(power_off, "_proof", without_policy(readings_apart_s=0.0)),
     ),
     _m(
         "proof_without_act",
         "power_off is sent even where it is off",
-        Cut(fence, "_proof", proof_unsent),
+        Cut(power_off, "_proof", proof_unsent),
         Cut(Executor, "_must_act", unsent),
     ),
     _m(
@@ -241,13 +243,13 @@ MUTANTS: tuple[Mutant, ...] = (
     _m(
         "bystanders_unheard",
         "a host that goes with our act voids the proof",
-        Cut(fence, "_fell_with_it", always("")),
-        Cut(fence, "_all_read_since", always(True)),
+        Cut(power_off, "_fell_with_it", always("")),
+        Cut(power_off, "_all_read_since", always(True)),
     ),
     _m(
         "bystanders_unread",
         "all others are read before the proof is believed",
-        Cut(fence, "_all_read_since", always(True)),
+        Cut(power_off, "_all_read_since", always(True)),
     ),
     _m(
         "down_before_proof",
