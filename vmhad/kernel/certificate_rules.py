@@ -89,17 +89,13 @@ def _of_proof(certificate: Mapping[str, Any], proof: Mapping[str, Any], start: M
     if not observed:
         yield f"the proof of {host} rests on no observation"
         return
-    if proof["epoch"] == start["epoch"]:
-        if max(*times, _s(proof["proven_at"])) > _s(start["at"]) + ROUNDING_S:
-            yield f"the proof of {host} does not precede the start of the evacuation"
-        if _s(proof["life_at_start"]) > _s(proof["at"]) + ROUNDING_S:
-            yield f"{host} gave a sign of life after its proof, before the start"
-    elif proof["epoch"] > start["epoch"]:
+    if proof["epoch"] > start["epoch"]:
         yield f"the proof of {host} does not precede the start of the evacuation: it is of a later owner"
-    elif proof["life_at_start"] is not None:
-        yield f"{host} gave a sign of life to the owner that started it, which had not seen the proof"
-    if _s(proof["seen"]["life_at"]) > _s(proof["at"]) + ROUNDING_S:
-        yield f"{host} gave a sign of life after the first observation of its proof"
+    elif proof["epoch"] == start["epoch"] and max(*times, _s(proof["proven_at"])) > _s(start["at"]) + ROUNDING_S:
+        yield f"the proof of {host} does not precede the start of the evacuation"
+    if proof["kind"] != "cut_storage":
+        # Who is cut off may live, isolated: nothing that it writes lands, which is read just before the start.
+        yield from _life(proof, start)
     if proof["kind"] == "power_off":
         yield from _power_off(proof, times)
     elif proof["kind"] == "cut_storage":
@@ -110,6 +106,17 @@ def _of_proof(certificate: Mapping[str, Any], proof: Mapping[str, Any], start: M
         yield from _word(proof)
     else:
         yield f"{host} is proven by {proof['kind']}, which is no fence level"
+
+
+def _life(proof: Mapping[str, Any], start: Mapping[str, Any]) -> Iterator[str]:
+    host = proof["host"]
+    if proof["epoch"] == start["epoch"]:
+        if _s(proof["life_at_start"]) > _s(proof["at"]) + ROUNDING_S:
+            yield f"{host} gave a sign of life after its proof, before the start"
+    elif proof["epoch"] < start["epoch"] and proof["life_at_start"] is not None:
+        yield f"{host} gave a sign of life to the owner that started it, which had not seen the proof"
+    if _s(proof["seen"]["life_at"]) > _s(proof["at"]) + ROUNDING_S:
+        yield f"{host} gave a sign of life after the first observation of its proof"
 
 
 def _power_off(proof: Mapping[str, Any], times: Sequence[float]) -> Iterator[str]:
