@@ -19,7 +19,7 @@ from vmhad.cmd.engine import run
 from vmhad.conf.load import parse, settings
 from vmhad.engine.executor import Executor
 from vmhad.kernel.case import Case
-from vmhad.kernel.proof import Proof
+from vmhad.kernel.proof import POWER_OFF, Proof
 from vmhad.kernel.step import Step
 from vmhad.wiring import wire
 
@@ -27,7 +27,7 @@ LOG = logging.getLogger("vmhad.unguarded_engine")
 
 
 def believed(case: Case, step: Step, now: float) -> Proof:
-    return Proof(case.incident.host, "none", now + 3600.0, False, case.incident.round, ())
+    return Proof(case.incident.host, POWER_OFF, now + 3600.0, False, case.incident.round, ())
 
 
 def main() -> int:

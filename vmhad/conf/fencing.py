@@ -31,7 +31,7 @@ FENCING = [
         choices=[
             (CutStorage.BESIDE_POWER.value, "Power and storages side by side: the first complete proof wins."),
             (CutStorage.AFTER_POWER.value, "When its BMC refuses, is silent, or was not read OFF in time."),
-            (CutStorage.NEVER.value, "Power, or an operator's word, alone."),
+            (CutStorage.NEVER.value, "Never: its power, its watchdog or an operator's word has to prove it."),
         ],
         help="When a host that is fenced is cut off from the shared storages of the topology file.",
     ),

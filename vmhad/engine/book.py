@@ -307,7 +307,7 @@ class Book:
         )
 
     def word_for(self, incident: Incident) -> Order | None:
-        """The newest order that says that its host is down."""
+        """An order that says that its host is down; all of them are used up together."""
         said = (one for one in self.orders if one.kind is OrderKind.CONFIRM_DOWN and one.subject == incident.subject)
         return max(said, key=lambda one: one.id, default=None)
 

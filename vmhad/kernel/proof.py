@@ -13,6 +13,8 @@ from vmhad.kernel.step import Observation
 
 # The fence levels that may prove a host; the failures of a VM or a service have kinds of their own.
 POWER_OFF, CUT_STORAGE, SELF_FENCED, WORD = "power_off", "cut_storage", "self_fenced", "word"
+# Those that hold for whatever a host may run. A kind that is new here holds for nothing until somebody says so.
+WHOLE = (POWER_OFF, SELF_FENCED, WORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Proof:
     @property
     def is_whole(self) -> bool:
         """It holds for whatever the host may run."""
-        return self.kind != CUT_STORAGE
+        return self.kind in WHOLE
 
 
 def holds(proof: Proof | None, round_now: int, life_at: float) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -20,6 +20,8 @@ class Host:
 # How a storage names what it holds: the disks that the computes keep themselves, every volume, or the volumes of one
 # backend of Cinder.
 OF_NOVA, VOLUMES, OF_CINDER = "nova", "volumes", "cinder/"
+# A volume that Cinder was not asked for, or did not say the place of.
+UNPLACED = "volume/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,17 @@ class Backend:
     name: str
     holds: frozenset[str]
     clients: frozenset[str]
+
+
+def backend_of(disk: str, backends: Iterable[Backend]) -> Backend | None:
+    """The one that holds this very kind of disk, else the one that holds all volumes; None where nobody knows. Where
+    some storage holds a backend of Cinder, a volume whose place is not known may be there, or may not."""
+    known = list(backends)
+    named = next((one for one in known if disk in one.holds), None)
+    tells_apart = any(held.startswith(OF_CINDER) for one in known for held in one.holds)
+    if named is None and disk != OF_NOVA and (disk.startswith(OF_CINDER) or not tells_apart):
+        return next((one for one in known if VOLUMES in one.holds), None)
+    return named
 
 
 @dataclass(frozen=True, slots=True)

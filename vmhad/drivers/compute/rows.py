@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmhad.kernel.cloud import OVER, Action, ComputeService, Group, Migration, Server, ServerState
-from vmhad.kernel.topology import OF_NOVA
+from vmhad.kernel.topology import OF_NOVA, UNPLACED
 
-OF_VOLUME = "volume/"
 STATES = frozenset(state.value for state in ServerState)
 
 
@@ -48,7 +47,7 @@ def server_of(row: Mapping[str, Any]) -> Server:
 
 def _disks(row: Mapping[str, Any], flavor: Mapping[str, Any], volume_backed: bool) -> tuple[str, ...]:
     """Every server has a root disk; where it is no volume, or more is kept beside it, the computes keep that."""
-    volumes = sorted(OF_VOLUME + _text(one["id"]) for one in row.get("os-extended-volumes:volumes_attached") or ())
+    volumes = sorted(UNPLACED + _text(one["id"]) for one in row.get("os-extended-volumes:volumes_attached") or ())
     kept = not volume_backed or _disk_gib(flavor, volume_backed) > 0
     return (*((OF_NOVA,) if kept else ()), *volumes)
 

@@ -19,9 +19,8 @@ from urllib.parse import quote
 from keystoneauth1.exceptions import ConnectTimeout
 
 from vmhad.drivers.compute.calls import CINDER, Calls
-from vmhad.drivers.compute.rows import OF_VOLUME
 from vmhad.kernel.cloud import Server
-from vmhad.kernel.topology import OF_CINDER
+from vmhad.kernel.topology import OF_CINDER, UNPLACED
 from vmhad.ports import Unanswered
 
 LOG = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ class Volumes:
 
     def ask(self, servers: Iterable[Server]) -> Asking:
         """Begins to ask, and returns at once."""
-        ids = {disk.removeprefix(OF_VOLUME) for one in servers for disk in one.disks if disk.startswith(OF_VOLUME)}
+        ids = {disk.removeprefix(UNPLACED) for one in servers for disk in one.disks if disk.startswith(UNPLACED)}
         until = time.monotonic() + min(self._timeout_s, self._calls.limit.left())
         silent = threading.Event()
         return Asking(self, {one: self._pool.submit(self._read, one, until, silent) for one in sorted(ids)}, until)
@@ -103,7 +102,7 @@ class Asking:
             elif error := future.exception():
                 unknown[volume_id] = str(error)
             else:
-                known[OF_VOLUME + volume_id] = OF_CINDER + future.result()
+                known[UNPLACED + volume_id] = OF_CINDER + future.result()
         self._volumes.tell(unknown, len(self._asked))
         return tuple(replace(one, disks=tuple(known.get(disk, disk) for disk in one.disks)) for one in servers)
 

@@ -12,10 +12,7 @@ from collections.abc import Iterable
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import Server
 from vmhad.kernel.proof import POWER_OFF, WORD
-from vmhad.kernel.topology import OF_CINDER, OF_NOVA, VOLUMES, Backend
-
-# A volume that Cinder was not asked for, or did not say the place of.
-UNPLACED = "volume/"
+from vmhad.kernel.topology import OF_CINDER, OF_NOVA, UNPLACED, backend_of
 
 
 def uncovered(case: Case, server: Server) -> str:
@@ -26,7 +23,7 @@ def uncovered(case: Case, server: Server) -> str:
     if not server.disks:
         return "it is not known where its disks are"
     for disk in server.disks:
-        backend = _backend_of(disk, case.segment.backends_of(case.incident.host))
+        backend = backend_of(disk, case.segment.backends_of(case.incident.host))
         if backend is None and disk.startswith(UNPLACED):
             return f"it is not known on which storage {_place(disk)} is"
         if backend is None:
@@ -55,19 +52,8 @@ def read_before(case: Case, hosts: Iterable[str], server: Server | None = None) 
 
 def _backends_of(case: Case, server: Server) -> list[str]:
     backends = case.segment.backends_of(case.incident.host)
-    found = (_backend_of(disk, backends) for disk in server.disks)
+    found = (backend_of(disk, backends) for disk in server.disks)
     return sorted({one.name for one in found if one is not None})
-
-
-def _backend_of(disk: str, backends: Iterable[Backend]) -> Backend | None:
-    """The one that holds this very kind of disk, else the one that holds all volumes. Where some storage holds a
-    backend of Cinder, a volume whose place is not known may be there, or may not."""
-    known = list(backends)
-    named = next((one for one in known if disk in one.holds), None)
-    tells_apart = any(held.startswith(OF_CINDER) for one in known for held in one.holds)
-    if named is None and disk != OF_NOVA and (disk.startswith(OF_CINDER) or not tells_apart):
-        return next((one for one in known if VOLUMES in one.holds), None)
-    return named
 
 
 def _place(disk: str) -> str:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """After the recovery: wait for the host, and take it back in one order.
 
-Its guests went with its power; every evacuation is settled; the host is powered on (by policy, or by somebody);
+Its guests went with its power, or can be left on it no more; every evacuation is settled; its storages are given back;
+the host is powered on (by policy, or by somebody);
 nova-compute cleans its evacuated guests, which turns their migrations from done to completed; then, and only then,
 forced_down is cleared, and at last the service is enabled if it was we who disabled it.
 """
