@@ -181,7 +181,9 @@ def unexplained(world: World, is_over: bool = False) -> Iterator[str]:
         row = world.nova.servers.get(server_id)
         if row is None or row.metadata.get(OPT_OUT) == "false" or server_id in world.nova.taken:
             continue
-        guests = world.datacentre.vms[server_id].guests
+        vm = world.datacentre.vms[server_id]
+        # What is left where all its disks are refused waits for that host's fence, and its incident says so.
+        guests = vm.guests - world.datacentre.fenced_from_all(vm)
         runs = len(guests)
         if guests == ({row.host} if wanted is ServerState.ACTIVE else set()):
             continue
