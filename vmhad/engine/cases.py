@@ -23,7 +23,7 @@ from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Verdict
 
 # Looked up once: a member of an enumeration costs ten times what another name does.
-POWER = Channel.POWER
+POWER, SELF_FENCE = Channel.POWER, Channel.SELF_FENCE
 HEEDS_OTHERS = (State.FENCING, State.RECOVERING, State.RECOVERED)
 RESTING = (State.SUSPECTED, State.STUCK, State.RECOVERED)
 
@@ -84,8 +84,8 @@ class Cases:
 
     def _grounds(self, incident: Incident) -> tuple[object, ...]:
         """All that the guard asks of a case that is at rest. Of the evidence of one that is SUSPECTED it asks nothing
-        but the verdict, of another one when it was heard and what its power reads now. No brake holds what is
-        RECOVERED."""
+        but the verdict, of another one when it was heard, what its power reads now, and whether its watchdog
+        has reset it. No brake holds what is RECOVERED."""
         host, book = incident.host, self.book
         evidence = self.evidence.of(host) if incident.state is not State.SUSPECTED else None
         return (
@@ -94,6 +94,7 @@ class Cases:
             self.judged.verdicts[host],
             evidence and evidence.heard_at,
             evidence and evidence.reading(POWER, self.now, self.policy.channel_stale_s),
+            evidence and evidence.seen.get(SELF_FENCE),
             "" if incident.state is State.RECOVERED else self._hold(incident),
             book.worth_starting(host, self.policy, self.now),
             book.orders_for(incident),

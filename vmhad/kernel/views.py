@@ -141,7 +141,7 @@ class Views(NamedTuple):
         ]
         promised = {storage for _, storage, beat in read if beat.self_fence_s}
         kept = [(at, beat) for at, storage, beat in read if storage in promised]
-        if kept and all(0.0 < beat.self_fence_s <= beat.still_s for _, beat in kept):
+        if kept and all(_is_over(beat) for _, beat in kept):
             still_s, promise_s = min(beat.still_s for _, beat in kept), max(beat.self_fence_s for _, beat in kept)
             text = f"its record stood still for {still_s:.0f} s, and its watchdog fires within {promise_s:g} s"
             yield Signal(self.host, SELF_FENCE, DOWN, max(at for at, _ in kept), text)
@@ -179,6 +179,11 @@ class Views(NamedTuple):
         if said:
             yield Signal(self.host, DUMP, UP, first_at)
             yield Signal(self.host, DUMP, UP, max(at - dump.last_s for at, dump in said))
+
+
+def _is_over(read: StorageBeat) -> bool:
+    """Its promise is due: the record stood still for as long as it said."""
+    return 0.0 < read.self_fence_s <= read.still_s
 
 
 def shown(complaints: Sequence[str]) -> str:

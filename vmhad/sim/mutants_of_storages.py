@@ -8,7 +8,8 @@ from typing import Any
 
 from vmhad.engine import effects
 from vmhad.engine.executor import Executor
-from vmhad.guards.hosts import covers, cut_storage, power_off, word
+from vmhad.guards.hosts import covers, cut_storage, power_off, self_fenced, word
+from vmhad.kernel import views
 from vmhad.kernel.case import Case
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.signal import Access
@@ -30,6 +31,8 @@ STORIES: dict[str, str] = {
     "late_cuts_unread": "cut_storage_late_after_it_was_given_back",
     "hits_forgotten": "cut_storage_proven_before_its_bmc_hit_another",
     "words_believed": "word_that_its_power_belies",
+    "watchdogs_trusted_unasked": "self_fenced_without_the_policy",
+    "promise_not_waited_for": "self_fenced_when_the_promise_is_due",
 }
 
 
@@ -94,5 +97,11 @@ OF_STORAGES: tuple[Mutant, ...] = (
     _m("never_given_back", "what was cut is given back", Cut(cut_storage, "outstanding", always({}))),
     _m("late_cuts_unread", "what is given back is read once more", Cut(cut_storage, "unread_since", always([]))),
     _m("hits_forgotten", "a BMC that hit another host proves nothing", Cut(power_off, "hit", always(""))),
+    _m(
+        "watchdogs_trusted_unasked",
+        "self_fence_proof = no",
+        Cut(self_fenced, "proof", without_policy(self_fence_proof=True)),
+    ),
+    _m("promise_not_waited_for", "a promise is due before it counts", Cut(views, "_is_over", always(True))),
     _m("words_believed", "an operator's word is held against what is seen", Cut(word, "belied", always(""))),
 )

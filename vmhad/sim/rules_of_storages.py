@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vmhad.kernel.incident import Incident, State
-from vmhad.kernel.proof import CUT_STORAGE, WORD, Proof
+from vmhad.kernel.proof import CUT_STORAGE, SELF_FENCED, WORD, Proof
 from vmhad.kernel.step import Step, Verb
 from vmhad.sim.datacentre import Bmc, SimHost
 from vmhad.sim.nova import HEARTBEAT_S
@@ -91,6 +91,8 @@ def of_proof(at: Ledger, engine: str, proof: Proof) -> Iterator[str]:
     is_heard = truth.serves and at.now - row.last_seen < 1.2 * HEARTBEAT_S and at.now - row.heard_from > SEEN_S
     if proof.kind == CUT_STORAGE and is_heard and at.agents is None:
         yield "it is recovered as cut off while its nova-compute is heard"
+    if proof.kind == SELF_FENCED:
+        yield from _of_watchdog(at, proof.host)
     if proof.kind != WORD or at.now - at.sees_since(engine) < SEEN_S:
         return
     if proof.host not in at.confirmed:
@@ -99,6 +101,14 @@ def of_proof(at: Ledger, engine: str, proof: Proof) -> Iterator[str]:
         yield "it is recovered by an operator's word while its power reads ON"
     if is_heard:
         yield "it is recovered by an operator's word while its nova-compute is heard"
+
+
+def _of_watchdog(at: Ledger, host: str) -> Iterator[str]:
+    truth = at.nova.datacentre.hosts[host]
+    if truth.powered and (truth.alive or truth.hung) and host not in at.nova.datacentre.reset:
+        yield "it is recovered as reset by its watchdog, and that has not fired"
+    if not at.policies[at.segment_of(host).name].self_fence_proof:
+        yield "it is recovered as reset by its watchdog although policy trusts no watchdogs"
 
 
 def of_evacuation(at: Ledger, new: Step, incident: Incident) -> Iterator[str]:

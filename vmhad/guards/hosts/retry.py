@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 
-from vmhad.guards.hosts import cut_storage, word
+from vmhad.guards.hosts import cut_storage, self_fenced, word
 from vmhad.guards.hosts.judge import ROUNDING_S
 from vmhad.guards.hosts.power_off import FELL_WITH_IT
 from vmhad.guards.hosts.recover import BARE
@@ -38,6 +38,8 @@ def stuck(case: Case, now: float) -> Move:
         return Move("ordered to try again", Event.RETRIED, _replanned(case))
     if said is not None:
         return Move(incident.because, steps=(said,), held=said.because, wake_at=now + LOOK_AGAIN_S)
+    if not _is_proven(case) and self_fenced.proof(case, now) is not None:
+        return Move("its watchdog has reset it by now", Event.RETRIED, _replanned(case))
     if power is Reading.ON and incident.proof is not None and not _may_be_proven_better(case, now):
         held = "it was switched on again: waits for its nova-compute, or for an order (retry)"
         return rests(incident.because, held=held)
