@@ -163,20 +163,21 @@ class Journal:
         """Deletes ended incidents, with their steps, that ended over keep_s ago or are beyond the newest keep_count.
 
         What has certificates goes when export has them all; where there is none, no sooner than keep_s, however many
-        there are. The newest incident of each host always stays: what befell it last can be asked however long ago it
+        there are. The newest incident of each host itself always stays: what befell it last can be asked however long ago it
         was. Slow, for a worker; it needs no epoch, as an ended incident never changes. Returns how many went. Raises
         what export raises.
         """
         found = self._store.list(keys.incidents(segment))
         records = [(codec.decode(Incident, key, raw), raw) for key, raw in found.items()]
-        newest: dict[str, Incident] = {}
+        newest: dict[str, str] = {}
         for incident, _ in sorted(records, key=lambda record: record[0].opened_at):
-            newest[incident.host] = incident
+            if incident.is_of_host:
+                newest[incident.host] = incident.id
         ended = sorted((r for r in records if not r[0].is_open), key=lambda r: _ended_at(r[0]), reverse=True)
         gone = 0
         for rank, (incident, raw) in enumerate(ended):
             expired = _ended_at(incident) < now - keep_s
-            if (expired or rank >= keep_count) and newest[incident.host].id != incident.id:
+            if (expired or rank >= keep_count) and newest.get(incident.host) != incident.id:
                 certificates = self.certificates(incident.id)
                 if export is not None:
                     for certificate, text in certificates.items():
