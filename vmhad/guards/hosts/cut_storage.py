@@ -14,13 +14,15 @@ from math import inf
 
 from vmhad.kernel.case import Case
 from vmhad.kernel.policy import CutStorage
-from vmhad.kernel.proof import CUT_STORAGE, Proof
+from vmhad.kernel.proof import CUT_STORAGE, WORD, Proof
 from vmhad.kernel.signal import Access, Channel, Reading
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb, start
 from vmhad.kernel.verdict import Judgement
 
 # A cut that was STARTED may land as late as its call may take.
 CALL_LIMIT_S = 15.0
+# No host boots within this time, so a heartbeat that came no later than this is of the boot that its agent told of.
+BOOTS_S = 10.0
 
 
 def go_on(case: Case, power: Step | None, now: float) -> tuple[Step, ...]:
@@ -106,9 +108,12 @@ def was_in_vain(case: Case) -> bool:
 
 
 def boot_of(case: Case) -> str:
-    """The boot of the host as its agent told it last; '' where none tells."""
+    """The boot of the host as its agent told it last; '' where none tells, or where its nova-compute was heard later
+    than that: it may have booted meanwhile, and what ran then would be taken for gone."""
     seen = case.evidence.seen.get(Channel.AGENT)
-    return seen.detail if seen is not None and seen.reading is Reading.UP else ""
+    if seen is None or seen.reading is not Reading.UP or case.evidence.heard_at > seen.at + BOOTS_S:
+        return ""
+    return seen.detail
 
 
 # Given back.
@@ -136,21 +141,24 @@ def _may_hold(step: Step) -> bool:
     return seen.reading != Access.OPEN.value or seen.at <= max(step.started_at, step.acted_at) + CALL_LIMIT_S
 
 
-def is_clean(case: Case, cut: Step) -> bool:
-    """No guest that it had when it was cut off is left: it was proven down since, or its agent tells of another
-    boot."""
-    boot, whole = cut.args.get("boot", ""), case.incident.proof
-    if boot and boot_of(case) not in ("", boot):
-        return True
+def is_clean(case: Case, cut: Step, now: float) -> bool:
+    """No guest that it had when it was cut off is left: it was proven down since, or its agent tells of another boot
+    just now. One that tells of the same boot belies whatever was proven, and so does one that was called down and is
+    heard."""
+    boot, whole, evidence = cut.args.get("boot", ""), case.incident.proof, case.evidence
+    is_told = 0.0 <= evidence.agent_silent_s(now) <= case.policy.agent_failed_s
+    told = boot_of(case) if is_told else ""
+    if boot and told:
+        return told != boot
     if whole is not None and whole.is_whole and whole.round == case.incident.round:
-        return True
+        return whole.kind != WORD or evidence.beat_at <= whole.at
     proven = (one for one in case.steps if one.verb is Verb.POWER_OFF and one.state is StepState.DONE)
     return any(round_of(one) >= round_of(cut) for one in proven)
 
 
-def waits_to_be_clean(case: Case) -> str:
+def waits_to_be_clean(case: Case, now: float) -> str:
     """'' or from which storages it stays cut off, because of what it may still run."""
-    left = [name for name, step in outstanding(case.steps).items() if not is_clean(case, step)]
+    left = [name for name, step in outstanding(case.steps).items() if not is_clean(case, step, now)]
     return (
         f"it stays cut off from {', '.join(left)} until it is proven down, or its agent tells of another boot"
         * bool(left)
@@ -165,8 +173,11 @@ def restored(case: Case, now: float) -> tuple[Step, ...]:
     changed = []
     for name, cut in outstanding(case.steps).items():
         step = _restore_of(case, name)
+        if step.state is StepState.STARTED and not is_clean(case, cut, now):
+            changed.append(replace(step, state=StepState.FAILED, ended_at=now, because="its old guests may be there"))
+            continue
         tried_s = now - step.ended_at if step.state is StepState.FAILED else inf
-        if step.state is StepState.STARTED or not is_clean(case, cut) or tried_s < case.policy.fence_retry_s:
+        if step.state is StepState.STARTED or not is_clean(case, cut, now) or tried_s < case.policy.fence_retry_s:
             continue
         if now >= max(cut.started_at, cut.acted_at) + CALL_LIMIT_S:
             changed.append(start(replace(step, attempt=0), now))

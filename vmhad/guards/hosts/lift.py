@@ -43,13 +43,13 @@ def rest(case: Case, now: float) -> Move:
 def _rest_of_cut(case: Case, now: float) -> Move:
     """Its storages are given back first, as soon as none of its old guests can be left. Before that it is not taken
     back, whoever hears it, and its incident is not closed."""
-    given_back = (*cut_storage.restored(case, now), *settle.settle(case, now, (Verb.RESTORE_STORAGE,)))
-    steps = {step.id: step for step in (*case.steps, *given_back)}
-    case = replace(case, steps=tuple(steps.values()))
+    settled = settle.settle(case, now, (Verb.RESTORE_STORAGE,))
+    given_back = tuple({one.id: one for one in (*settled, *cut_storage.restored(_with(case, settled), now))}.values())
+    case = _with(case, given_back)
     if not cut_storage.outstanding(case.steps):
         move = _rest(case, now)
         return replace(move, steps=(*given_back, *move.steps))
-    incident, waits = case.incident, cut_storage.waits_to_be_clean(case)
+    incident, waits = case.incident, cut_storage.waits_to_be_clean(case, now)
     if not waits:
         held = cut_storage.is_given_back(case)
         return Move(incident.because, steps=given_back, held=held, wake_at=now + 1.0)
@@ -240,3 +240,8 @@ def _reads_off(case: Case, now: float) -> bool:
 
 def _touched(case: Case) -> bool:
     return any(step.acts for step in case.steps if step.verb not in OF_FENCE)
+
+
+def _with(case: Case, changed: tuple[Step, ...]) -> Case:
+    steps = {step.id: step for step in (*case.steps, *changed)}
+    return replace(case, steps=tuple(steps.values()))

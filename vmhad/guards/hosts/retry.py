@@ -50,7 +50,7 @@ def stuck(case: Case, now: float) -> Move:
     if case.hold:
         return rests(incident.because, held=case.hold)
     is_well = case.verdict.serves or (case.verdict.lives and case.verdict.judgement is not Judgement.FAILED)
-    if incident.proof is None and is_well and not cut_storage.waits_to_be_clean(case):
+    if incident.proof is None and is_well and not cut_storage.waits_to_be_clean(case, now):
         held = f"{case.verdict.because}: its next heartbeat, or its death, decides"
         return rests(incident.because, held=held)
     return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
