@@ -15,7 +15,7 @@ from math import inf
 from vmhad.guards.hosts import cut_storage, settle, word
 from vmhad.guards.hosts.leftover import has_fallen, start_what_is_left
 from vmhad.guards.hosts.power_off import OF_FENCE
-from vmhad.guards.hosts.retry import LOOK_AGAIN_S, RETRY_MAX_S, is_heard, stuck
+from vmhad.guards.hosts.retry import LOOK_AGAIN_S, RETRY_MAX_S, is_heard, pause_of, stuck
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.evidence import SILENCE_S
 from vmhad.kernel.incident import Event, Incident, State
@@ -54,7 +54,10 @@ def _rest_of_cut(case: Case, now: float) -> Move:
         held = cut_storage.is_given_back(case)
         return Move(incident.because, steps=given_back, held=held, wake_at=now + 1.0)
     said, proof = word.taken(case, now)
-    may_be_proven = proof is not None or (not case.hold and (_lives(case, now) or _reads_off(case, now)))
+    is_rested = now >= incident.turns[-1].at + pause_of(case)
+    may_be_proven = proof is not None or (
+        is_rested and not case.hold and (_lives(case, now) or _reads_off(case, now))
+    )
     if incident.state is State.RECOVERED and may_be_proven:
         # Its power is read again, or it lives and has to go off.
         return Move(f"{waits}: it is fenced again", Event.PROOF_LOST, given_back)

@@ -30,7 +30,7 @@ def stuck(case: Case, now: float) -> Move:
     now; else by order only."""
     incident = case.incident
     since = incident.turns[-1].at
-    pause_s = min(case.policy.fence_retry_s * 2 ** max(0, incident.round - 1), RETRY_MAX_S)
+    pause_s = pause_of(case)
     power = case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s)
     rests = partial(Move, wake_at=now + LOOK_AGAIN_S, stands_until=_power_stands_until(case, power))
     if "retry" in case.orders or case.word is not None:
@@ -54,6 +54,11 @@ def stuck(case: Case, now: float) -> Move:
         held = f"{case.verdict.because}: its next heartbeat, or its death, decides"
         return rests(incident.because, held=held)
     return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
+
+
+def pause_of(case: Case) -> float:
+    """How long it rests before it is fenced again by itself."""
+    return min(case.policy.fence_retry_s * 2 ** max(0, case.incident.round - 1), RETRY_MAX_S)
 
 
 def _may_be_proven_better(case: Case, now: float) -> bool:
