@@ -144,14 +144,14 @@ def _may_hold(step: Step) -> bool:
 def is_clean(case: Case, cut: Step, now: float) -> bool:
     """No guest that it had when it was cut off is left: it was proven down since, or its agent tells of another boot
     just now. One that tells of the same boot belies whatever was proven, and so does one that was called down and is
-    heard."""
+    heard. An operator's word alone is not enough where its agent will tell: who is mistaken would let it write."""
     boot, whole, evidence = cut.args.get("boot", ""), case.incident.proof, case.evidence
     is_told = 0.0 <= evidence.agent_silent_s(now) <= case.policy.agent_failed_s
     told = boot_of(case) if is_told else ""
     if boot and told:
         return told != boot
     if whole is not None and whole.is_whole and whole.round == case.incident.round:
-        return whole.kind != WORD or evidence.beat_at <= whole.at
+        return whole.kind != WORD or (evidence.beat_at <= whole.at and (not boot or "close" in case.orders))
     proven = (one for one in case.steps if one.verb is Verb.POWER_OFF and one.state is StepState.DONE)
     return any(round_of(one) >= round_of(cut) for one in proven)
 
@@ -159,10 +159,11 @@ def is_clean(case: Case, cut: Step, now: float) -> bool:
 def waits_to_be_clean(case: Case, now: float) -> str:
     """'' or from which storages it stays cut off, because of what it may still run."""
     left = [name for name, step in outstanding(case.steps).items() if not is_clean(case, step, now)]
-    return (
-        f"it stays cut off from {', '.join(left)} until it is proven down, or its agent tells of another boot"
-        * bool(left)
-    )
+    whole = case.incident.proof
+    closed = whole is not None and (whole.kind, whole.round) == (WORD, case.incident.round)
+    until = "until its power is read OFF, its agent tells of another boot, or it is closed by an order"
+    until = until if closed else "until it is proven down, or its agent tells of another boot"
+    return f"it stays cut off from {', '.join(left)} {until}" * bool(left)
 
 
 def restored(case: Case, now: float) -> tuple[Step, ...]:
