@@ -21,6 +21,8 @@ from vmhad.kernel.verdict import Judgement
 
 # A cut that was STARTED may land as late as its call may take.
 CALL_LIMIT_S = 15.0
+# A cut that a sign of life made worthless is made again no sooner.
+LOOK_ANEW_S = 5.0
 # No host boots within this time, so a heartbeat that came no later than this is of the boot that its agent told of.
 BOOTS_S = 10.0
 
@@ -33,7 +35,7 @@ def go_on(case: Case, power: Step | None, now: float) -> tuple[Step, ...]:
     for backend in case.segment.backends_of(case.incident.host):
         step = case.step(_step_id(case, Verb.CUT_STORAGE, backend.name))
         if step is None:
-            args = {"backend": backend.name, "boot": boot_of(case)}
+            args = {"backend": backend.name, "boot": _boot_before(case, backend.name)}
             step_id = _step_id(case, Verb.CUT_STORAGE, backend.name)
             step = Step(step_id, case.incident.id, Verb.CUT_STORAGE, case.incident.host, args)
             changed.append(start(step, now))
@@ -41,7 +43,23 @@ def go_on(case: Case, power: Step | None, now: float) -> tuple[Step, ...]:
             changed.append(start(step, now))
         elif step.state is StepState.STARTED and (moved := _concluded(case, step, now)) is not step:
             changed.append(moved)
+        elif step.state is StepState.DONE and _says_nothing_now(case, step, now):
+            changed.append(start(step, now))
     return tuple(changed)
+
+
+def _says_nothing_now(case: Case, done: Step, now: float) -> bool:
+    """Its host was heard after it was proven, and is dead now: what is looked at anew proves something again."""
+    is_dead = case.verdict.judgement is Judgement.FAILED
+    return is_dead and _cut_at(case, done) is None and now >= done.ended_at + LOOK_ANEW_S
+
+
+def _boot_before(case: Case, backend: str) -> str:
+    """The boot whose guests it is to stay cut off for: of a host that is cut off already, that from before. What it
+    booted since never wrote there."""
+    before = outstanding(case.steps).get(backend)
+    is_proven = before is not None and before.state is StepState.DONE
+    return (before.args.get("boot", "") if before is not None and is_proven else "") or boot_of(case)
 
 
 def _is_due(case: Case, power: Step | None, now: float) -> bool:
@@ -103,8 +121,11 @@ def is_open(case: Case) -> bool:
 
 
 def was_in_vain(case: Case) -> bool:
-    """A cut of this round was given up: that storage may take it by now."""
-    return any(step.state is StepState.FAILED for step in _of_round(case))
+    """A cut of this round was given up, and that storage may take it by now; or it was made, and no proof came of it,
+    because the host was heard then."""
+    held = case.incident.proof
+    proven = held.backends if held is not None and held.round == case.incident.round else ()
+    return any(step.args["backend"] not in proven for step in _of_round(case))
 
 
 def boot_of(case: Case) -> str:
