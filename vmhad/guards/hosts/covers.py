@@ -26,7 +26,7 @@ def uncovered(case: Case, server: Server) -> str:
     if not server.disks:
         return "it is not known where its disks are"
     for disk in server.disks:
-        backend = _backend_of(disk, case.segment.backends_of(case.incident.host))
+        backend = _backend_of(case, disk)
         if backend is None and disk.startswith(UNPLACED):
             return f"it is not known on which storage {_place(disk)} is"
         if backend is None:
@@ -54,19 +54,20 @@ def read_before(case: Case, hosts: Iterable[str], server: Server | None = None) 
 
 
 def _backends_of(case: Case, server: Server) -> list[str]:
-    backends = case.segment.backends_of(case.incident.host)
-    found = (_backend_of(disk, backends) for disk in server.disks)
+    found = (_backend_of(case, disk) for disk in server.disks)
     return sorted({one.name for one in found if one is not None})
 
 
-def _backend_of(disk: str, backends: Iterable[Backend]) -> Backend | None:
-    """The one that holds this very kind of disk, else the one that holds all volumes. Where some storage holds a
-    backend of Cinder, a volume whose place is not known may be there, or may not."""
-    known = list(backends)
-    named = next((one for one in known if disk in one.holds), None)
-    tells_apart = any(held.startswith(OF_CINDER) for one in known for held in one.holds)
-    if named is None and disk != OF_NOVA and (disk.startswith(OF_CINDER) or not tells_apart):
-        return next((one for one in known if VOLUMES in one.holds), None)
+def _backend_of(case: Case, disk: str) -> Backend | None:
+    """The one of its host's that holds this very kind of disk, else the one that holds all volumes. That holds none of
+    a backend of Cinder that another storage names, though it may not know this host; and where some storage names any, a
+    volume whose place is not known may be there, or may not."""
+    mine = case.segment.backends_of(case.incident.host)
+    held = {kind for one in case.segment.backends for kind in one.holds}
+    named = next((one for one in mine if disk in one.holds), None)
+    tells_apart = any(one.startswith(OF_CINDER) for one in held)
+    if named is None and disk != OF_NOVA and disk not in held and (disk.startswith(OF_CINDER) or not tells_apart):
+        return next((one for one in mine if VOLUMES in one.holds), None)
     return named
 
 
