@@ -23,7 +23,7 @@ from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.exhibit import FENCED, PROVEN, Act, Braked, Exhibit, crowd, exhibit, kept, life_against, owned
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.step import Begun, Certified, Ground, Step, StepState, Verb
-from vmhad.kernel.topology import OF_NOVA, VOLUMES, Backend, Segment
+from vmhad.kernel.topology import OF_NOVA, VOLUMES, Segment
 
 LOG = logging.getLogger(__name__)
 
@@ -140,8 +140,9 @@ class Certifying:
         inventory, segment = book.inventories.get(incident.host), self.segments.get(incident.segment)
         servers = inventory.servers if inventory is not None else ()
         disks = next((one.disks for one in servers if one.id == step.subject), ())
-        backends = segment.backends_of(incident.host) if segment is not None else ()
-        return {disk: _keeping(disk, backends) for disk in sorted(disks)}
+        if segment is None:
+            return {disk: () for disk in sorted(disks)}
+        return {disk: _keeping(disk, segment, incident.host) for disk in sorted(disks)}
 
     def _settled(self, book: Book, at_hand: Mapping[str, Incident], step: Step, now: float, sealed: Sealed) -> Step:
         old, incident = book.steps.get(step.id), at_hand.get(step.incident)
@@ -214,9 +215,11 @@ def _proofs(incident: Incident) -> list[Exhibit]:
     return [one for one in incident.exhibits if one.proof is not None]
 
 
-def _keeping(disk: str, backends: Sequence[Backend]) -> tuple[str, ...]:
-    """Those that hold this very kind of disk, else those that hold all volumes."""
+def _keeping(disk: str, segment: Segment, host: str) -> tuple[str, ...]:
+    """Of its host's storages those that hold this very kind of disk; else those that hold all volumes, unless another
+    storage names it."""
+    backends = segment.backends_of(host)
     named = [one.name for one in backends if disk in one.holds]
-    if not named and disk != OF_NOVA:
+    if not named and disk != OF_NOVA and not any(disk in one.holds for one in segment.backends):
         named = [one.name for one in backends if VOLUMES in one.holds]
     return tuple(sorted(named))
