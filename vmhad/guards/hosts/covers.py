@@ -60,8 +60,8 @@ def _backends_of(case: Case, server: Server) -> list[str]:
 
 def _backend_of(case: Case, disk: str) -> Backend | None:
     """The one of its host's that holds this very kind of disk, else the one that holds all volumes. That holds none of
-    a backend of Cinder that another storage names, though it may not know this host; and where some storage names any, a
-    volume whose place is not known may be there, or may not."""
+    a backend of Cinder that another storage names, though that may not know this host; and where some storage names
+    any, a volume whose place is not known may be there, or may not."""
     mine = case.segment.backends_of(case.incident.host)
     held = {kind for one in case.segment.backends for kind in one.holds}
     named = next((one for one in mine if disk in one.holds), None)

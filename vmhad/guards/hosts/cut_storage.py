@@ -13,6 +13,7 @@ from dataclasses import replace
 from math import inf
 
 from vmhad.kernel.case import Case
+from vmhad.kernel.incident import State
 from vmhad.kernel.policy import CutStorage
 from vmhad.kernel.proof import CUT_STORAGE, WORD, Proof
 from vmhad.kernel.signal import Access, Channel, Reading
@@ -21,6 +22,8 @@ from vmhad.kernel.verdict import Judgement
 
 # A cut that was STARTED may land as late as its call may take.
 CALL_LIMIT_S = 15.0
+# The longest that a proof is held off because the ones before it were lost at once.
+LOST_MAX_S = 60.0
 # A cut that a sign of life made worthless is made again no sooner.
 LOOK_ANEW_S = 5.0
 # No host boots within this time, so a heartbeat that came no later than this is of the boot that its agent told of.
@@ -29,10 +32,14 @@ BOOTS_S = 10.0
 
 def go_on(case: Case, power: Step | None, now: float) -> tuple[Step, ...]:
     """The cuts of this round that begin, end, or are tried again now. power: the power_off of this round."""
-    if not case.segment.backends or not _is_due(case, power, now):
-        return ()
-    changed = []
-    for backend in case.segment.backends_of(case.incident.host):
+    known = case.segment.backends_of(case.incident.host)
+    # What left the topology meanwhile is cut off by nobody, and what was begun of it has to end.
+    gone = (step for step in _of_round(case) if step.args["backend"] not in {one.name for one in known})
+    ended = [replace(step, state=StepState.FAILED, ended_at=now, because=last(step)) for step in gone if step.is_open]
+    if not known or not _is_due(case, power, now):
+        return tuple(ended)
+    changed = ended
+    for backend in known:
         step = case.step(_step_id(case, Verb.CUT_STORAGE, backend.name))
         if step is None:
             args = {"backend": backend.name, "boot": _boot_before(case, backend.name)}
@@ -51,7 +58,8 @@ def go_on(case: Case, power: Step | None, now: float) -> tuple[Step, ...]:
 def _says_nothing_now(case: Case, done: Step, now: float) -> bool:
     """Its host was heard after it was proven, and is dead now: what is looked at anew proves something again."""
     is_dead = case.verdict.judgement is Judgement.FAILED
-    return is_dead and _cut_at(case, done) is None and now >= done.ended_at + LOOK_ANEW_S
+    is_due = now >= done.ended_at + LOOK_ANEW_S and not _was_just_lost(case, now)
+    return is_dead and is_due and _cut_at(case, done) is None
 
 
 def _boot_before(case: Case, backend: str) -> str:
@@ -93,9 +101,10 @@ def _cut_at(case: Case, step: Step) -> Observation | None:
     return first if step.acts else None
 
 
-def proof(case: Case) -> Proof | None:
+def proof(case: Case, now: float) -> Proof | None:
     """Of all cuts of this round that are proven, while the host still is judged dead."""
-    if not case.policy.storage_only_proof or case.verdict.judgement is not Judgement.FAILED:
+    is_dead = case.verdict.judgement is Judgement.FAILED
+    if not is_dead or not case.policy.storage_only_proof or _was_just_lost(case, now):
         return None
     proven = [step for step in _of_round(case) if step.state is StepState.DONE]
     seen = tuple(one for step in proven if (one := _cut_at(case, step)) is not None)
@@ -104,6 +113,14 @@ def proof(case: Case) -> Proof | None:
     names = tuple(sorted(step.args["backend"] for step in proven))
     at = min(one.at for one in seen)
     return Proof(case.incident.host, CUT_STORAGE, at, True, case.incident.round, seen, names)
+
+
+def _was_just_lost(case: Case, now: float) -> bool:
+    """Who is given up by policy although it lives voids its proof with every beat: each time it is held off for longer,
+    so that the incident does not turn round and round."""
+    turns, again = case.incident.turns, case.incident.round - 2
+    was_lost = len(turns) > 1 and turns[-1].state is State.FENCING and turns[-2].state is State.RECOVERING
+    return was_lost and again > 0 and now < turns[-1].at + min(2.0**again, LOST_MAX_S)
 
 
 def missing(case: Case) -> str:
@@ -169,9 +186,12 @@ def is_clean(case: Case, cut: Step, now: float) -> bool:
     boot, whole, evidence = cut.args.get("boot", ""), case.incident.proof, case.evidence
     is_told = 0.0 <= evidence.agent_silent_s(now) <= case.policy.agent_failed_s
     told = boot_of(case) if is_told else ""
-    if boot and told:
-        return told != boot
-    if whole is not None and whole.is_whole and whole.round == case.incident.round:
+    is_whole = whole is not None and whole.is_whole and whole.round == case.incident.round
+    if boot and told != boot and told:
+        return True
+    if boot and told and evidence.seen[Channel.AGENT].at > (whole.at if whole is not None and is_whole else 0.0):
+        return False
+    if whole is not None and is_whole:
         return whole.kind != WORD or (evidence.beat_at <= whole.at and (not boot or "close" in case.orders))
     proven = (one for one in case.steps if one.verb is Verb.POWER_OFF and one.state is StepState.DONE)
     return any(round_of(one) >= round_of(cut) for one in proven)
@@ -211,8 +231,22 @@ def is_given_back(case: Case) -> str:
     words = []
     for name in outstanding(case.steps):
         step = _restore_of(case, name)
-        words.append(f"{name} ({step.because})" if step.state is StepState.FAILED else name)
+        why_not = step.because if step.state is StepState.FAILED else _unanswered(step)
+        words.append(f"{name} ({why_not})" if why_not else name)
     return f"it is given back {', '.join(words)}"
+
+
+def _unanswered(step: Step) -> str:
+    seen = step.observed[-1] if step.observed else None
+    return seen.text if seen is not None and seen.answer in (Answer.UNKNOWN, Answer.FAILED) else ""
+
+
+def keeps_it_waiting(case: Case, steps: Iterable[Step]) -> str:
+    """'' or which storage, of those that are read once more before a host that was taken back is used, does not say."""
+    for one in unread_since(steps, case.incident.turns[-1].at):
+        if text := one.because if one.state is StepState.FAILED else _unanswered(one):
+            return f"{one.args['backend']} is read once more before it is used ({text})"
+    return ""
 
 
 def unread_since(steps: Iterable[Step], at: float) -> list[Step]:

@@ -100,7 +100,9 @@ def lift(case: Case, now: float) -> Move:
     steps = {step.id: step for step in (*case.steps, *changed)}
     if cut_storage.unread_since(steps.values(), case.incident.turns[-1].at):
         changed += cut_storage.read_again(steps.values(), case, now)
-        return Move("its storages are read once more before it is used", steps=tuple(changed), wake_at=now + 1.0)
+        held = cut_storage.keeps_it_waiting(case, steps.values())
+        because = "its storages are read once more before it is used"
+        return Move(because, steps=tuple(changed), held=held, wake_at=now + 1.0)
     unfit = case.verdict.because if case.verdict.unfit else ""
     for verb in (Verb.LIFT_FENCE, Verb.ENABLE):
         step_id = f"{case.incident.id}/{case.incident.round}/{verb.value}"

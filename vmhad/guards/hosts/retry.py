@@ -58,7 +58,7 @@ def stuck(case: Case, now: float) -> Move:
 
 def pause_of(case: Case) -> float:
     """How long it rests before it is fenced again by itself."""
-    return min(case.policy.fence_retry_s * 2 ** max(0, case.incident.round - 1), RETRY_MAX_S)
+    return min(case.policy.fence_retry_s * 2.0 ** max(0, case.incident.round - 1), RETRY_MAX_S)
 
 
 def _may_be_proven_better(case: Case, now: float) -> bool:
