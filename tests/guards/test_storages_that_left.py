@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.guards.bare_cases import case_of
+from vmhad.guards import hosts
 from vmhad.guards.hosts import cut_storage
 from vmhad.kernel.case import Case
 from vmhad.kernel.incident import Event, opened, turn
@@ -14,6 +15,7 @@ from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Backend
 from vmhad.kernel.verdict import Judgement, Verdict
 
+CEPH = Backend("ceph", frozenset({"nova"}), frozenset({"h1"}))
 DEAD = Verdict(Judgement.FAILED, "it is dead", 1)
 
 
@@ -39,6 +41,25 @@ def test_a_cut_of_a_storage_that_left_ends(state: StepState, others: tuple[Backe
     assert ended.id not in {step.id for step in cut_storage.go_on(after, None, 4.0)}
 
 
+def stuck(*backends: Backend) -> Case:
+    case = fencing(StepState.FAILED, *backends)
+    incident = turn(case.incident, Event.EXHAUSTED, 3.0, "no proof")
+    return replace(case, incident=incident, orders=frozenset({"close"}))
+
+
+def test_who_is_cut_off_from_what_left_is_closed_by_an_order() -> None:
+    """Nobody could give it back, so the incident would stay for ever. While somebody can, it is not closed."""
+    assert hosts.rest(stuck(), 4.0).event is Event.CLOSED
+    assert hosts.rest(stuck(CEPH), 4.0).event is None
+
+
+def test_what_left_is_not_read_before_the_host_is_used() -> None:
+    given_back = Step("h1.1/1/restore_storage/ceph", "h1.1", Verb.RESTORE_STORAGE, "h1", {"backend": "ceph"})
+    given_back = replace(given_back, state=StepState.DONE, attempt=1, ended_at=2.5)
+    assert cut_storage.unread_since([given_back], stuck()) == []
+    assert cut_storage.unread_since([given_back], stuck(CEPH)) == [given_back]
+
+
 def test_a_cut_of_a_storage_that_is_there_goes_on() -> None:
-    case = fencing(StepState.STARTED, Backend("ceph", frozenset({"nova"}), frozenset({"h1"})))
+    case = fencing(StepState.STARTED, CEPH)
     assert cut_storage.go_on(case, None, 3.0) == ()

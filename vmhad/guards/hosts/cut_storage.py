@@ -243,18 +243,25 @@ def _unanswered(step: Step) -> str:
 
 def keeps_it_waiting(case: Case, steps: Iterable[Step]) -> str:
     """'' or which storage, of those that are read once more before a host that was taken back is used, does not say."""
-    for one in unread_since(steps, case.incident.turns[-1].at):
+    for one in unread_since(steps, case):
         if text := one.because if one.state is StepState.FAILED else _unanswered(one):
             return f"{one.args['backend']} is read once more before it is used ({text})"
     return ""
 
 
-def unread_since(steps: Iterable[Step], at: float) -> list[Step]:
-    """Of the storages that it was given back, those that were not read since: a cut may have landed late, sent by an
-    engine that slept for longer than any call takes."""
+def left_the_topology(case: Case) -> bool:
+    """Nobody can give it back what it is still cut off from: no storage of that name knows it any more."""
+    known = {one.name for one in case.segment.backends_of(case.incident.host)}
+    return known.isdisjoint(outstanding(case.steps))
+
+
+def unread_since(steps: Iterable[Step], case: Case) -> list[Step]:
+    """Of the storages that it was given back, those that were not read since it is taken back: a cut may have landed
+    late, sent by an engine that slept for longer than any call takes. What left the topology is read by nobody."""
+    at, known = case.incident.turns[-1].at, {one.name for one in case.segment.backends_of(case.incident.host)}
     newest: dict[str, Step] = {}
     for step in steps:
-        if step.verb is Verb.RESTORE_STORAGE:
+        if step.verb is Verb.RESTORE_STORAGE and step.args["backend"] in known:
             name = step.args["backend"]
             newest[name] = max(newest.get(name, step), step, key=round_of)
     return [one for one in newest.values() if one.state is not StepState.DONE or one.ended_at < at]
@@ -262,7 +269,7 @@ def unread_since(steps: Iterable[Step], at: float) -> list[Step]:
 
 def read_again(steps: Iterable[Step], case: Case, now: float) -> list[Step]:
     """Those looks that begin now. What is still open is not touched."""
-    unread = (one for one in unread_since(steps, case.incident.turns[-1].at) if one.state is not StepState.STARTED)
+    unread = (one for one in unread_since(steps, case) if one.state is not StepState.STARTED)
     retry_s = case.policy.fence_retry_s
     due = (one for one in unread if one.state is StepState.DONE or now - one.ended_at >= retry_s)
     return [start(replace(one, attempt=0), now) for one in due]

@@ -49,6 +49,8 @@ def _rest_of_cut(case: Case, now: float) -> Move:
     if not cut_storage.outstanding(case.steps):
         move = _rest(case, now)
         return replace(move, steps=(*given_back, *move.steps))
+    if "close" in case.orders and cut_storage.left_the_topology(case):
+        return Move(CLOSED_BY_ORDER, Event.CLOSED)
     incident, waits = case.incident, cut_storage.waits_to_be_clean(case, now)
     if not waits:
         held = cut_storage.is_given_back(case)
@@ -98,7 +100,7 @@ def lift(case: Case, now: float) -> Move:
         return _fell_again(case)
     changed: list[Step] = [*settle.settle(case, now, OF_RETURN), *_arrived(case, now)]
     steps = {step.id: step for step in (*case.steps, *changed)}
-    if cut_storage.unread_since(steps.values(), case.incident.turns[-1].at):
+    if cut_storage.unread_since(steps.values(), case):
         changed += cut_storage.read_again(steps.values(), case, now)
         held = cut_storage.keeps_it_waiting(case, steps.values())
         because = "its storages are read once more before it is used"
