@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.journal.test_journal import S, ended, incident, loaded, steps, take
@@ -31,6 +33,14 @@ def test_certificates_are_exported_before_their_incident_goes(store: Store) -> N
     assert Journal(store).prune(S, 200.0, keep_s=1e6, keep_count=1, export=export) == 3
     assert sorted(put) == [f"h1.{n}@vm%2F1@000{number}.json" for n in (0, 1) for number in (1, 2)]
     assert store.list(keys.CERTIFICATES) == {}
+
+
+def test_the_last_failure_of_a_host_stays_whatever_befell_its_vms_since(store: Store) -> None:
+    take(store, 1)
+    of_vm = replace(ended("vm-1.9", 900.0), host="h1", vm="vm-1")
+    loaded(store).commit(S, 1, Change((ended("h1.1", 100.0), of_vm)))
+    assert Journal(store).prune(S, 1e6, keep_s=0.0, keep_count=0) == 1
+    assert {one.id for one in Journal(store).load(S).incidents} == {"h1.1"}
 
 
 def test_what_cannot_be_exported_stays(store: Store) -> None:

@@ -388,15 +388,6 @@ def test_prune_by_age_and_count_with_their_steps(store: Store) -> None:
     journal.commit(S, 1, Change((incident("h4.1"),)))
 
 
-def test_prune_keeps_the_last_failure_of_a_host_whatever_befell_its_vms_since(store: Store) -> None:
-    take(store, 1)
-    journal = loaded(store)
-    of_vm = replace(ended("vm-1.9", 900.0), host="h1", vm="vm-1")
-    journal.commit(S, 1, Change((ended("h1.1", 100.0), of_vm)))
-    assert journal.prune(S, 1e6, keep_s=0.0, keep_count=0) == 1
-    assert {one.id for one in journal.load(S).incidents} == {"h1.1"}
-
-
 def test_prune_leaves_what_changed_since_it_was_read(tap: Tap) -> None:
     loaded(tap).commit(S, 1, Change((ended("h1.1", 1.0), ended("h1.2", 2.0)), steps("h1.1", 2)))
     again = incident("h1.1")

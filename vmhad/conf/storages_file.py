@@ -37,9 +37,10 @@ def storages_of(entry: Field, segments: Sequence[Segment]) -> tuple[StorageAcces
 
 
 def with_backends(segment: Segment, storages: Iterable[StorageAccess]) -> Segment:
-    """The segment with those storages that any of its hosts is a client of."""
+    """The segment with all storages, and with those of their clients that are its hosts: what one holds that knows none
+    of them is held by no other."""
     mine = (Backend(one.name, one.holds, frozenset(one.clients) & set(segment.names)) for one in storages)
-    return replace(segment, backends=tuple(one for one in mine if one.clients))
+    return replace(segment, backends=tuple(mine))
 
 
 def names_backends(storages: Iterable[StorageAccess]) -> bool:

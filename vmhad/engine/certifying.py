@@ -23,7 +23,7 @@ from vmhad.kernel.evidence import Evidence
 from vmhad.kernel.exhibit import FENCED, PROVEN, Act, Braked, Exhibit, crowd, exhibit, kept, life_against, owned
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.step import Begun, Certified, Ground, Step, StepState, Verb
-from vmhad.kernel.topology import Backend, Segment, backend_of
+from vmhad.kernel.topology import Backend, Segment
 
 LOG = logging.getLogger(__name__)
 
@@ -140,8 +140,9 @@ class Certifying:
         inventory, segment = book.inventories.get(incident.host), self.segments.get(incident.segment)
         servers = inventory.servers if inventory is not None else ()
         disks = next((one.disks for one in servers if one.id == step.subject), ())
-        backends = segment.backends_of(incident.host) if segment is not None else ()
-        return {disk: _names(backend_of(disk, backends)) for disk in sorted(disks)}
+        if segment is None:
+            return {disk: () for disk in sorted(disks)}
+        return {disk: _names(segment.backend_of(disk, incident.host)) for disk in sorted(disks)}
 
     def _settled(self, book: Book, at_hand: Mapping[str, Incident], step: Step, now: float, sealed: Sealed) -> Step:
         old, incident = book.steps.get(step.id), at_hand.get(step.incident)

@@ -71,8 +71,10 @@ class Executor:
     def _round(self, segment: str, step: Step, effect: Effect) -> tuple[Outcome, ...]:
         seen = self._look(step, effect)
         refusal = self._fresh_refusal(step)
-        if refusal and seen.observation.answer is not Answer.SO:
-            return (replace(seen, observation=replace(seen.observation, text=refusal)),)
+        if refusal:
+            is_so = seen.observation.answer is Answer.SO
+            text = f"{seen.observation.text}; {refusal}" if is_so else refusal
+            return (replace(seen, observation=replace(seen.observation, text=text)),)
         if not self._must_act(step, effect, seen.observation.answer):
             return (seen,)
         acted = self._act(segment, step, effect)

@@ -163,9 +163,9 @@ class Journal:
         """Deletes ended incidents, with their steps, that ended over keep_s ago or are beyond the newest keep_count.
 
         What has certificates goes when export has them all; where there is none, no sooner than keep_s, however many
-        there are. The newest incident of each host itself always stays: what befell it last can be asked however long ago it
-        was. Slow, for a worker; it needs no epoch, as an ended incident never changes. Returns how many went. Raises
-        what export raises.
+        there are. The newest incident of each host itself always stays: what befell it last can be asked however long
+        ago it was. Slow, for a worker; it needs no epoch, as an ended incident never changes. Returns how many went.
+        Raises what export raises.
         """
         found = self._store.list(keys.incidents(segment))
         records = [(codec.decode(Incident, key, raw), raw) for key, raw in found.items()]

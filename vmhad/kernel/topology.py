@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -34,20 +34,10 @@ class Backend:
     clients: frozenset[str]
 
 
-def backend_of(disk: str, backends: Iterable[Backend]) -> Backend | None:
-    """The one that holds this very kind of disk, else the one that holds all volumes; None where nobody knows. Where
-    some storage holds a backend of Cinder, a volume whose place is not known may be there, or may not."""
-    known = list(backends)
-    named = next((one for one in known if disk in one.holds), None)
-    tells_apart = any(held.startswith(OF_CINDER) for one in known for held in one.holds)
-    if named is None and disk != OF_NOVA and (disk.startswith(OF_CINDER) or not tells_apart):
-        return next((one for one in known if VOLUMES in one.holds), None)
-    return named
-
-
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The hosts that take over for each other; the unit of ownership. backends: the storages that any of them uses."""
+    """The hosts that take over for each other; the unit of ownership. backends: all storages, each with those of its
+    clients that are among them."""
 
     name: str
     hosts: tuple[Host, ...]
@@ -63,6 +53,19 @@ class Segment:
     def backends_of(self, host: str) -> tuple[Backend, ...]:
         """Those that can cut it off, by name."""
         return tuple(sorted((one for one in self.backends if host in one.clients), key=lambda one: one.name))
+
+    def backend_of(self, disk: str, host: str) -> Backend | None:
+        """Of those that can cut the host off the one that holds this very kind of disk, else the one that holds all
+        volumes; None where nobody knows. That holds none of a backend of Cinder that another storage names, though that
+        may not know this host; and where some storage names any, a volume whose place is not known may be there, or may
+        not."""
+        mine = self.backends_of(host)
+        held = {kind for one in self.backends for kind in one.holds}
+        named = next((one for one in mine if disk in one.holds), None)
+        tells_apart = any(one.startswith(OF_CINDER) for one in held)
+        if named is None and disk != OF_NOVA and disk not in held and (disk.startswith(OF_CINDER) or not tells_apart):
+            return next((one for one in mine if VOLUMES in one.holds), None)
+        return named
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ def cuts_unread(was: Any) -> Any:
 
 def any_boot(was: Any) -> Any:
     """Whatever its agent tells is another boot."""
-    return lambda case, cut: bool(cut_storage.boot_of(case)) or was(case, cut)
+    return lambda case, cut, now: bool(cut_storage.boot_of(case)) or was(case, cut, now)
 
 
 def of_the_living(was: Any) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import Server
 from vmhad.kernel.proof import POWER_OFF, WORD
-from vmhad.kernel.topology import OF_CINDER, OF_NOVA, UNPLACED, backend_of
+from vmhad.kernel.topology import OF_CINDER, OF_NOVA, UNPLACED
 
 
 def uncovered(case: Case, server: Server) -> str:
@@ -23,7 +23,7 @@ def uncovered(case: Case, server: Server) -> str:
     if not server.disks:
         return "it is not known where its disks are"
     for disk in server.disks:
-        backend = backend_of(disk, case.segment.backends_of(case.incident.host))
+        backend = case.segment.backend_of(disk, case.incident.host)
         if backend is None and disk.startswith(UNPLACED):
             return f"it is not known on which storage {_place(disk)} is"
         if backend is None:
@@ -51,8 +51,7 @@ def read_before(case: Case, hosts: Iterable[str], server: Server | None = None) 
 
 
 def _backends_of(case: Case, server: Server) -> list[str]:
-    backends = case.segment.backends_of(case.incident.host)
-    found = (backend_of(disk, backends) for disk in server.disks)
+    found = (case.segment.backend_of(disk, case.incident.host) for disk in server.disks)
     return sorted({one.name for one in found if one is not None})
 
 

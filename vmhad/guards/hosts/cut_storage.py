@@ -14,7 +14,7 @@ from math import inf
 
 from vmhad.kernel.case import Case
 from vmhad.kernel.policy import CutStorage
-from vmhad.kernel.proof import CUT_STORAGE, Proof
+from vmhad.kernel.proof import CUT_STORAGE, WORD, Proof
 from vmhad.kernel.signal import Access, Channel, Reading
 from vmhad.kernel.step import Answer, Observation, Step, StepState, Verb, start
 from vmhad.kernel.verdict import Judgement
@@ -23,14 +23,20 @@ from vmhad.kernel.verdict import Judgement
 ROUND = "round"
 # A cut that was STARTED may land as late as its call may take.
 CALL_LIMIT_S = 15.0
+# No host boots within this time, so a heartbeat that came no later than this is of the boot that its agent told of.
+BOOTS_S = 10.0
 
 
 def go_on(case: Case, power: Step | None, now: float) -> tuple[Step, ...]:
     """The cuts of this round that begin, end, or are tried again now. power: the power_off of this round."""
-    if not case.segment.backends or not _is_due(case, power, now):
-        return ()
-    changed = []
-    for backend in case.segment.backends_of(case.incident.host):
+    known = case.segment.backends_of(case.incident.host)
+    # What left the topology meanwhile is cut off by nobody, and what was begun of it has to end.
+    gone = (step for step in _of_round(case) if step.args["backend"] not in {one.name for one in known})
+    ended = [replace(step, state=StepState.FAILED, ended_at=now, because=last(step)) for step in gone if step.is_open]
+    if not known or not _is_due(case, power, now):
+        return tuple(ended)
+    changed = ended
+    for backend in known:
         step = case.step(_step_id(case, Verb.CUT_STORAGE, backend.name))
         if step is None:
             args = {"backend": backend.name, "boot": boot_of(case)}
@@ -103,14 +109,20 @@ def is_open(case: Case) -> bool:
 
 
 def was_in_vain(case: Case) -> bool:
-    """A cut of this round was given up: that storage may take it by now."""
-    return any(step.state is StepState.FAILED for step in _of_round(case))
+    """A cut of this round was given up, and that storage may take it by now; or it was made, and no proof came of it,
+    because the host was heard then."""
+    held = case.incident.proof
+    proven = held.backends if held is not None and held.round == case.incident.round else ()
+    return any(step.args["backend"] not in proven for step in _of_round(case))
 
 
 def boot_of(case: Case) -> str:
-    """The boot of the host as its agent told it last; '' where none tells."""
+    """The boot of the host as its agent told it last; '' where none tells, or where its nova-compute was heard later
+    than that: it may have booted meanwhile, and what ran then would be taken for gone."""
     seen = case.evidence.seen.get(Channel.AGENT)
-    return seen.detail if seen is not None and seen.reading is Reading.UP else ""
+    if seen is None or seen.reading is not Reading.UP or case.evidence.heard_at > seen.at + BOOTS_S:
+        return ""
+    return seen.detail
 
 
 # Given back.
@@ -138,14 +150,21 @@ def _may_hold(step: Step) -> bool:
     return seen.reading != Access.OPEN.value or seen.at <= max(step.started_at, step.acted_at) + CALL_LIMIT_S
 
 
-def is_clean(case: Case, cut: Step) -> bool:
-    """No guest is left of a VM that was sent elsewhere: it was proven down since it was cut off, or its agent tells of
-    another boot than when that VM was sent."""
-    boot, whole = _boot_of_twins(case, cut), case.incident.proof
-    if boot and boot_of(case) not in ("", boot):
+def is_clean(case: Case, cut: Step, now: float) -> bool:
+    """No guest is left of a VM that was sent elsewhere: it was proven down since it was cut off, or its agent tells,
+    just now, of another boot than when that VM was sent. One that tells of the same boot belies whatever was proven,
+    and so does one that was called down and is heard. An operator's word alone is not enough where its agent will tell:
+    who is mistaken would let it write."""
+    boot, whole, evidence = _boot_of_twins(case, cut), case.incident.proof, case.evidence
+    is_told = 0.0 <= evidence.agent_silent_s(now) <= case.policy.agent_failed_s
+    told = boot_of(case) if is_told else ""
+    is_whole = whole is not None and whole.is_whole and whole.round == case.incident.round
+    if boot and told and told != boot:
         return True
-    if whole is not None and whole.is_whole and whole.round == case.incident.round:
-        return True
+    if boot and told and evidence.seen[Channel.AGENT].at > (whole.at if whole is not None and is_whole else 0.0):
+        return False
+    if whole is not None and is_whole:
+        return whole.kind != WORD or (evidence.beat_at <= whole.at and (not boot or "close" in case.orders))
     proven = (one for one in case.steps if one.verb is Verb.POWER_OFF and one.state is StepState.DONE)
     return any(round_of(one) >= round_of(cut) for one in proven)
 
@@ -160,13 +179,14 @@ def _boot_of_twins(case: Case, newest: Step) -> str:
     return max(before, key=round_of, default=newest).args.get("boot", "")
 
 
-def waits_to_be_clean(case: Case) -> str:
+def waits_to_be_clean(case: Case, now: float) -> str:
     """'' or from which storages it stays cut off, because of what it may still run."""
-    left = [name for name, step in outstanding(case.steps).items() if not is_clean(case, step)]
-    return (
-        f"it stays cut off from {', '.join(left)} until it is proven down, or its agent tells of another boot"
-        * bool(left)
-    )
+    left = [name for name, step in outstanding(case.steps).items() if not is_clean(case, step, now)]
+    whole = case.incident.proof
+    closed = whole is not None and (whole.kind, whole.round) == (WORD, case.incident.round)
+    until = "until its power is read OFF, its agent tells of another boot, or it is closed by an order"
+    until = until if closed else "until it is proven down, or its agent tells of another boot"
+    return f"it stays cut off from {', '.join(left)} {until}" * bool(left)
 
 
 def restored(case: Case, now: float) -> tuple[Step, ...]:
@@ -175,8 +195,11 @@ def restored(case: Case, now: float) -> tuple[Step, ...]:
     changed = []
     for name, cut in outstanding(case.steps).items():
         step = _restore_of(case, name)
+        if step.state is StepState.STARTED and not is_clean(case, cut, now):
+            changed.append(replace(step, state=StepState.FAILED, ended_at=now, because="its old guests may be there"))
+            continue
         tried_s = now - step.ended_at if step.state is StepState.FAILED else inf
-        if step.state is StepState.STARTED or not is_clean(case, cut) or tried_s < case.policy.fence_retry_s:
+        if step.state is StepState.STARTED or not is_clean(case, cut, now) or tried_s < case.policy.fence_retry_s:
             continue
         if now >= max(cut.started_at, cut.acted_at) + CALL_LIMIT_S:
             changed.append(start(replace(step, attempt=0), now))
@@ -200,11 +223,17 @@ def trouble(step: Step) -> str:
     return "".join(one.text for one in seen if one.answer in (Answer.UNKNOWN, Answer.FAILED))
 
 
+def left_the_topology(case: Case) -> bool:
+    """Nobody can give it back what it is still cut off from: no storage of that name knows it any more."""
+    return _known(case).isdisjoint(outstanding(case.steps))
+
+
 def unread_since(case: Case, at: float) -> list[Step]:
     """A look for each storage that an order to cut it off may have reached, and that was not read since then: such an
-    order may have landed late, sent by an engine that slept for longer than any call takes."""
+    order may have landed late, sent by an engine that slept for longer than any call takes. What left the topology is
+    read by nobody."""
     cut = {one.args["backend"] for one in case.steps if one.verb is Verb.CUT_STORAGE and one.attempt}
-    looks = (_restore_of(case, name) for name in sorted(cut))
+    looks = (_restore_of(case, name) for name in sorted(cut & _known(case)))
     return [one for one in looks if one.state is not StepState.DONE or one.ended_at < at]
 
 
@@ -214,6 +243,10 @@ def read_again(unread: Iterable[Step], case: Case, now: float) -> list[Step]:
     due = (one for one in unread if one.state is not StepState.STARTED)
     due = (one for one in due if one.state is not StepState.FAILED or now - one.ended_at >= rest_s)
     return [start(replace(one, attempt=0), now) for one in due]
+
+
+def _known(case: Case) -> set[str]:
+    return {one.name for one in case.segment.backends_of(case.incident.host)}
 
 
 def _restore_of(case: Case, backend: str) -> Step:

@@ -16,7 +16,7 @@ from math import inf
 from vmhad.guards.hosts import cut_storage, power_off, settle, word
 from vmhad.guards.hosts.leftover import has_fallen, start_what_is_left
 from vmhad.guards.hosts.power_off import OF_FENCE
-from vmhad.guards.hosts.retry import LOOK_AGAIN_S, RETRY_MAX_S, is_heard, stuck
+from vmhad.guards.hosts.retry import LOOK_AGAIN_S, RETRY_MAX_S, is_heard, pause_of, stuck
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.evidence import SILENCE_S
 from vmhad.kernel.incident import Event, Incident, State
@@ -44,19 +44,21 @@ def rest(case: Case, now: float) -> Move:
 def _rest_of_cut(case: Case, now: float) -> Move:
     """Its storages are given back first, as soon as none of its old guests can be left. Before that it is not taken
     back, whoever hears it, and its incident is not closed."""
-    given_back = (*cut_storage.restored(case, now), *settle.settle(case, now, (Verb.RESTORE_STORAGE,)))
-    steps = {step.id: step for step in (*case.steps, *given_back)}
-    case = replace(case, steps=tuple(steps.values()))
+    settled = settle.settle(case, now, (Verb.RESTORE_STORAGE,))
+    given_back = tuple({one.id: one for one in (*settled, *cut_storage.restored(_with(case, settled), now))}.values())
+    case = _with(case, given_back)
     if not cut_storage.outstanding(case.steps):
         move = _rest(case, now)
         return replace(move, steps=(*given_back, *move.steps))
-    incident, waits = case.incident, cut_storage.waits_to_be_clean(case)
+    if "close" in case.orders and cut_storage.left_the_topology(case):
+        return Move(CLOSED_BY_ORDER, Event.CLOSED)
+    incident, waits = case.incident, cut_storage.waits_to_be_clean(case, now)
     if not waits:
         held = cut_storage.is_given_back(case)
         return Move(incident.because, steps=given_back, held=held, wake_at=now + 1.0)
     said, proof = word.taken(case, now)
-    other = power_off.hit(case)
-    may_be_proven = proof is not None or not (case.hold or other) and _is_to_go_off(case, now)
+    other, is_rested = power_off.hit(case), now >= incident.turns[-1].at + pause_of(case)
+    may_be_proven = proof is not None or is_rested and not (case.hold or other) and _is_to_go_off(case, now)
     if incident.state is State.RECOVERED and may_be_proven:
         return Move(f"{waits}: it is fenced again", Event.PROOF_LOST, given_back)
     waits = f"not closed, for {waits}" if "close" in case.orders else waits
@@ -249,3 +251,8 @@ def _reads_off(case: Case, now: float) -> bool:
 
 def _touched(case: Case) -> bool:
     return any(step.acts for step in case.steps if step.verb not in OF_FENCE)
+
+
+def _with(case: Case, changed: tuple[Step, ...]) -> Case:
+    steps = {step.id: step for step in (*case.steps, *changed)}
+    return replace(case, steps=tuple(steps.values()))

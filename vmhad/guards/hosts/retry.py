@@ -21,6 +21,7 @@ from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.verdict import Judgement
 
+AGAIN = "what was missing may be there now: tried again"
 LOOK_AGAIN_S = 5.0
 RETRY_MAX_S = 600.0
 
@@ -30,7 +31,7 @@ def stuck(case: Case, now: float) -> Move:
     now; else by order only."""
     incident = case.incident
     since = incident.turns[-1].at
-    pause_s = min(case.policy.fence_retry_s * 2 ** max(0, incident.round - 1), RETRY_MAX_S)
+    pause_s = pause_of(case)
     power = case.evidence.reading(Channel.POWER, now, case.policy.channel_stale_s)
     rests = partial(Move, wake_at=now + LOOK_AGAIN_S, stands_until=_power_stands_until(case, power))
     said, proof = word.taken(case, now)
@@ -39,7 +40,7 @@ def stuck(case: Case, now: float) -> Move:
     if said is not None:
         return Move(incident.because, steps=(said,), held=said.because, wake_at=now + LOOK_AGAIN_S)
     if not _is_proven(case) and self_fenced.proof(case, now) is not None:
-        return Move("its watchdog has reset it by now", Event.RETRIED, _replanned(case))
+        return Move(AGAIN, Event.RETRIED, _replanned(case))
     if power is Reading.ON and incident.proof is not None and not _may_be_proven_better(case, now):
         held = "it was switched on again: waits for its nova-compute, or for an order (retry)"
         return rests(incident.because, held=held)
@@ -55,10 +56,15 @@ def stuck(case: Case, now: float) -> Move:
     if case.hold:
         return rests(incident.because, held=case.hold)
     is_well = case.verdict.serves or (case.verdict.lives and case.verdict.judgement is not Judgement.FAILED)
-    if incident.proof is None and is_well and not cut_storage.waits_to_be_clean(case):
+    if incident.proof is None and is_well and not cut_storage.waits_to_be_clean(case, now):
         held = f"{case.verdict.because}: its next heartbeat, or its death, decides"
         return rests(incident.because, held=held)
-    return Move("what was missing may be there now: tried again", Event.RETRIED, _replanned(case))
+    return Move(AGAIN, Event.RETRIED, _replanned(case))
+
+
+def pause_of(case: Case) -> float:
+    """How long it rests before it is fenced again by itself."""
+    return min(case.policy.fence_retry_s * 2.0 ** max(0, case.incident.round - 1), RETRY_MAX_S)
 
 
 def _may_be_proven_better(case: Case, now: float) -> bool:
