@@ -185,7 +185,10 @@ def waits_to_be_clean(case: Case, now: float) -> str:
     whole = case.incident.proof
     closed = whole is not None and (whole.kind, whole.round) == (WORD, case.incident.round)
     until = "until its power is read OFF, its agent tells of another boot, or it is closed by an order"
-    until = until if closed else "until it is proven down, or its agent tells of another boot"
+    if not closed and case.evidence.agent_from:
+        until = "until it is proven down, or its agent tells of another boot"
+    elif not closed:
+        until = "until it is proven down: by its BMC, or switch it off and confirm that it is down"
     return f"it stays cut off from {', '.join(left)} {until}" * bool(left)
 
 
