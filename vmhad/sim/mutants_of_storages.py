@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from vmhad.engine import effects
@@ -11,9 +12,10 @@ from vmhad.engine.executor import Executor
 from vmhad.guards.hosts import covers, cut_storage, power_off, self_fenced, word
 from vmhad.kernel import views
 from vmhad.kernel.case import Case
-from vmhad.kernel.proof import Proof
+from vmhad.kernel.proof import POWER_OFF, WORD, Proof
 from vmhad.kernel.signal import Access
 from vmhad.kernel.step import Answer, Observation, Step, Verb
+from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement
 from vmhad.sim.cuts import Cut, always, as_property, with_effect, without_policy
 from vmhad.sim.mutant import Mutant
@@ -31,6 +33,10 @@ STORIES: dict[str, str] = {
     "late_cuts_unread": "cut_storage_late_after_it_was_given_back",
     "hits_forgotten": "cut_storage_proven_before_its_bmc_hit_another",
     "words_believed": "word_that_its_power_belies",
+    "word_gives_back": "word_and_then_it_is_heard",
+    "old_boot_counts": "cut_storage_boot_that_nobody_told_of",
+    "same_boot_belies_nothing": "cut_storage_that_a_lying_bmc_would_give_back",
+    "held_elsewhere_is_held_here": "cut_storage_of_a_client_that_was_forgotten",
     "watchdogs_trusted_unasked": "self_fenced_without_the_policy",
     "promise_not_waited_for": "self_fenced_when_the_promise_is_due",
 }
@@ -60,6 +66,25 @@ def cuts_unread(was: Any) -> Any:
         return str(was(self, replace(step, args={key: one for key, one in step.args.items() if key != "proof_cuts"})))
 
     return call
+
+
+def word_as_power(was: Any) -> Any:
+    def call(case: Case, cut: Step, now: float) -> Any:
+        proof = case.incident.proof
+        if proof is not None and proof.kind == WORD:
+            case = replace(case, incident=replace(case.incident, proof=replace(proof, kind=POWER_OFF)))
+        return was(case, cut, now)
+
+    return call
+
+
+def boot_untold(was: Any) -> Any:
+    """Nobody is asked whether the host tells of the boot that it had."""
+    return lambda case, cut, now: was(replace(case, evidence=case.evidence._replace(agent_from=inf)), cut, now)
+
+
+def of_its_own_storages(was: Any) -> Any:
+    return lambda self, disk, host: was(replace(self, backends=self.backends_of(host)), disk, host)
 
 
 def any_boot(was: Any) -> Any:
@@ -97,6 +122,14 @@ OF_STORAGES: tuple[Mutant, ...] = (
     _m("never_given_back", "what was cut is given back", Cut(cut_storage, "outstanding", always({}))),
     _m("late_cuts_unread", "what is given back is read once more", Cut(cut_storage, "unread_since", always([]))),
     _m("hits_forgotten", "a BMC that hit another host proves nothing", Cut(power_off, "hit", always(""))),
+    _m("word_gives_back", "a word alone gives nothing back", Cut(cut_storage, "is_clean", word_as_power)),
+    _m("old_boot_counts", "a boot that was told of may be over", Cut(cut_storage, "BOOTS_S", lambda was: inf)),
+    _m("same_boot_belies_nothing", "who tells of the same boot is unclean", Cut(cut_storage, "is_clean", boot_untold)),
+    _m(
+        "held_elsewhere_is_held_here",
+        "what another storage holds is on no other",
+        Cut(Segment, "backend_of", of_its_own_storages),
+    ),
     _m(
         "watchdogs_trusted_unasked",
         "self_fence_proof = no",

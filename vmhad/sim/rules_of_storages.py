@@ -56,8 +56,15 @@ def hear(at: Ledger, order: CutOrder, excused: set[str]) -> None:
     if at.open_step(verb, order.host, backend=order.backend) is None:
         at.report(subject, f"{order.verb} of {order.backend} was sent that is not STARTED in the journal")
     at.acted(order.engine, order.host, subject)
-    if verb is Verb.RESTORE_STORAGE and order.host not in excused and (left := _old_guests(at, order)):
+    is_excused = order.host in excused and not _rests_on_a_word(at, order.host)
+    if verb is Verb.RESTORE_STORAGE and not is_excused and (left := _old_guests(at, order)):
         at.report(subject, f"it is given back {order.backend} while it has {left[0]} from before")
+
+
+def _rests_on_a_word(at: Ledger, host: str) -> bool:
+    """Of a host whose agent will tell of another boot, a word that was mistaken excuses nothing but the evacuations."""
+    mine = (one for one in at.incidents.values() if one.is_of_host and one.host == host and one.is_open)
+    return at.agents is not None and any(one.proof is not None and one.proof.kind == WORD for one in mine)
 
 
 def hear_late(at: Ledger, order: CutOrder) -> None:
