@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.covers import read_before, uncovered
-from vmhad.guards.hosts.cut_storage import ROUND, is_open
+from vmhad.guards.hosts.cut_storage import ROUND, is_open, last
 from vmhad.guards.hosts.fence import go_on, is_going_on
 from vmhad.guards.hosts.place import Board, board, in_order, place, waits_for_group
 from vmhad.guards.hosts.treat import OPTED_OUT, is_protected, may_run_on, refusal, taken_by, treat
@@ -36,9 +36,20 @@ def recover(case: Case, now: float) -> Move:
     of_fence, proof = go_on(case, now)
     if not of_fence and proof is None:
         return _recover(case, now)
+    before = case
     case = _with(replace(case, incident=replace(case.incident, proof=proof or case.incident.proof)), of_fence)
     move = _recover(case, now)
+    if move.event is not None:
+        of_fence = tuple(_not_begun(before, one, now) for one in of_fence)
     return replace(move, steps=(*of_fence, *move.steps), proof=proof)
+
+
+def _not_begun(case: Case, step: Step, now: float) -> Step:
+    """What the fence would try once more just when the recovery is over, which nobody would go on with, is over too."""
+    was = case.step(step.id)
+    if was is None or step.state is not StepState.STARTED or step.attempt == was.attempt:
+        return step
+    return replace(was, state=StepState.FAILED, ended_at=now, because=last(was))
 
 
 def _recover(case: Case, now: float) -> Move:
