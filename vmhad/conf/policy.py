@@ -177,7 +177,7 @@ BRAKE = [
         default=_D.canary_from_hosts,
         min=1,
         max=1000,
-        help="From this many failed hosts on, one is fenced first and the others wait for its proof.",
+        help="From this many silent hosts on, one is fenced first and the others wait for its proof.",
     ),
     cfg.StrOpt(
         "domain_kind",
@@ -189,7 +189,8 @@ BRAKE = [
         default=_D.domain_silent_min,
         min=1,
         max=1000,
-        help="From this many hosts of one domain silent with power ON on, it is taken for a dead switch: hold.",
+        help="From this many hosts of one domain silent with power ON on, it is taken for a dead switch: hold. From so "
+        "many domains with silent hosts on, it is taken for a fault of ours or of the storage: hold.",
     ),
 ]
 

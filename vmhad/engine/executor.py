@@ -3,8 +3,8 @@
 
 A step reaches this file only after it was committed as STARTED. Just before an act three things are asked again: that
 the attempt is still wanted, for all threads may have been busy meanwhile; that this engine's lease outlasts the call;
-and, for what may start a VM elsewhere, that the proof still reads OFF. An act
-may nevertheless be late (a process can be stopped between check and send); the design makes a late act harmless.
+and, for what may start a VM elsewhere, that what proved it still reads so: OFF, CUT, or not ON after a word. An act may
+nevertheless be late (a process can be stopped between check and send); the design makes a late act harmless.
 """
 
 from __future__ import annotations
