@@ -23,8 +23,8 @@ FENCING = [
         default=_D.fence_retry_s,
         min=1.0,
         max=600.0,
-        help="Seconds before a stuck recovery is tried again, twice as long each time, up to 600; and between two tries "
-        "to give a host its storages back.",
+        help="Seconds before a stuck recovery is tried again, twice as long each time, up to 600; and between two "
+        "tries to give a host its storages back.",
     ),
     cfg.StrOpt(
         "cut_storage",
