@@ -24,6 +24,7 @@ from vmhad.sim.agents import Agents
 from vmhad.sim.compute import Post
 from vmhad.sim.nova import HEARTBEAT_S, SERVICE_DOWN_S, SimNova
 from vmhad.sim.power import PowerOrder
+from vmhad.sim.rules import EYES_LATE_S, HANDLED
 from vmhad.sim.store import MemoryStore
 
 INCIDENTS = keys.ROOT + "incident/"
@@ -33,9 +34,6 @@ ORDERS = keys.ROOT + "order/"
 ORDER_READ_S = 4.0
 # An OFF read this long ago may still be what a decision rests on (policy.channel_stale_s, and the way to the decision).
 OFF_LATELY_S = 20.0
-# How far the eyes may be behind the truth, in what makes a host silent or heard.
-EYES_LATE_S = 15.0
-HANDLED = (State.FENCING, State.RECOVERING, State.STUCK)
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,8 @@ class Ledger:
             if not new.is_open:
                 self.open_steps = {name: one for name, one in self.open_steps.items() if one.incident != new.id}
             return
-        if new.proof is not None and new.proof.at and (old is None or new.proof != old.proof):
+        is_new = new.proof is not None and bool(new.proof.at) and (old is None or new.proof != old.proof)
+        if new.proof and is_new:
             self.proven[new.id] = (engine, new.proof.at - self.offset_s(engine))
         self._written_by_owner(engine, new.segment, f"host {new.host}")
         was = old.state if old else State.SUSPECTED
@@ -138,8 +137,8 @@ class Ledger:
             self.due.append(lambda: self._begun(engine, new, was))
         if new.state is not was:
             self._tell(f"host {new.host}", rules.of_turn(self, engine, new))
-        elif old is not None and new.state is State.RECOVERING and new.proof is not None and new.proof != old.proof:
-            self._tell(f"host {new.host}", rules.of_proof(self, engine, new))
+        elif new.state is State.RECOVERING and is_new:
+            self._tell(f"host {new.host}", rules.of_proof(self, engine, new, old))
         if new.state is State.RECOVERING and (new.proof is None or new.proof.round != new.round):
             self.report(f"host {new.host}", "it is recovered without a proof of this round")
         if not new.is_open:

@@ -93,7 +93,7 @@ def any_boot(was: Any) -> Any:
 
 
 def of_the_living(was: Any) -> Any:
-    return lambda case: was(replace(case, verdict=replace(case.verdict, judgement=Judgement.FAILED)))
+    return lambda case, now: was(replace(case, verdict=replace(case.verdict, judgement=Judgement.FAILED)), now)
 
 
 OF_STORAGES: tuple[Mutant, ...] = (

@@ -146,11 +146,13 @@ def of_turn(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
             yield "it is taken back although it is not heard"
 
 
-def of_proof(at: Ledger, engine: str, new: Incident) -> Iterator[str]:
-    """Two readings, apart, after an act, and its power was really off at both."""
+def of_proof(at: Ledger, engine: str, new: Incident, old: Incident | None = None) -> Iterator[str]:
+    """Two readings, apart, after an act, and its power was really off at both. old: with the proof that it had before
+    this better one."""
     assert new.proof is not None
     if new.proof.kind != POWER_OFF:
-        yield from rules_of_storages.of_proof(at, engine, new.proof)
+        held = old.proof.backends if old is not None and old.proof is not None and old.round == new.round else ()
+        yield from rules_of_storages.of_proof(at, engine, new.proof, held)
         return
     truth, policy, seen = at.nova.datacentre.hosts[new.host], at.policies[new.segment], new.proof.observed
     if at.shot_at.get(new.host, 0.0) < at.fencing_since.get(new.id, 0.0):

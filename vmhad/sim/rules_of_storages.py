@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vmhad.kernel.incident import Incident, State
@@ -84,11 +84,13 @@ def _old_guests(at: Ledger, order: CutOrder) -> list[str]:
     return sorted(row.name for row in there if order.host in truth.vms[row.id].guests)
 
 
-def of_proof(at: Ledger, engine: str, proof: Proof) -> Iterator[str]:
-    """What is proven of its storages is true, and what an operator said was said, and not belied."""
+def of_proof(at: Ledger, engine: str, proof: Proof, held: Sequence[str] = ()) -> Iterator[str]:
+    """What is proven of its storages is true, and what an operator said was said, and not belied. held: the storages
+    that were proven before, and somebody may have opened since: they are read before every act."""
     datacentre = at.nova.datacentre
     if proof.kind == CUT_STORAGE:
-        opened = [name for name in proof.backends if proof.host not in datacentre.fenced.get(name, ())]
+        shown = [name for name in proof.backends if name not in held]
+        opened = [name for name in shown if proof.host not in datacentre.fenced.get(name, ())]
         open_on = [name for name in opened if at.now - datacentre.cut_at.get((name, proof.host), 0.0) > READ_LATE_S]
         if open_on or not proof.backends:
             yield f"it is recovered as cut off, and it is not cut off from {', '.join(open_on) or 'anything'}"

@@ -13,6 +13,7 @@ from dataclasses import replace
 from math import inf
 
 from vmhad.kernel.case import Case
+from vmhad.kernel.incident import State
 from vmhad.kernel.policy import CutStorage
 from vmhad.kernel.proof import CUT_STORAGE, WORD, Proof
 from vmhad.kernel.signal import Access, Channel, Reading
@@ -23,6 +24,8 @@ from vmhad.kernel.verdict import Judgement
 ROUND = "round"
 # A cut that was STARTED may land as late as its call may take.
 CALL_LIMIT_S = 15.0
+# A look at a storage that is older than this begins no proof.
+LOOK_OLD_S = 5.0
 # No host boots within this time, so a heartbeat that came no later than this is of the boot that its agent told of.
 BOOTS_S = 10.0
 
@@ -47,7 +50,19 @@ def go_on(case: Case, power: Step | None, now: float) -> tuple[Step, ...]:
             changed.append(start(step, now))
         elif step.state is StepState.STARTED and (moved := _concluded(case, step, now)) is not step:
             changed.append(moved)
+        elif step.state is StepState.DONE and _is_to_be_looked_at_anew(case, step, now):
+            changed.append(start(step, now))
     return tuple(changed)
+
+
+def _is_to_be_looked_at_anew(case: Case, done: Step, now: float) -> bool:
+    """It proved nothing when it was shown, because its host was heard then; now that is dead, and the look is old."""
+    is_dead, may_prove = case.verdict.judgement is Judgement.FAILED, case.policy.storage_only_proof
+    return is_dead and may_prove and case.incident.state is State.FENCING and not _is_fresh(done, now)
+
+
+def _is_fresh(done: Step, now: float) -> bool:
+    return done.observed[-1].at >= now - LOOK_OLD_S
 
 
 def _is_due(case: Case, power: Step | None, now: float) -> bool:
@@ -81,11 +96,14 @@ def _cut_at(step: Step) -> Observation | None:
     return first if step.acts else None
 
 
-def proof(case: Case) -> Proof | None:
-    """Of all cuts of this round that are proven, while the host still counts as failed."""
+def proof(case: Case, now: float) -> Proof | None:
+    """Of all cuts of this round that are proven, while the host still counts as failed. The first proof rests on looks
+    of just now; one that is held is read again before every act."""
     if not case.policy.storage_only_proof or case.verdict.judgement is not Judgement.FAILED:
         return None
     proven = [step for step in _of_round(case) if step.state is StepState.DONE]
+    if case.incident.state is State.FENCING:
+        proven = [step for step in proven if _is_fresh(step, now)]
     seen = tuple(one for step in proven if (one := _cut_at(step)) is not None)
     if not proven or len(seen) < len(proven):
         return None

@@ -77,7 +77,7 @@ def fence(case: Case, now: float) -> Move:
         if (reset := self_fenced.proof(case, now)) is not None:
             given_up = _given_up(_with(case, move.steps), now, "its watchdog has reset it")
             return Move(f"proven: {reset.observed[0].text}", Event.PROVEN, (*steps, *given_up), reset)
-        by_storage = cut_storage.proof(case)
+        by_storage = cut_storage.proof(case, now)
         if by_storage is not None:
             where = ", ".join(by_storage.backends)
             return Move(f"proven: cut off from {where}", Event.PROVEN, steps, by_storage)
@@ -108,7 +108,7 @@ def go_on(case: Case, now: float) -> tuple[tuple[Step, ...], Proof | None]:
         steps = (*steps, *move.steps)
         if move.proof is not None:
             return steps, move.proof
-    by_storage = cut_storage.proof(case)
+    by_storage = cut_storage.proof(case, now)
     return steps, by_storage if by_storage is not None and by_storage.backends != held.backends else None
 
 
