@@ -4,13 +4,16 @@ answers."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from statistics import median
 
+import ipmi_sim
 import pytest
+import redfish_sim
 from ipmi_sim import present
 from redfish_sim import present as tls_present
 
-from tests.ports.bmc_matrix import DOCUMENT, KINDS, ROWS, Outcome, played, seconds_to_proof, verdicts
+from tests.ports.bmc_matrix import DOCUMENT, KINDS, ROWS, Outcome, host_of, played, seconds_to_proof, verdicts
 
 pytestmark = pytest.mark.skipif(not (present() and tls_present()), reason="ipmi_sim or openssl is not installed")
 
@@ -18,8 +21,13 @@ PROOF_S_MAX = 3.0
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Outcome]:
-    return played(tmp_path_factory.mktemp("matrix"))
+def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("matrix")
+
+
+@pytest.fixture(scope="module")
+def found(where: Path) -> dict[tuple[str, str], Outcome]:
+    return played(where)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +41,13 @@ def test_what_it_leads_to(found: dict[tuple[str, str], Outcome], name: str, kind
 def test_the_table_of_the_docs_says_so(found: dict[tuple[str, str], Outcome]) -> None:
     seen = {row.words: {found[row.name, kind].verdict for kind in row.kinds} for row in ROWS}
     assert {words: {verdict} for words, verdict in verdicts(DOCUMENT.read_text()).items()} == seen
+
+
+def test_what_is_remembered_holds_no_password(found: dict[tuple[str, str], Outcome], where: Path) -> None:
+    """Nor does it where the BMC refused it, or its driver failed in every other way."""
+    kept = b"".join(path.read_bytes() for path in where.rglob("journal.sqlite*"))
+    assert all(host_of(row, kind).encode() in kept for row in ROWS for kind in row.kinds)
+    assert not [one for one in (ipmi_sim.PASSWORD, redfish_sim.PASSWORD) if one.encode() in kept]
 
 
 @pytest.mark.parametrize("kind", KINDS)
