@@ -57,6 +57,12 @@ class Cases:
         return self.book.proofs(lambda host: self.evidence.of(host).life_at)
 
     @cached_property
+    def _quiet(self) -> frozenset[str]:
+        """Those that fell silent. Of one that was not heard yet nobody knows whether it is."""
+        known = ((name, self.evidence.of(name)) for name in self._seen.scene.quiet)
+        return frozenset(name for name, seen in known if seen.heard_at or seen.agent_from)
+
+    @cached_property
     def _evacuations(self) -> dict[str, Step]:
         return {step.id: step for step in self.book.evacuations()}
 
@@ -120,6 +126,7 @@ class Cases:
             elsewhere=tuple(step for step in evacuations if step.incident != incident.id),
             suspected_at=self._seen.suspected_at,
             busy_hosts=self._seen.busy_hosts,
+            quiet=self._quiet,
             claimed=self._contested(inventory) | claimed,
             inventory=inventory,
             fallen=book.worth_starting(host, self.policy, self.now),
@@ -152,6 +159,7 @@ class Cases:
             elsewhere=(*evacuations, *started),
             suspected_at={},
             busy_hosts=self._seen.busy_hosts,
+            quiet=self._quiet,
             claimed=self._contested(inventory) | taken | claimed,
             inventory=inventory,
             hold=book.pause(host, self.now),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where may this VM go? Rules first, then room, then the emptiest: deterministic, ties by name.
+"""Where may this VM go? Rules first, then room, then who was heard, then the emptiest: deterministic, ties by name.
 
 Nova's scheduler stays the authority on fit: it validates every target named here, except where a hard-affinity group is
 moved as one. What is refused here would only have cost a failed evacuation.
@@ -161,9 +161,9 @@ def place(server: Server, step: Step, at: Board, only: str = "") -> Placement:
         return TARGETS_FULL
     failed_on = set(step.args.get("failed_on", "").split(",")) - {""}
 
-    def rank(name: str) -> tuple[bool, int, int, int, str]:
-        spread = _spread(groups, name, at, server.id)
-        return (name in failed_on, spread, at.in_flight.get(name, 0), -_free_ram_mib(name, at), name)
+    def rank(name: str) -> tuple[bool, bool, int, int, int, str]:
+        is_quiet, spread = name in at.case.quiet, _spread(groups, name, at, server.id)
+        return (is_quiet, name in failed_on, spread, at.in_flight.get(name, 0), -_free_ram_mib(name, at), name)
 
     return Placement(min(free, key=rank))
 
@@ -207,7 +207,7 @@ def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement
     free = [name for name in fit if _below_cap(name, at) and name == (only or name)]
     if not free:
         return TARGETS_FULL
-    return Placement(min(free, key=lambda one: (-_free_ram_mib(one, at), one)), force=True)
+    return Placement(min(free, key=lambda one: (one in at.case.quiet, -_free_ram_mib(one, at), one)), force=True)
 
 
 def waits_for_group(server: Server, at: Board) -> str:
