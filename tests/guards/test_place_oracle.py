@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from oracle import DEAD, Nova, Small, best
 
-from vmhad.guards.hosts.place import board
+from vmhad.guards.hosts.board import board
 from vmhad.guards.hosts.recover import recover
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import Group, Migration, Room, Server, ServerState

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from vmhad.guards.hosts import settle
-from vmhad.guards.hosts.place import Board, board, in_order, place, waits_for_group
+from vmhad.guards.hosts.board import Board, board
+from vmhad.guards.hosts.place import in_order, place, waits_for_group
 from vmhad.guards.hosts.treat import OPTED_OUT, taken_by
 from vmhad.kernel.case import Case, DrainCase
 from vmhad.kernel.cloud import LIVE, OVER, Inventory, Server, ServerState

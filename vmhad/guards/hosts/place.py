@@ -7,12 +7,14 @@ moved as one. What is refused here would only have cost a failed evacuation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
-from vmhad.kernel.case import Case
-from vmhad.kernel.cloud import EVACUATION, OVER, Group, Inventory, Room, Server
-from vmhad.kernel.step import Answer, Step, StepState
+from vmhad.guards.hosts.board import Board, Kind, Turn, disk_gib
+from vmhad.kernel.cloud import EVACUATION, Group, Room, Server
+from vmhad.kernel.step import Step, StepState
 
 MAY_HOLD_A_COPY = " failed to start it and may hold a copy, and is not proven off"
 
@@ -30,91 +32,25 @@ class Placement:
 
 
 TARGETS_FULL = Placement("", "every target receives as many VMs as evacuations_per_target_max allows", soon=True)
+NO_ROOM = Placement("", "no host of the segment is up with room for it")
+NOT_APART = Placement("", "every host with room already holds a member of its anti-affinity group")
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
-    """The cloud with what this incident has already planned on it. placed: server id -> target of a started evacuation,
-    of one that was done after the cloud was read, or of one that was given up and may arrive yet. in_flight: target ->
-    evacuations under way. moving: the servers of those. unsent: how many of those Nova was not seen to have been asked
-    for yet. coming: the servers that this incident has moved, moves or still means to move. rooms, arriving: host ->
-    what Placement says is left on it, and which servers of this incident were placed there since."""
+class Stage(IntEnum):
+    """How far a host gets as target of one server."""
 
-    case: Case
-    inventory: Inventory
-    placed: Mapping[str, str]
-    in_flight: Mapping[str, int]
-    moving: frozenset[str]
-    unsent: int
-    coming: frozenset[str]
-    rooms: Mapping[str, Room]
-    arriving: Mapping[str, Sequence[Server]]
-
-    def host_of(self, server_id: str) -> str:
-        return self.placed.get(server_id) or self.inventory.member_hosts.get(server_id, "")
+    NO_ROOM = 0
+    NOT_APART = 1
+    FULL = 2
+    OPEN = 3
 
 
-def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
-    """steps: server id -> its evacuate step as it stands now."""
-    placed: dict[str, str] = {}
-    in_flight: dict[str, int] = {}
-    known = sorted(_newest(case, inventory, steps).items())
-    for server_id, step in known:
-        if step.state in (StepState.STARTED, StepState.DONE) and step.args.get("target"):
-            placed[server_id] = step.args["target"]
-            if _is_under_way(step, case):
-                in_flight[step.args["target"]] = in_flight.get(step.args["target"], 0) + 1
-        elif server_id in steps and (target := _may_arrive_on(step, case, inventory)):
-            placed[server_id] = target
-    moving = frozenset(server_id for server_id, step in known if _is_under_way(step, case))
-    unsent = sum(_is_unsent(step) for _, step in known if _is_under_way(step, case))
-    coming = frozenset(server_id for server_id, step in steps.items() if step.state is not StepState.FAILED)
-    arriving: dict[str, list[Server]] = {}
-    for server in inventory.servers:
-        if server.id in placed:
-            arriving.setdefault(placed[server.id], []).append(server)
-    rooms = {room.host: room for room in inventory.rooms}
-    return Board(case, inventory, placed, in_flight, moving, unsent, coming, rooms, arriving)
-
-
-def _newest(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> dict[str, Step]:
-    """server id -> the evacuation that counts now. One that arrived on a host which died since is on its way again, in
-    the incident of that host, and may have arrived again: which came last say the ends of the steps, for incidents are
-    opened by more than one clock."""
-    others = (step for step in case.elsewhere if step.state in (StepState.STARTED, StepState.DONE))
-    known = (*others, *steps.values())
-    # Of what was done before the inventory was read, that says where it is: it may be deleted, or have moved on.
-    heeded = [one for one in known if one.state is not StepState.DONE or one.ended_at >= inventory.at]
-
-    def turn(step: Step) -> tuple[bool, bool, float]:
-        is_own_and_open = step.incident == case.incident.id and step.state is not StepState.DONE
-        return step.state is StepState.STARTED, is_own_and_open, step.ended_at
-
-    return {step.subject: step for step in sorted(heeded, key=turn)}
-
-
-def _is_under_way(step: Step, case: Case) -> bool:
-    """What an incident left STARTED when its host was taken back may have arrived or may arrive yet, but nobody goes on
-    with it: it uses up no part of what may be under way."""
-    return step.state is StepState.STARTED and step.incident not in case.idle
-
-
-def _is_unsent(step: Step) -> bool:
-    """Also where Nova does not answer the look before the request: it is not asked for more meanwhile."""
-    answered = step.observed and step.observed[-1].answer is not Answer.UNKNOWN
-    return not step.acts and not answered
-
-
-def _may_arrive_on(step: Step, case: Case, inventory: Inventory) -> str:
-    """Where an attempt that was given up may arrive yet, its request waiting there: '' where its record is over, or its
-    target proven off and the VM about to go elsewhere before that is back. One that was made after the inventory was
-    read is the newest, to the step's own target."""
-    given_up = set(step.args.get("given_up", "").split(",")) - {""}
-    targets = {one.id: "" if one.status in OVER else one.target for one in inventory.migrations if one.id in given_up}
-    if given_up - targets.keys():
-        targets["newest"] = step.args.get("target", "")
-    stays = step.state is StepState.FAILED
-    return next((one for one in sorted(targets.values()) if one and (stays or one not in case.proofs)), "")
+# Whether it was not heard for a while, whether this server failed there, how its soft groups like it.
+Against = tuple[bool, bool, int]
+# What speaks against the target that is right but for how busy and how full it is: see _against.
+NOTHING: Against = (False, False, 0)
+# Behind everybody.
+END: Turn = (1 << 62, 0, "")
 
 
 def in_order(steps: Mapping[str, Step], at: Board) -> list[str]:
@@ -125,14 +61,13 @@ def in_order(steps: Mapping[str, Step], at: Board) -> list[str]:
     fits on one host only finds it taken by what would have fitted anywhere.
     """
     waiting = {one.id: one for one in at.inventory.servers if _is_planned(steps.get(one.id))}
-    left = {name: _room_left(name, at) for name in _receivers(at)} if len(waiting) > 1 else {}
 
     def rank(server_id: str) -> tuple[int, int, int, int, int, str]:
         step, server = steps[server_id], waiting.get(server_id)
         refused = len(step.args["failed_on"].split(",")) if step.args.get("failed_on") else 0
         if server is None:
             return (refused, step.attempt, 0, 0, 0, server_id)
-        choices = sum(_zone_fits(server, name, at) and _fits(room, (server,)) for name, room in left.items())
+        choices = choices_of(server, at) if len(waiting) > 1 else 0
         return (refused, step.attempt, choices, -server.ram_mib, -server.vcpus, server_id)
 
     return sorted(steps, key=rank)
@@ -140,32 +75,107 @@ def in_order(steps: Mapping[str, Step], at: Board) -> list[str]:
 
 def place(server: Server, step: Step, at: Board, only: str = "") -> Placement:
     """The target for one server now, or why there is none. only: the one host that it may go to, '' for any."""
-    groups = [group for group in at.inventory.groups if server.id in group.members]
+    groups = at.groups_of.get(server.id, ())
     for group in groups:
         if group.policy == "affinity":
             return _with_group(server, group, at, only)
-    candidates = [name for name in _receivers(at) if _zone_fits(server, name, at) and _has_room((server,), name, at)]
-    if only:
-        candidates = [name for name in candidates if name == only]
-        if not candidates:
-            return Placement("", f"{only}{MAY_HOLD_A_COPY}")
-    if not candidates:
-        return Placement("", "no host of the segment is up with room for it")
-    for group in groups:
-        if group.policy == "anti-affinity":
-            candidates = [name for name in candidates if _count(group, name, at, server.id) < group.max_per_host]
-    if not candidates:
-        return Placement("", "every host with room already holds a member of its anti-affinity group")
-    free = [name for name in candidates if _below_cap(name, at)]
-    if not free:
-        return TARGETS_FULL
+    if not only and server.id not in at.placed and at.choices.get(kind_of(server)) == 0:
+        return NO_ROOM
     failed_on = set(step.args.get("failed_on", "").split(",")) - {""}
+    best: tuple[Against, Turn] | None = None
+    furthest = Stage.NO_ROOM
 
-    def rank(name: str) -> tuple[bool, bool, int, int, int, str]:
-        is_quiet, spread = name in at.case.quiet, _spread(groups, name, at, server.id)
-        return (is_quiet, name in failed_on, spread, at.in_flight.get(name, 0), -_free_ram_mib(name, at), name)
+    def look(turns: Iterable[Turn], enough: Against | None) -> Turn:
+        """At each in turn, until one has no more against it than that; gives the turn at which it ended."""
+        nonlocal best, furthest
+        for turn in turns:
+            stage = _stage(server, groups, turn[2], at)
+            furthest = max(furthest, stage)
+            if stage is Stage.OPEN:
+                against = _against(server, groups, turn[2], failed_on, at)
+                best = min(best or (against, turn), (against, turn))
+                if enough is not None and against <= enough:
+                    return turn
+        return END
 
-    return Placement(min(free, key=rank))
+    line = _line(at)
+    if only:
+        look([at.turns[only]] if only in at.turns else [], None)
+    else:
+        look(_of_soft_groups(server, groups, at), None)
+        if best is None or best[0] >= NOTHING:
+            _looked_to(look(line, NOTHING), at)
+    if best is not None:
+        return Placement(best[1][2])
+    if furthest is Stage.NO_ROOM:
+        return Placement("", f"{only}{MAY_HOLD_A_COPY}") if only else NO_ROOM
+    return NOT_APART if furthest is Stage.NOT_APART else TARGETS_FULL
+
+
+def _stage(server: Server, groups: Sequence[Group], name: str, at: Board) -> Stage:
+    if not (_zone_fits(server, name, at) and _has_room((server,), name, at)):
+        return Stage.NO_ROOM
+    for group in groups:
+        if group.policy == "anti-affinity" and _count(group, name, at, server.id) >= group.max_per_host:
+            return Stage.NOT_APART
+    return Stage.OPEN if _below_cap(name, at) else Stage.FULL
+
+
+def _against(server: Server, groups: Sequence[Group], name: str, failed_on: set[str], at: Board) -> Against:
+    """Less is better, and counts before its turn in the line. Below NOTHING only for the hosts of _of_soft_groups."""
+    return (name in at.case.quiet, name in failed_on, _spread(groups, name, at, server.id))
+
+
+def _of_soft_groups(server: Server, groups: Sequence[Group], at: Board) -> list[Turn]:
+    """The receivers that a soft group of it lives on."""
+    soft = [group for group in groups if group.policy.startswith("soft-")]
+    names = {at.host_of(one) for group in soft for one in group.members if one != server.id}
+    at.named |= names
+    return [at.turns[name] for name in sorted(names & at.turns.keys())]
+
+
+def take(server: Server, target: str, at: Board) -> None:
+    """What was found for it is started: the board goes with it. For a server that was placed nowhere before."""
+    was = at.left.get(target)
+    at.arrive(server, target)
+    now = at.left.get(target)
+    if was is None or now is None:
+        return
+    for kind, one in at.kinds.items():
+        if not _fits(now, (one,)) and _fits(was, (one,)) and _zone_fits(one, target, at):
+            at.choices[kind] -= target in at.turns
+
+
+def choices_of(server: Server, at: Board) -> int:
+    """How many hosts have room for it now, whatever its groups want."""
+    kind = kind_of(server)
+    if kind not in at.choices:
+        _line(at)
+        at.kinds[kind] = server
+        at.choices[kind] = sum(fits_alone(server, name, at) for name in at.turns)
+    return at.choices[kind]
+
+
+def kind_of(server: Server) -> Kind:
+    """All of it that fits_alone looks at."""
+    zone = server.zone if server.zone_pinned else ""
+    return (zone, server.zone_pinned, server.vcpus, server.ram_mib, disk_gib(server))
+
+
+def fits_alone(server: Server, name: str, at: Board) -> bool:
+    return _zone_fits(server, name, at) and _fits(at.left.get(name), (server,))
+
+
+def _line(at: Board) -> list[Turn]:
+    if at.line is None:
+        at.line_up(_receivers(at))
+    assert at.line is not None
+    return at.line
+
+
+def _looked_to(turn: Turn, at: Board) -> None:
+    """Whoever nothing is under way to stands before all others: with one of those, all of them were looked at."""
+    at.depth = max(at.depth, turn if turn[0] == 0 else END)
 
 
 def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement:
@@ -173,18 +183,7 @@ def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement
     source = at.case.incident.host
     elsewhere = sorted({at.host_of(one) for one in group.members if one != server.id} - {source, ""})
     if elsewhere:
-        arrived = {host for one in group.members if (host := at.inventory.member_hosts.get(one, "")) and host != source}
-        if elsewhere[0] not in arrived and not _first_has_arrived(group, elsewhere[0], at):
-            if _is_given_up(group, elsewhere[0], at):
-                return Placement("", f"one of its affinity group, given up, may arrive on {elsewhere[0]} yet")
-            return Placement("", "the first of its affinity group is still on its way", soon=True)
-        if elsewhere[0] not in _receivers(at) or not _zone_fits(server, elsewhere[0], at):
-            return Placement("", f"its affinity group lives on {elsewhere[0]}, which cannot receive it")
-        if not _has_room((server,), elsewhere[0], at):
-            return Placement("", f"its affinity group lives on {elsewhere[0]}, which has no room for it")
-        if only not in ("", elsewhere[0]):
-            return Placement("", f"{only}{MAY_HOLD_A_COPY}")
-        return Placement(elsewhere[0]) if _below_cap(elsewhere[0], at) else TARGETS_FULL
+        return _to_its_members(server, group, elsewhere[0], at, only)
     members = tuple(one for one in at.inventory.servers if one.id in group.members)
     if len(group.members) > 1 and len(members) > 1 and not at.case.policy.affinity_groups_movable:
         return Placement(
@@ -198,24 +197,68 @@ def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement
     if waiting:
         return Placement("", waiting)
     coming = tuple(one for one in members if one.id in at.coming)
-    fit = [name for name in _receivers(at) if all(_zone_fits(one, name, at) for one in coming)]
-    fit = [name for name in fit if _has_room(coming, name, at)]
-    if not fit:
+
+    def stage(name: str) -> Stage:
+        if not all(_zone_fits(one, name, at) for one in coming) or not _has_room(coming, name, at):
+            return Stage.NO_ROOM
+        return Stage.OPEN if _below_cap(name, at) else Stage.FULL
+
+    found, furthest = _emptiest(stage, at)
+    if only and furthest is not Stage.NO_ROOM:
+        found, furthest = only, stage(only) if only in at.turns else Stage.NO_ROOM
+        if furthest is Stage.NO_ROOM:
+            return Placement("", f"{only}{MAY_HOLD_A_COPY}")
+    if furthest is Stage.NO_ROOM:
         return Placement("", f"no host has room for the {len(coming)} members of its affinity group together")
-    if only and only not in fit:
+    return Placement(found, force=True) if furthest is Stage.OPEN else TARGETS_FULL
+
+
+def _to_its_members(server: Server, group: Group, home: str, at: Board, only: str) -> Placement:
+    """To the host where they live, or will."""
+    hosts = {at.inventory.member_hosts.get(one, "") for one in group.members}
+    if home not in hosts and not _first_has_arrived(group, home, at):
+        if _is_given_up(group, home, at):
+            return Placement("", f"one of its affinity group, given up, may arrive on {home} yet")
+        return Placement("", "the first of its affinity group is still on its way", soon=True)
+    at.named.add(home)
+    _line(at)
+    if home not in at.turns or not _zone_fits(server, home, at):
+        return Placement("", f"its affinity group lives on {home}, which cannot receive it")
+    if not _has_room((server,), home, at):
+        return Placement("", f"its affinity group lives on {home}, which has no room for it")
+    if only not in ("", home):
         return Placement("", f"{only}{MAY_HOLD_A_COPY}")
-    free = [name for name in fit if _below_cap(name, at) and name == (only or name)]
-    if not free:
-        return TARGETS_FULL
-    return Placement(min(free, key=lambda one: (one in at.case.quiet, -_free_ram_mib(one, at), one)), force=True)
+    return Placement(home) if _below_cap(home, at) else TARGETS_FULL
+
+
+def _emptiest(stage: Callable[[str], Stage], at: Board) -> tuple[str, Stage]:
+    """The open host with most RAM left, however many are on their way to it, and how far the best of all hosts got.
+    Among those with the same number under way the first that is open, and was heard, is the emptiest."""
+    line, furthest, begin = _line(at), Stage.NO_ROOM, 0
+    found: list[Turn] = []
+    while begin < len(line):
+        end = bisect_left(line, line[begin][0] + 1, begin, key=lambda turn: turn[0])
+        ended = END
+        for turn in line[begin:end]:
+            got = stage(turn[2])
+            furthest = max(furthest, got)
+            if got is Stage.OPEN:
+                found.append(turn)
+                if turn[2] not in at.case.quiet:
+                    ended = turn
+                    break
+        if line[begin][0] == 0:
+            _looked_to(ended, at)
+        begin = end
+    return min(found, key=lambda turn: (turn[2] in at.case.quiet, turn[1:]), default=END)[2], furthest
 
 
 def waits_for_group(server: Server, at: Board) -> str:
     """'' or why it is not its turn. Two of an anti-affinity group that move at once can collide in Nova and end in
     ERROR, or meet on one target, for its scheduler sees neither of them there yet: one after another."""
-    for group in at.inventory.groups:
+    for group in at.groups_of.get(server.id, ()):
         rivals = at.moving & set(group.members) - {server.id}
-        if group.policy == "anti-affinity" and server.id in group.members and rivals:
+        if group.policy == "anti-affinity" and rivals:
             return "another member of its anti-affinity group is on its way"
     return ""
 
@@ -271,35 +314,31 @@ def _has_room(servers: tuple[Server, ...], host: str, at: Board) -> bool:
     return room is None or _fits(room, servers)
 
 
-def _room_left(host: str, at: Board, beside: tuple[Server, ...] = ()) -> Room | None:
+def _room_left(host: str, at: Board, beside: tuple[Server, ...]) -> Room | None:
     """What is left on it beside these servers, with all that is coming; None where Placement could not be read for it:
     the scheduler decides."""
-    room = at.rooms.get(host)
-    if room is None:
-        return None
-    coming = [one for one in at.arriving.get(host, ()) if one not in beside]
-    disk_gib = sum(_disk_gib(one) for one in coming)
-    vcpus, ram_mib = sum(one.vcpus for one in coming), sum(one.ram_mib for one in coming)
-    return Room(host, room.vcpus - vcpus, room.ram_mib - ram_mib, room.disk_gib - disk_gib)
+    room = at.left.get(host)
+    mine = [one for one in beside if at.placed.get(one.id) == host]
+    if room is None or not mine:
+        return room
+    disk = sum(disk_gib(one) for one in mine)
+    vcpus, ram_mib = sum(one.vcpus for one in mine), sum(one.ram_mib for one in mine)
+    return Room(host, room.vcpus + vcpus, room.ram_mib + ram_mib, room.disk_gib + disk)
 
 
 def _fits(room: Room | None, servers: tuple[Server, ...]) -> bool:
     return room is None or (
         sum(one.vcpus for one in servers) <= room.vcpus
         and sum(one.ram_mib for one in servers) <= room.ram_mib
-        and sum(_disk_gib(one) for one in servers) <= room.disk_gib
+        and sum(disk_gib(one) for one in servers) <= room.disk_gib
     )
-
-
-def _disk_gib(server: Server) -> int:
-    return 0 if server.volume_backed else server.disk_gib
 
 
 def _count(group: Group, host: str, at: Board, server_id: str) -> int:
     return sum(1 for one in group.members if one != server_id and at.host_of(one) == host)
 
 
-def _spread(groups: list[Group], host: str, at: Board, server_id: str) -> int:
+def _spread(groups: Sequence[Group], host: str, at: Board, server_id: str) -> int:
     """Soft groups only prefer: members already there count against a host (anti) or for it."""
     score = 0
     for group in groups:
@@ -312,9 +351,3 @@ def _spread(groups: list[Group], host: str, at: Board, server_id: str) -> int:
 
 def _below_cap(host: str, at: Board) -> bool:
     return at.in_flight.get(host, 0) < at.case.policy.evacuations_per_target_max
-
-
-def _free_ram_mib(host: str, at: Board) -> int:
-    """0 where Placement did not say."""
-    room = _room_left(host, at)
-    return room.ram_mib if room else 0

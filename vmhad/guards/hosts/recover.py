@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmhad.guards.hosts import settle
+from vmhad.guards.hosts.board import Board, board
 from vmhad.guards.hosts.covers import read_before, uncovered
 from vmhad.guards.hosts.cut_storage import ROUND, is_open, last
 from vmhad.guards.hosts.fence import go_on, is_going_on
-from vmhad.guards.hosts.place import Board, board, in_order, place, waits_for_group
+from vmhad.guards.hosts.place import in_order, place, take, waits_for_group
 from vmhad.guards.hosts.treat import OPTED_OUT, is_protected, may_run_on, refusal, taken_by, treat
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import OUR_REASON, Inventory, Server
@@ -102,23 +103,28 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
     if all(step.subject in servers and _rests(step, case, now) for step in waiting):
         return ()
     changed: list[Step] = []
-    for server_id in in_order(steps, board(case, inventory, steps)):
+    at = board(case, inventory, steps)
+    for server_id in in_order(steps, at):
         step = steps[server_id]
         if step.state is StepState.PLANNED and server_id not in servers:
             steps[server_id] = replace(step, state=StepState.DONE, ended_at=now, because="gone: it left the host")
             changed.append(steps[server_id])
             changed.append(settle.restore_state(case, steps[server_id], now))
+            at = board(case, inventory, steps)
         if steps[server_id].state is not StepState.PLANNED or _rests(step, case, now):
             continue
         if _is_in_group(server_id, inventory) and inventory.at < now - GROUPS_OLD_S:
             continue
-        at = board(case, inventory, steps)
         if _is_enough_at_once(at):
             break
         moved = _start_one(servers[server_id], step, at, now)
         if moved != step:
             steps[server_id] = moved
             changed.append(moved)
+        if moved.state is StepState.STARTED and server_id not in at.placed:
+            take(servers[server_id], moved.args["target"], at)
+        elif moved.state is not StepState.PLANNED:
+            at = board(case, inventory, steps)
     return tuple(changed)
 
 
