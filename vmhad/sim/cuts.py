@@ -251,8 +251,8 @@ def with_wide_groups(was: Any) -> Any:
     """The number of members that a host may hold is not asked."""
 
     def call(server: Any, step: Step, at: Any, only: str = "") -> Any:
-        groups = tuple(replace(one, max_per_host=99) for one in at.inventory.groups)
-        return was(server, step, replace(at, inventory=replace(at.inventory, groups=groups)), only)
+        groups = tuple(replace(one, max_per_host=99) for one in at.groups_of.get(server.id, ()))
+        return was(server, step, replace(at, groups_of={server.id: groups}), only)
 
     return call
 
@@ -261,8 +261,8 @@ def groupless(was: Any) -> Any:
     """A hard-affinity group's members go one by one."""
 
     def call(server: Any, step: Step, at: Any, only: str = "") -> Any:
-        groups = tuple(one for one in at.inventory.groups if one.policy != "affinity")
-        return was(server, step, replace(at, inventory=replace(at.inventory, groups=groups)), only)
+        groups = tuple(one for one in at.groups_of.get(server.id, ()) if one.policy != "affinity")
+        return was(server, step, replace(at, groups_of={server.id: groups}), only)
 
     return call
 
