@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -65,9 +65,11 @@ def looking(targets: list[Target], port: int, **more: object) -> Iterator[PeerLo
 
 
 def sockets_held() -> set[str]:
-    """This process's, by their inodes: what an earlier test left may be closed at any time, and its number used again."""
-    with os.scandir("/proc/self/fd") as entries:
-        names = {os.readlink(one.path) for one in entries if os.path.islink(one.path)}
+    """By their inodes: what an earlier test left may be closed at any time, and its number used again."""
+    names = set()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            names.add(os.readlink(f"/proc/self/fd/{number}"))
     return {one for one in names if one.startswith("socket:")}
 
 
