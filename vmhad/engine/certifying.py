@@ -34,7 +34,8 @@ def exhibited(cases: Cases, case: Case, scene: Scene, decision: Decision) -> Dec
     """The decision with what it saw, where a fence begins or is proven. scene: as it was before the decision."""
     was, now_is = case.incident, decision.incident
     more: list[Exhibit] = []
-    seen = cases.now, cases.book.epoch, now_is.round, case.verdict, case.evidence, case.policy
+    policy = replace(case.policy, cut_storage=case.cut_storage)
+    seen = cases.now, cases.book.epoch, now_is.round, case.verdict, case.evidence, policy
     if now_is.round > was.round:
         more.append(replace(exhibit(FENCED, *seen), brake=_braked(was, scene)))
     if now_is.proof is not None and now_is.proof != was.proof:

@@ -11,7 +11,7 @@ from vmhad.kernel.cloud import Inventory, Server, Standing
 from vmhad.kernel.evidence import Evidence, Seen
 from vmhad.kernel.incident import Event, Incident
 from vmhad.kernel.order import Order
-from vmhad.kernel.policy import Policy
+from vmhad.kernel.policy import CutStorage, Policy
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
@@ -71,6 +71,12 @@ class Case:
         if proof is None or proof.is_whole:
             return self.evidence.life_at
         return 0.0 if self.verdict.judgement is Judgement.FAILED else self.evidence.beat_at
+
+    @property
+    def cut_storage(self) -> CutStorage:
+        """The host's own word, else its segment's; what left the topology has none of its own."""
+        own = (one.cut_storage for one in self.segment.hosts if one.name == self.incident.host)
+        return next(own, None) or self.policy.cut_storage
 
     def step(self, step_id: str) -> Step | None:
         return _step_of(self.steps, step_id)

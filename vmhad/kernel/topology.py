@@ -6,15 +6,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vmhad.kernel.policy import CutStorage
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
     """A compute host. name is Nova's service host. domains: kind -> name, e.g. {"rack": "r1", "power": "feed-a"}.
-    planes: plane (kernel.beat.Plane) -> the address that its peers find it at; empty where no agent watches."""
+    planes: plane (kernel.beat.Plane) -> the address that its peers find it at; empty where no agent watches.
+    cut_storage: for this host alone, instead of what its segment's policy says; None where that holds for it, too."""
 
     name: str
     domains: Mapping[str, str] = field(default_factory=dict)
     planes: Mapping[str, str] = field(default_factory=dict)
+    cut_storage: CutStorage | None = None
 
 
 # How a storage names what it holds: the disks that the computes keep themselves, every volume, or the volumes of one

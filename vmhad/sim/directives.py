@@ -121,7 +121,7 @@ class Stage:
         self.draft.groups[words[0]] = GroupRow(words[0], options["policy"], [], int(options.get("max_per_host", "1")))
 
     def _host(self, words: list[str]) -> None:
-        """host h1 h2 h3 rack=r1 room=64vcpu zone=az1 has=gpu,ssd boot=40s off=0.8s"""
+        """host h1 h2 h3 rack=r1 room=64vcpu zone=az1 has=gpu,ssd boot=40s off=0.8s cut_storage=never"""
         self._declaring("host")
         for name in _plain(words):
             self.draft.add_host(name, _options(words))

@@ -16,7 +16,7 @@ from vmhad.sim.nova import GroupRow, ServerRow
 from vmhad.sim.watchdogs import Watchdogs
 from vmhad.sim.world import Pace, World
 
-HOST_OPTIONS = ("room", "zone", "has", "boot", "off")
+HOST_OPTIONS = ("room", "zone", "has", "boot", "off", "cut_storage")
 VM_OPTIONS = ("state", "group", "vcpus", "refused", "needs", "backend", "also")
 CHOICES: dict[str, type[StrEnum]] = {
     "silent_means": SilentMeans,
@@ -66,7 +66,8 @@ class Draft:
         if not self.hosts:
             raise StoryError(f"host {name} comes before any segment")
         places = {kind: place for kind, place in options.items() if kind not in HOST_OPTIONS}
-        self.hosts[next(reversed(self.hosts))].append(Host(name, places))
+        own = CutStorage(options["cut_storage"]) if "cut_storage" in options else None
+        self.hosts[next(reversed(self.hosts))].append(Host(name, places, cut_storage=own))
         room = options.get("room", "64vcpu").removesuffix("vcpu")
         traits = frozenset(options.get("has", "").split(",")) - {""}
         zone, boot_s = options.get("zone", "nova"), seconds(options.get("boot", "40s"))

@@ -66,9 +66,9 @@ def _is_fresh(done: Step, now: float) -> bool:
 
 
 def _is_due(case: Case, power: Step | None, now: float) -> bool:
-    if case.policy.cut_storage is CutStorage.BESIDE_POWER or _of_round(case):
+    if case.cut_storage is CutStorage.BESIDE_POWER or _of_round(case):
         return True
-    if case.policy.cut_storage is CutStorage.NEVER or power is None:
+    if case.cut_storage is CutStorage.NEVER or power is None:
         return False
     # At once where its BMC refuses or is silent: it was asked, and nothing was read since.
     seen = power.observed[-1:] if power.acts or len(power.observed) > 1 else ()
