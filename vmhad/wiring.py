@@ -25,6 +25,7 @@ from vmhad.drivers.compute.nova import NovaCompute
 from vmhad.drivers.hands.agent_orders import AgentOrders
 from vmhad.drivers.membership.tooz_ring import ToozMembership
 from vmhad.drivers.nudges.nova_notifications import NovaNotifications
+from vmhad.drivers.power.all_of import AllOf
 from vmhad.drivers.power.by_host import ByHost
 from vmhad.drivers.power.by_proxy import ByProxy
 from vmhad.drivers.power.ipmi_session import Bmc
@@ -109,10 +110,20 @@ def open_power(settings: Settings, hands: AgentOrders | None = None) -> PolledPo
             if host in told.via_agents and _limit_s(told, host) == limit_s
         }
         power = ByProxy(power, peers, hands.power, limit_s) if peers and hands is not None else power
-    if not told.second:
-        return power
-    outlets = [host for host, bmc in told.second.items() if bmc.outlet]
-    return TwoPaths(power, _direct_power(told, told.second), told.second, outlets)
+    second = _second_paths(told)
+    outlets = [host for host in second if host in told.outlets or told.second[host].outlet]
+    return TwoPaths(power, ByHost(second), second, outlets) if second else power
+
+
+def _second_paths(told: PowerSettings) -> dict[str, PolledPower]:
+    """The other device of each host that has one, or all of its outlets together."""
+    most = max(map(len, told.outlets.values()), default=0)
+    parts = [
+        _direct_power(told, {host: ours[number] for host, ours in told.outlets.items() if number < len(ours)})
+        for number in range(most)
+    ]
+    together = {host: AllOf(parts[: len(ours)]) for host, ours in told.outlets.items()}
+    return dict.fromkeys(told.second, _direct_power(told, told.second)) | together
 
 
 def _direct_power(told: PowerSettings, bmcs: Mapping[str, BmcAccess]) -> PolledPower:
@@ -133,7 +144,7 @@ def _direct_power(told: PowerSettings, bmcs: Mapping[str, BmcAccess]) -> PolledP
 
 def _limit_s(told: PowerSettings, host: str) -> float:
     """Of two paths each has half of what a call may take."""
-    return told.timeout_s / 2 if host in told.second else told.timeout_s
+    return told.timeout_s / 2 if host in told.second or host in told.outlets else told.timeout_s
 
 
 def _fields(kind: Any, access: BmcAccess) -> dict[str, Any]:

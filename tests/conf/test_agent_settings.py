@@ -139,6 +139,7 @@ def test_each_peer_is_asked_in_what_its_bmc_speaks(tmp_path: Path) -> None:
     ]
     hosts[1]["bmc"] |= {"driver": "redfish", "system": "2"}
     hosts[2]["second_power"] = {"address": "192.0.2.9", "user": "pdu"}
+    hosts[0]["outlets"] = [{"address": f"192.0.2.{n}", "user": "pdu"} for n in (20, 21)]
     told = with_credentials(tmp_path, "default: secret", segments={"segments": [{"name": "s1", "hosts": hosts}]})
     power = power_of(told)
     assert power is not None and [one.driver for one in told.bmcs.values()] == ["redfish", "ipmi"]

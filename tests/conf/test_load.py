@@ -21,7 +21,7 @@ from vmhad.conf.keys_file import master_keys_text
 from vmhad.conf.load import load
 from vmhad.conf.opts import list_opts
 from vmhad.conf.settings import ConfigError, Settings
-from vmhad.kernel.policy import AfterFence, OnIoError, Policy, SilentMeans
+from vmhad.kernel.policy import AfterFence, CutStorage, OnIoError, Policy, SilentMeans
 from vmhad.ports import Unanswered
 from vmhad.wiring import open_hands, open_power
 
@@ -295,7 +295,9 @@ BAD: list[tuple[str, Change, str]] = [
     ("no segments", whole({"segments": []}), r".*segments\.yaml: segments must be a list with at least one entry"),
     ("no hosts", whole({"segments": [{"name": "s", "hosts": []}]}), r".*segments\[0\]\.hosts must be a list with at least one entry"),
     ("segment twice", whole({"segments": [segment("s", "a"), segment("s", "b", first=2)]}), r".*segments\[1\]\.name repeats the segment 's'"),
-    ("unknown field", nested("rack", "r1"), HOST + r" has an unknown field 'rack'; known are bmc, domains, inventory, name, planes, second_power"),
+    ("unknown field", nested("rack", "r1"), HOST + r" has an unknown field 'rack'; known are bmc, cut_storage, domains, inventory, name, outlets, planes, second_power"),
+    ("when its storage is cut", nested("cut_storage", "soon"), HOST + r"\.cut_storage must be one of beside_power, after_power, never"),
+    ("when its storage is cut, as a number", nested("cut_storage", 3), HOST + r"\.cut_storage must be a text.*"),
     ("no bmc", nested("bmc", None), HOST + r" lacks the field 'bmc'"),
     ("no address", nested("bmc.address", None), HOST + r"\.bmc lacks the field 'address'"),
     ("password in the wrong file", nested("bmc.password", "x"), HOST + r"\.bmc has an unknown field 'password'; .*"),
@@ -348,11 +350,13 @@ def test_every_option_is_explained() -> None:
 
 def test_samples_load(house: House) -> None:
     house.segments = (SAMPLES / "segments.yaml.sample").read_text()
-    house.credentials += "compute-02/second_power: x\n"
+    house.credentials += "compute-02/second_power: x\ndefault/outlets: x\n"
     told = house.load()
     assert [s.name for s in told.segments] == ["general", "gpu"]
     assert told.policies["gpu"].silent_means is SilentMeans.FENCE
     assert told.power.bmcs["gpu-01"].address == "2001:db8::201"
+    assert [one.address for one in told.power.outlets["compute-03"]] == ["192.0.2.130", "192.0.2.131"]
+    assert told.segments[0].host("compute-03").cut_storage is CutStorage.AFTER_POWER
 
 
 def test_options_come_from_the_environment(house: House) -> None:

@@ -23,7 +23,7 @@ from vmhad.conf.topology import HostInventory, Topology
 from vmhad.conf.topology_file import load_policy, load_topology, topology_text
 from vmhad.drivers.compute.census import Census, Stock
 from vmhad.kernel.cloud import Group, Server, ServerState
-from vmhad.kernel.policy import Policy, SilentMeans
+from vmhad.kernel.policy import CutStorage, Policy, SilentMeans
 from vmhad.kernel.topology import Host, Segment
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ AT = "2026-11-20T12:00:00+00:00"
 
 OF_ALL = Policy(failed_share_max=0.3)
 CLOUD = Topology(
-    segments=(Segment("s1", (Host("h1", {"rack": "r1", "power": "f1"}, {"management": "198.51.100.11", "tenant": "2001:db8::1"}), Host("h2"))), Segment("s2", (Host("h3"),))),
+    segments=(Segment("s1", (Host("h1", {"rack": "r1", "power": "f1"}, {"management": "198.51.100.11", "tenant": "2001:db8::1"}, CutStorage.NEVER), Host("h2"))), Segment("s2", (Host("h3"),))),
     policy=OF_ALL,
     policies={"s1": replace(OF_ALL, silent_means=SilentMeans.FENCE), "s2": OF_ALL},
     inventories={"h1": HostInventory(96, 385000, None, "az1", ("ssd",), ("CUSTOM_SSD",)), "h3": HostInventory(zone="nova")},
@@ -53,6 +53,10 @@ BMCS["h2"] = replace(
     BMCS["h2"], port=443, privilege="", driver="redfish", system="/redfish/v1/Systems/2", ca_file="/etc/hostname"
 )
 BMCS["h3"] = replace(BMCS["h3"], second=BmcAccess("192.0.2.9", 623, "pdu", PASSWORD, "operator", "", outlet=True))
+BMCS["h1"] = replace(
+    BMCS["h1"],
+    outlets=tuple(BmcAccess(f"192.0.2.{n}", 623, "pdu", PASSWORD, "operator", "", outlet=True) for n in (20, 21)),
+)
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -72,7 +76,7 @@ def test_an_export_with_bmcs_is_an_engines_segments_file_but_for_the_passwords(t
     (tmp_path / "segments.yaml").write_text(text)
     secret = tmp_path / "secret.yaml"
     secret.touch(0o600)
-    secret.write_text(f"default: {PASSWORD}\ndefault/second_power: {PASSWORD}\n")
+    secret.write_text(f"default: {PASSWORD}\ndefault/second_power: {PASSWORD}\ndefault/outlets: {PASSWORD}\n")
     told = load_segments(str(tmp_path / "segments.yaml"), str(secret), OF_ALL, BmcDefaults())
     assert (told.segments, dict(told.policies), dict(told.bmcs)) == (CLOUD.segments, dict(CLOUD.policies), BMCS)
 

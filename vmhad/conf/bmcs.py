@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of the segments file that says how the power of a host is reached.
 
-Rule kept: one host has one power switch and one switch has one host, on its first path and on its second. Two names for
-one switch end the start, because a fence would turn off a host that lives.
+Rule kept: one host has one power switch and one switch has one host, on its first path and on its second, which may be
+several outlets. Two names for one switch end the start, because a fence would turn off a host that lives.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ PASSWORD_BYTES_MAX = 20
 USER_BYTES_MAX = 16
 SYSTEMS = "/redfish/v1/Systems"
 OUTLETS = "/Outlets/"
+# Of one host: each is asked by a thread of its own.
+OUTLETS_MIN, OUTLETS_MAX = 2, 8
 PORTS = {"ipmi": 623, "redfish": 443}
 # What an entry may say beside address and user, by its driver.
 OF_DRIVER = {"ipmi": ("privilege",), "redfish": ("system", "ca_file")}
-# In the credentials file; no host's name has a slash.
-SECOND = "/second_power"
+# In the credentials file; no host's name has a slash. The outlets of one PDU have one password, that PDU's, which may
+# stand under its address.
+SECOND, OF_OUTLETS = "/second_power", "/outlets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,11 @@ class BmcDefaults:
     ca_file: str = ""
 
 
-def bmc_of(entry: Field, defaults: BmcDefaults, is_second: bool = False) -> BmcAccess:
-    """Without its password. Raises ConfigError."""
+def bmc_of(entry: Field, defaults: BmcDefaults, path: str = "") -> BmcAccess:
+    """Without its password. path: SECOND, or OF_OUTLETS for one of these. Raises ConfigError."""
     driver = _driver(entry, defaults)
-    fields = entry.mapping(
-        ["address", "user"], ["driver", "port", "guid", *OF_DRIVER[driver], "outlet" if is_second else "via"]
-    )
+    of_path = {"": ["via"], SECOND: ["outlet"], OF_OUTLETS: []}[path]
+    fields = entry.mapping(["address", "user"], ["driver", "port", "guid", *OF_DRIVER[driver], *of_path])
     user = fields["user"].text()
     if driver == "ipmi" and len(user.encode()) > USER_BYTES_MAX:
         raise fields["user"].wrong(f"is longer than the {USER_BYTES_MAX} bytes of an IPMI user name")
@@ -54,10 +56,11 @@ def bmc_of(entry: Field, defaults: BmcDefaults, is_second: bool = False) -> BmcA
         raise fields["guid"].wrong("must be 32 hex digits, with or without dashes")
     via = _one_of(fields, "via", VIA, "engine")
     system = _path(fields["system"].text()) if "system" in fields else ""
-    if OUTLETS in system and not is_second:
+    if OUTLETS in system and not path:
         raise fields["system"].wrong(
-            "is an outlet, which can be a second_power only: its ON does not say that a host is on"
+            "is an outlet, which can be a second_power or one of outlets only: its ON does not say that a host is on"
         )
+    is_outlet = path == OF_OUTLETS or OUTLETS in system
     return BmcAccess(
         address=address_of(fields["address"], "a fence"),
         port=fields["port"].number(1, 65535) if "port" in fields else PORTS[driver],
@@ -69,7 +72,7 @@ def bmc_of(entry: Field, defaults: BmcDefaults, is_second: bool = False) -> BmcA
         driver=driver,
         system=system,
         ca_file=_ca_file(fields, defaults, via) if driver == "redfish" else "",
-        outlet=fields["outlet"].truth() if "outlet" in fields else OUTLETS in system,
+        outlet=fields["outlet"].truth() if "outlet" in fields else is_outlet,
     )
 
 
@@ -94,7 +97,7 @@ class Passwords:
         return f"{host}{path}" in self._fields or f"default{path}" in self._fields
 
     def put(self, bmc: BmcAccess, host: str, path: str = "") -> BmcAccess:
-        """path: SECOND for a second power path. Raises ConfigError."""
+        """path: SECOND or OF_OUTLETS for a second power path. Raises ConfigError."""
         if not self.known(host, path):
             raise ConfigError(f"{self._what}: {self._path} has no password for {host + path!r} and no default{path}.")
         password = self._fields.get(f"{host}{path}") or self._fields[f"default{path}"]
@@ -111,24 +114,43 @@ class Switches:
 
     def take(self, entry: Field, host: str, bmc: BmcAccess) -> None:
         for other_host, other in self._taken:
-            # One service may have many systems; for one host it is one thing that can fail, and no second path.
-            told_apart = host != other_host and bmc.system and other.system and bmc.system != other.system
+            # One service may have many systems; for one host it is one thing that can fail, and no second path. But its
+            # outlets have to go off together, and one device may have them all.
+            may_share = host != other_host or (bmc.outlet and other.outlet)
+            told_apart = may_share and bmc.system and other.system and bmc.system != other.system
             if (bmc.address, bmc.port) == (other.address, other.port) and not told_apart:
                 raise entry.wrong(f"has the BMC {bmc.address} port {bmc.port}, which is the BMC of {other_host!r}")
-            if bmc.guid and bmc.guid == other.guid and host != other_host:
+            # One device that is named twice as two outlets would be read OFF while another one feeds the host.
+            if bmc.guid and bmc.guid == other.guid and may_share:
                 raise entry.wrong(f"has a BMC with the guid {bmc.guid}, which is that of {other_host!r}")
         self._taken.append((host, bmc))
 
 
 def checked_paths(fields: Mapping[str, Field], host: str, passwords: Passwords, defaults: BmcDefaults) -> BmcAccess:
-    """bmc and second_power of a host's entry, with their passwords: none for a BMC that agents ask. Raises
+    """bmc, and second_power or outlets, of a host's entry with their passwords: none for a BMC that agents ask. Raises
     ConfigError."""
     bmc = bmc_of(fields["bmc"], defaults)
     if not bmc.via:
         bmc = passwords.put(bmc, host)
-    if "second_power" not in fields:
-        return bmc
-    return replace(bmc, second=passwords.put(bmc_of(fields["second_power"], defaults, True), host, SECOND))
+    if "second_power" in fields and "outlets" in fields:
+        raise fields["outlets"].wrong("stands beside a second_power: a host has one second power path")
+    if "second_power" in fields:
+        return replace(bmc, second=passwords.put(bmc_of(fields["second_power"], defaults, SECOND), host, SECOND))
+    return replace(bmc, outlets=_outlets(fields["outlets"], host, passwords, defaults)) if "outlets" in fields else bmc
+
+
+def _outlets(entry: Field, host: str, passwords: Passwords, defaults: BmcDefaults) -> tuple[BmcAccess, ...]:
+    entries = entry.items()
+    if len(entries) < OUTLETS_MIN:
+        raise entry.wrong("must have at least two entries: a single outlet is a second_power")
+    if len(entries) > OUTLETS_MAX:
+        raise entry.wrong(f"must have {OUTLETS_MAX} entries at most")
+    told = []
+    for one in entries:
+        outlet = bmc_of(one, defaults, OF_OUTLETS)
+        at = f"{OF_OUTLETS}/{outlet.address}"
+        told.append(passwords.put(outlet, host, at if passwords.known(host, at) else OF_OUTLETS))
+    return tuple(told)
 
 
 def _driver(entry: Field, defaults: BmcDefaults) -> str:

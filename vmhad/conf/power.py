@@ -24,7 +24,8 @@ OPTS = [
         "credentials_file",
         default="/etc/vmhad/bmc-credentials.yaml",
         help="A YAML file of mode 0600 with one line a host, «name: password», or «default: password» for the rest; "
-        "for second power paths «name/second_power» and «default/second_power».",
+        "for second power paths «name/second_power» and «default/second_power», or for outlets «name/outlets» and "
+        "«default/outlets», each of them with «/ADDRESS» for those behind that address alone.",
     ),
     cfg.FloatOpt("timeout_s", default=5.0, min=0.5, max=60.0, help="Time limit of one fencing call to a BMC."),
     cfg.FloatOpt("poll_interval_s", default=2.0, min=0.2, max=60.0, help="Seconds between two readings of one host."),

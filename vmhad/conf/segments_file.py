@@ -24,6 +24,8 @@ CREDENTIALS_OPTION = "[power] credentials_file"
 # What an export adds for rehearsals; an engine asks Nova for it and never reads it here.
 EXPORTED_PARTS = ("exported", "servers", "groups")
 OPTIONAL_PARTS = ("storages", *EXPORTED_PARTS)
+# What an entry of a host may say beside its name.
+HOST_FIELDS = ("bmc", "second_power", "outlets", "cut_storage", "domains", "planes", "inventory")
 # Names become parts of journal keys.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 YAML_TYPES = {cfg.BoolOpt: (bool,), cfg.StrOpt: (str,), cfg.IntOpt: (int,), cfg.FloatOpt: (int, float)}
@@ -64,12 +66,12 @@ def load_segments(path: str, credentials_path: str, defaults: Policy, bmc_defaul
             raise fields["name"].wrong(f"repeats the segment {name!r}")
         hosts = []
         for host_entry in fields["hosts"].items():
-            parts = host_entry.mapping(["name", "bmc"], ["second_power", "domains", "planes", "inventory"])
+            parts = host_entry.mapping(["name", "bmc"], HOST_FIELDS)
             host = host_of(parts)
             bmc = checked_paths(parts, host.name, passwords, bmc_defaults)
             if host.name in at_home:
                 raise host_entry.wrong(f"repeats the host {host.name!r}, which is in segment {at_home[host.name]!r}")
-            for switch in filter(None, (bmc, bmc.second)):
+            for switch in filter(None, (bmc, bmc.second, *bmc.outlets)):
                 switches.take(host_entry, host.name, switch)
             addresses.take(host_entry, host)
             at_home[host.name], bmcs[host.name] = name, bmc
@@ -116,7 +118,7 @@ def load_hosts(path: str, what: str) -> tuple[Segment, ...]:
         fields = entry.mapping(["name", "hosts"], ["policy"])
         hosts = []
         for host_entry in fields["hosts"].items():
-            host = host_of(host_entry.mapping(["name"], ["bmc", "second_power", "domains", "planes", "inventory"]))
+            host = host_of(host_entry.mapping(["name"], HOST_FIELDS))
             if host.name in at_home:
                 raise host_entry.wrong(f"repeats the host {host.name!r}, which is in segment {at_home[host.name]!r}")
             addresses.take(host_entry, host)
@@ -158,14 +160,23 @@ def _policy_value(option: cfg.Opt, field: Field) -> Any:
 
 
 def host_of(fields: Mapping[str, Field]) -> Host:
-    """A host by its name, domains and planes; its other fields are for others to read. Raises ConfigError."""
+    """A host by its name, domains, planes and cut_storage; its other fields are for others to read. Raises
+    ConfigError."""
     domains = fields["domains"].entries() if "domains" in fields else {}
     planes = fields["planes"].mapping([], list(Plane)) if "planes" in fields else {}
     return Host(
         name_of(fields["name"]),
         {kind: domain.text() for kind, domain in domains.items()},
         {str(plane): address_of(planes[plane], "a look") for plane in Plane if plane in planes},
+        _cut_storage(fields["cut_storage"]) if "cut_storage" in fields else None,
     )
+
+
+def _cut_storage(field: Field) -> CutStorage:
+    try:
+        return CutStorage(field.text())
+    except ValueError:
+        raise field.wrong(f"must be one of {', '.join(CutStorage)}") from None
 
 
 class Addresses:

@@ -18,7 +18,8 @@ class ConfigError(Exception):
 class BmcAccess:
     """How one power switch of a host is reached: the fields of the Bmc of its driver, and via: «agents» where those of
     its peers ask it. Then an engine has no password of it. system: a path. second: another device that cuts the host's
-    power; outlet: of such a one, its ON says only that there is power to be had."""
+    power; outlets: instead of it several that do so together, and not alone. outlet: of any of these, its ON says only
+    that there is power to be had."""
 
     address: str
     port: int
@@ -32,6 +33,7 @@ class BmcAccess:
     ca_file: str = ""
     outlet: bool = False
     second: BmcAccess | None = None
+    outlets: tuple[BmcAccess, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,11 @@ class PowerSettings:
     def second(self) -> Mapping[str, BmcAccess]:
         """The second power path of each host that has one."""
         return {host: bmc.second for host, bmc in self.bmcs.items() if bmc.second is not None}
+
+    @property
+    def outlets(self) -> Mapping[str, tuple[BmcAccess, ...]]:
+        """The outlets that are the second power path of a host together, of each host that has them."""
+        return {host: bmc.outlets for host, bmc in self.bmcs.items() if bmc.outlets}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from vmhad.conf.load import policy_defaults
-from vmhad.conf.segments_file import OPTIONAL_PARTS, Addresses, host_of, name_of, overridden
+from vmhad.conf.segments_file import HOST_FIELDS, OPTIONAL_PARTS, Addresses, host_of, name_of, overridden
 from vmhad.conf.settings import BmcAccess, StorageAccess
 from vmhad.conf.storages_file import storage_rows, storages_of, with_backends
 from vmhad.conf.topology import HostInventory, Topology
@@ -81,7 +81,7 @@ class _Segments:
             raise parts["name"].wrong(f"repeats the segment {name!r}")
         hosts = []
         for host_entry in parts["hosts"].items():
-            host_parts = host_entry.mapping(["name"], ["bmc", "second_power", "domains", "planes", "inventory"])
+            host_parts = host_entry.mapping(["name"], HOST_FIELDS)
             host = host_of(host_parts)
             if host.name in self.at_home:
                 home = self.at_home[host.name]
@@ -229,6 +229,8 @@ def _segment_row(topology: Topology, segment: Segment, bmcs: Mapping[str, BmcAcc
             row["domains"] = _Row(host.domains)
         if host.planes:
             row["planes"] = _Row(host.planes)
+        if host.cut_storage is not None:
+            row["cut_storage"] = host.cut_storage.value
         if host.name in bmcs:
             row |= _power_rows(bmcs[host.name])
         if host.name in topology.inventories:
@@ -237,15 +239,17 @@ def _segment_row(topology: Topology, segment: Segment, bmcs: Mapping[str, BmcAcc
     return {"name": segment.name} | ({"policy": changed} if changed else {}) | {"hosts": hosts}
 
 
-def _power_rows(bmc: BmcAccess) -> dict[str, _Row]:
-    rows = {"bmc": bmc} | ({"second_power": bmc.second} if bmc.second is not None else {})
-    return {
-        where: _Row(
-            [(name, value) for name in BMC_FIELDS if (value := getattr(one, name)) != ""]
-            + ([("outlet", True)] if one.outlet else [])
-        )
-        for where, one in rows.items()
-    }
+def _power_rows(bmc: BmcAccess) -> dict[str, Any]:
+    rows: dict[str, Any] = {"bmc": _power_row(bmc)}
+    if bmc.second is not None:
+        rows["second_power"] = _Row(_power_row(bmc.second) | ({"outlet": True} if bmc.second.outlet else {}))
+    if bmc.outlets:
+        rows["outlets"] = [_power_row(one) for one in bmc.outlets]
+    return rows
+
+
+def _power_row(one: BmcAccess) -> _Row:
+    return _Row((name, value) for name in BMC_FIELDS if (value := getattr(one, name)) != "")
 
 
 def _group_row(group: Group) -> _Row:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power of hosts that two devices can cut: the BMC, and a chassis manager, say, or an outlet.
+"""Power of hosts that two devices can cut: the BMC, and a chassis manager, say, or outlets.
 
 The rules kept: the second path is asked at once where the first one is silent or declines, and also where the first
 one accepted before and is told again, for that one keeps no word. OFF is said only where the path that was switched
 reads OFF and no path reads ON: one that reads ON beside it has power from elsewhere, or one of the two is not this
 host's. Of an outlet ON says nothing of the host, which may be off all the same; its OFF says that there is no power,
-and so an outlet is a second path only where it alone feeds the host. Every word names its path. Each path gets half of
-a call's time from whoever makes the two drivers.
+and so an outlet is a second path only where it alone feeds the host; where several do, all of them together are that
+path (all_of.py). Every word names its path. Each path gets half of a call's time from whoever makes the two drivers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIRST, SECOND = "first path", "second path"
 
 
 class TwoPaths:
-    """ports.Power. hosts: those with a second path; outlets: those among them whose second path is an outlet."""
+    """ports.Power. hosts: those with a second path; outlets: those among them whose second path is of outlets."""
 
     def __init__(self, first: Polled, second: Polled, hosts: Collection[str], outlets: Collection[str] = ()) -> None:
         self._first, self._second = first, second
