@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every Power behind the port does: the same cases on simulated BMCs, on real IPMI to a BMC in software, on such a
-BMC that the agent of a peer asks, by orders over a real RabbitMQ, on real Redfish to a service in software, and
-on a host that both can switch.
+BMC that the agent of a peer asks, by orders over a real RabbitMQ, on real Redfish to a service in software,
+on a host that both can switch, and on one with two supplies, behind two real IPMI devices that must go off together.
 
 | mood of the BMC                    | read                | off and on                         | simulated by       |
 |------------------------------------|---------------------|------------------------------------|--------------------|
@@ -42,6 +42,7 @@ from vmhad.agent.power_proxy import PowerProxy
 from vmhad.bus.signature import derive
 from vmhad.bus.transport_url import read_url
 from vmhad.drivers.hands.agent_orders import AgentOrders
+from vmhad.drivers.power.all_of import AllOf
 from vmhad.drivers.power.by_host import ByHost
 from vmhad.drivers.power.by_proxy import ByProxy
 from vmhad.drivers.power.ipmi import Ipmi
@@ -201,6 +202,27 @@ class TwoPathsBench:
         return self._ipmi.took_s(call)
 
 
+class AllOfBench:
+    """A host with two supplies, each behind an outlet of its own, both in the same mood. One alone keeps it on."""
+
+    def __init__(self, where: Path, ends: ExitStack) -> None:
+        self._outlets = [IpmiBench(where / name, ends) for name in ("a", "b")]
+
+    def mood(self, name: str) -> AllOf:
+        return AllOf([one.mood(name) for one in self._outlets])
+
+    @property
+    def is_on(self) -> bool:
+        return any(one.is_on for one in self._outlets)
+
+    def press(self, on: bool) -> None:
+        for one in self._outlets:
+            one.press(on)
+
+    def took_s(self, call: Callable[[], object]) -> float:
+        return self._outlets[0].took_s(call)
+
+
 class SimBench:
     MOODS = {
         "well": Bmc.OK,
@@ -249,7 +271,7 @@ def _whatever(call: Callable[[], object]) -> None:
         return
 
 
-@pytest.fixture(params=["sim", "ipmi", "proxy", "redfish", "two paths"])
+@pytest.fixture(params=["sim", "ipmi", "proxy", "redfish", "two paths", "all of"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     if request.param == "sim":
         yield SimBench()
@@ -265,6 +287,8 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
             yield ProxyBench(tmp_path / "bmc", ends, request.getfixturevalue("rabbit"))
         elif request.param == "two paths":
             yield TwoPathsBench(tmp_path / "bmc", request.getfixturevalue("redfish_service"), ends)
+        elif request.param == "all of":
+            yield AllOfBench(tmp_path, ends)
         else:
             yield IpmiBench(tmp_path / "bmc", ends)
 

@@ -23,6 +23,7 @@ import pytest
 import redfish_sim
 from test_power_contract import IpmiBench, RedfishBench
 
+from vmhad.drivers.power.all_of import AllOf
 from vmhad.drivers.power.redfish import Redfish
 from vmhad.drivers.power.two_paths import TwoPaths
 from vmhad.ports import Refused, Unanswered
@@ -74,6 +75,7 @@ def test_nothing_that_a_driver_says_holds_the_password(
     poll = power.poll_session("h", 1.0)
     said = [repr(power), repr(power.__dict__), repr(poll), repr(poll.__dict__), power.read("h")[1], poll.read()[1]]
     said += [repr(poll.__dict__), *failures(power), *failures(TwoPaths(power, power, ["h"]))]
+    said += [repr(AllOf([power, power]).__dict__), AllOf([power, power]).read("h")[1], *failures(AllOf([power, power]))]
     poll.close()
     for text in (*said, logs.text, *(str(record.__dict__) for record in logs.records)):
         assert not shown_in(text), text
