@@ -168,8 +168,8 @@ def test_two_outlets_of_a_power_distribution_unit(redfish_service: RedfishSim) -
 
 
 def test_beside_a_bmc(start: Callable[[str], IpmiSim], outlets: tuple[IpmiSim, IpmiSim]) -> None:
-    """The second power path of a host: asked at once where its BMC is silent, OFF only by both, and its ON says nothing of
-    the host, as of a single outlet."""
+    """The second power path of a host: asked at once where its BMC is silent, OFF only by both; and its ON says nothing
+    of the host, as that of a single outlet."""
     bmc = start("bmc")
     power = TwoPaths(driver(bmc), ByHost({"h": together(outlets)}), ["h"], ["h"])
     power.off("h")
