@@ -82,6 +82,14 @@ def test_it_says_what_was_seen_why_it_was_fenced_and_what_was_done() -> None:
     assert one["start"]["acted_at"]["utc"].startswith("2027-01-15T08:00:")
 
 
+def test_it_says_when_its_own_host_was_to_be_cut_off() -> None:
+    """h3 says it for itself; what its segment says held for h1."""
+    found = {vm: one for (_, vm), mine in chains("cut_storage_as_each_host_says").items() for one in mine}
+    assert {vm: one["verdict"]["policy"]["cut_storage"] for vm, one in found.items()} == {
+        "web-1": "beside_power", "web-3": "after_power",
+    }  # fmt: skip
+
+
 def test_a_take_over_mid_way_has_two_epochs_in_one_certificate() -> None:
     started_under = set()
     for mine in chains("engine_killed_mid_recovery").values():
