@@ -18,7 +18,8 @@ from vmhad.drivers.power.by_host import Polled, Reader
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Refused, Unanswered
 
-Answer = TypeVar("Answer")
+Said = TypeVar("Said")
+
 
 class AllOf:
     """ports.Power. parts: each knows every host of this one, and one of its devices."""
@@ -83,7 +84,7 @@ def _failure(call: Callable[[], None]) -> Refused | Unanswered | None:
     return None
 
 
-def _side_by_side(calls: Sequence[Callable[[], Answer]]) -> list[Answer]:
+def _side_by_side(calls: Sequence[Callable[[], Said]]) -> list[Said]:
     """Each call ends by its own limit, and so all do."""
     with ThreadPoolExecutor(len(calls), "all-of") as threads:
         return [one.result() for one in [threads.submit(call) for call in calls]]
