@@ -59,8 +59,9 @@ class ServiceCases:
         self.under_way = {one.id for one in self.book.open_of_services() if one.state is State.RECOVERING}
 
     def _ill(self) -> Iterator[Ill]:
-        """Those that are worth an incident, if their hosts have none; what is needed stands before what needs it."""
-        doubtful = self.units.not_running | self.judged.unwell
+        """Those that are worth an incident, if their hosts have none; what is needed stands before what needs it. Of a
+        host whose agent never told of services nothing is worth asking."""
+        doubtful = self.units.not_running | (self.judged.unwell & self.units.told.keys())
         for host in (name for name in self.segment.names if name in doubtful) if doubtful else ():
             for service in (one.name for one in CATALOG):
                 health = self._health(host, service)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from vmhad.journal import codec, keys
 from vmhad.journal.journal import Journal
 from vmhad.kernel.incident import Incident, State
@@ -14,8 +16,14 @@ from vmhad.sim.world import World
 def incidents(world: World) -> list[Incident]:
     """Of all segments, in the order they were opened."""
     stored = [entry for segment in world.segments for entry in world.store.list(keys.incidents(segment.name)).items()]
-    found = [codec.decode(Incident, key, raw) for key, raw in stored]
+    found = [_decoded(key, raw) for key, raw in stored]
     return sorted(found, key=lambda one: (one.opened_at, one.host, one.id))
+
+
+@lru_cache(maxsize=1024)
+def _decoded(key: str, raw: bytes) -> Incident:
+    """Most of them are as they were when they were read last."""
+    return codec.decode(Incident, key, raw)
 
 
 def order(world: World, words: list[str]) -> None:
