@@ -31,7 +31,7 @@ STOP_LIMIT_S = 30.0
 class EngineProcess:
     """One engine with files of its own in lab/run/<lab>/vmhad/<name>/. listens: whether it hears Nova's notifications.
     command: what runs instead of vmhad-engine. agents: the master key of the agents that it hears, b"" for none.
-    storages: those of the segments file."""
+    storages: those of the segments file. etcd: the endpoints of its journal, none if that is elsewhere."""
 
     def __init__(
         self,
@@ -58,6 +58,8 @@ class EngineProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self._log_from = 0
         self._has_storages = bool(storages)
+        endpoints = str((engine or {}).get("etcd_endpoints", ",".join(facts["etcd"])))
+        self.etcd = tuple(endpoints.split(",")) if journal == "etcd" else ()
         bus = {"transport_urls": facts["transport_url"]} if listens else {}
         more = {"engine": dict(engine or {}), "nova": dict(nova or {}), "nova_notifications": bus, "agents": {}}
         if agents:

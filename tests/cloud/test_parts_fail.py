@@ -224,9 +224,10 @@ def test_nova_loses_its_answers(trial: Trial, losing: LosingApi) -> None:
     trial.assert_moved(ids)
 
 
-def test_three_engines_on_three_etcd_members(trial: Trial, trio: EtcdTrio) -> None:
+def test_three_engines_on_three_etcd_members(trio: EtcdTrio, trial: Trial) -> None:
     """The leader of the journal's etcd dies in mid-recovery, and then the engine that decides. One of the two others
-    finishes on the two members that are left; nothing is sent twice over it."""
+    finishes on the two members that are left; nothing is sent twice over it. They outlive the trial, which reads at its
+    end what was written to them."""
     endpoints = {"etcd_endpoints": ",".join(trio.endpoints)}
     engines = [trial.engine(name, engine=endpoints) for name in ("one", "two", "three")]
     owner = trial.lab.wait("one owns the segment", lambda: _owner(engines), 60.0)

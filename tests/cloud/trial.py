@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kept_secrets import assert_kept, journal_of
 
 from lab import hostpower
 from lab.cloud_lab import CloudLab
@@ -28,6 +31,7 @@ from lab.watcher import lives
 QUICK = {"retry_backoff_s": 2.0, "power_off_deadline_s": 8.0}
 # By then each BMC was read once by an engine that just started, as it would have been in life.
 FIRST_LOOKS_S = 5.0
+MANAGE_LIMIT_S = 60.0
 SUCCEEDED = ("done", "completed")
 
 
@@ -61,7 +65,8 @@ class Trial:
         time.sleep(max(0.0, self._seen_at - time.monotonic()))
 
     def end(self) -> None:
-        """Ends engines and watcher, and holds the watcher's findings against what was promised."""
+        """Ends engines and watcher, and holds the watcher's findings against what was promised. None of them may have
+        written a password anywhere."""
         for one in self.engines:
             if one.process is not None and one.process.poll() is None:
                 one.signal(signal.SIGCONT)
@@ -72,6 +77,17 @@ class Trial:
         assert report["samples"] > 10
         if self.promised:
             assert not report["doubles"], f"guests ran twice: {report['doubles']}"
+        self._assert_secrets_kept()
+
+    def _assert_secrets_kept(self) -> None:
+        """In every etcd that an engine of this trial had. What stands in a timeline was written there first, so what
+        looks empty then was not read."""
+        for endpoints in sorted({one.etcd for one in self.engines if one.etcd} | {tuple(self.lab.facts["etcd"])}):
+            journal = journal_of(endpoints)
+            print(assert_kept(self.root, journal))
+            ran = [one for one in self.engines if one.process and one.etcd == endpoints]
+            told = [one.folder.name for one in ran if one.lines()]
+            assert not told or any(key.startswith("/vmhad/") for key in journal), f"nothing of {told} in {endpoints}"
 
     def _power_all_on(self) -> None:
         """All at once; the lab's own restore goes through the hosts one after another and then finds them starting."""
@@ -204,3 +220,11 @@ def rewrite_bmc_password(engine: EngineProcess, host: str, password: str) -> Non
     known = yaml.safe_load(path.read_text())
     assert host in known
     path.write_text(json.dumps({**known, host: password}))
+
+
+def manage(engine: EngineProcess, *words: str) -> str:
+    """What vmhad-manage says, by the engine's configuration."""
+    command = [str(Path(sys.executable).with_name("vmhad-manage")), "--config-file", str(engine.config_file), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=MANAGE_LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -3,6 +3,7 @@
 what they log, say and raise, in all that hangs on what is raised, and in what the machine shows of its processes.
 
 What a process that is stopped in mid-call has on its stack is not looked at: there the library holds what it sends.
+That none of it is left in a core dump is shown by test_no_core_dump.py.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from vmhad.agent.orders import Orders
 from vmhad.agent.voice import Voice
 from vmhad.bus.signature import HostKey
 from vmhad.bus.transport_url import read_urls
+from vmhad.cmd.private_memory import keep_memory_private
 from vmhad.conf.agent_settings import AgentSettings, agent_settings
 from vmhad.conf.load import agent_bus, parse
 from vmhad.conf.settings import ConfigError
@@ -37,6 +38,7 @@ LOG = logging.getLogger(__name__)
 
 
 def main() -> int:
+    keep_memory_private()
     shown, rest = _arguments(sys.argv[1:])
     if shown < 0:
         return _refuse("--show wants a number of beats.")

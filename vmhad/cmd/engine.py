@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from oslo_log import log
 
+from vmhad.cmd.private_memory import keep_memory_private
 from vmhad.conf.load import parse, settings
 from vmhad.conf.settings import ConfigError
 
@@ -21,6 +22,7 @@ LOG = logging.getLogger(__name__)
 
 
 def main() -> int:
+    keep_memory_private()
     try:
         conf = parse(sys.argv[1:])
         told = settings(conf)

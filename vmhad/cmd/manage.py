@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 
 from vmhad.cmd.agent_key import add_agent_key
 from vmhad.cmd.certificate import add_certificate, verify
+from vmhad.cmd.private_memory import keep_memory_private
 from vmhad.cmd.topology import add_topology, export
 from vmhad.conf.load import load, policy_defaults
 from vmhad.conf.settings import ConfigError, Settings
@@ -32,6 +33,7 @@ PAUSE_MINUTES_MAX = 43200.0
 
 
 def main() -> int:
+    keep_memory_private()
     told = _arguments(sys.argv[1:])
     if told.noun == "certificate" and told.run is verify:
         # Whoever has the files needs neither the journal nor a configuration.
