@@ -17,7 +17,7 @@ from vmhad.kernel.cloud import Inventory
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof
-from vmhad.kernel.signal import Channel
+from vmhad.kernel.signal import Channel, Reading
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Verdict
@@ -123,6 +123,7 @@ class Cases:
             verdicts=verdicts,
             proofs=self._proofs,
             powers=self.evidence.powers(self.segment) if _is_fenced_still(incident) else {},
+            on_before_fence=self._on_before_fence() if _is_fenced_still(incident) else {},
             elsewhere=tuple(step for step in evacuations if step.incident != incident.id),
             suspected_at=self._seen.suspected_at,
             busy_hosts=self._seen.busy_hosts,
@@ -165,6 +166,16 @@ class Cases:
             hold=book.pause(host, self.now),
             orders=book.orders_for(incident),
         )
+
+    def _on_before_fence(self) -> dict[str, float]:
+        """Without what another engine stamped."""
+        found = {}
+        for incident in self.current.values():
+            if incident.is_of_host and all(one.epoch == self.book.epoch for one in incident.owners):
+                steps = (one for one in self.book.steps_of(incident) if one.verb is Verb.POWER_OFF and one.acts)
+                on_at = [seen.at for one in steps for seen in one.observed if seen.reading == Reading.ON.value]
+                found.update({incident.host: max(on_at)} if on_at else {})
+        return found
 
     def _beside(self, host: str, inventory: Inventory | None) -> dict[str, str]:
         """Of its VMs. Without agents nobody says anything."""

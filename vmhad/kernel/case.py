@@ -26,7 +26,8 @@ class Case:
     whatever it may run.
     busy_hosts: hosts with an open incident past suspicion. suspected_at: host with an open incident -> when it was
     opened. quiet: hosts that were heard, and not for a while now, whatever else is said of them.
-    powers: host -> what its BMC said last (only while FENCING). elsewhere: the evacuations of the segment's
+    powers: host -> what its BMC said last. on_before_fence: host -> when its BMC last read ON in the power_off of its
+    own fence, which this engine began (both only while FENCING). elsewhere: the evacuations of the segment's
     other open incidents; idle: the incidents that go on with none of theirs; claimed: server id -> the incident that
     has it (all three only while FENCING, RECOVERING or RECOVERED). beside: server id -> another host whose agent says
     that it has its guest (only while RECOVERING). fallen: VMs of this host that Nova switched off
@@ -54,6 +55,7 @@ class Case:
     inventory: Inventory | None
     fallen: tuple[Server, ...] = ()
     idle: frozenset[str] = frozenset()
+    on_before_fence: Mapping[str, float] = field(default_factory=dict)
     quiet: frozenset[str] = frozenset()
     former: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, str] = field(default_factory=dict)

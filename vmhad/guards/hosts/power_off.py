@@ -93,7 +93,8 @@ def _missing(case: Case, step: Step) -> str:
 def _before_the_act(case: Case) -> dict[str, str]:
     """What a later attempt, or another engine, can no longer see: was it dead already, and who was suspected."""
     found = Reading.OFF.value if case.verdict.is_off else ""
-    return {"found": found, "suspects": ",".join(sorted(case.suspected_at))}
+    quiet = case.quiet - {case.incident.host}
+    return {"found": found, "suspects": ",".join(sorted(case.suspected_at)), "quiet": ",".join(sorted(quiet))}
 
 
 def _fell_with_it(case: Case, step: Step) -> str:
@@ -101,10 +102,19 @@ def _fell_with_it(case: Case, step: Step) -> str:
     '' if none did."""
     gone_at = _gone_at(case, step)
     for name, power in sorted(_bystanders(case, step).items()):
+        if _failed_by_itself(case, step, name):
+            continue
         after_act_s, apart_s = power.first_at - step.acted_at, abs(power.first_at - gone_at)
         if power.reading is Reading.OFF and (0.0 < after_act_s <= FALLS_WITH_S or apart_s <= FALLS_WITH_S):
             return name
     return ""
+
+
+def _failed_by_itself(case: Case, step: Step, name: str) -> bool:
+    """Hosts that fail together are seldom suspected in one moment. This one was silent already when this fence began,
+    still had power after our act, and then its own power_off was sent: it is no innocent one that our act has hit."""
+    was_quiet = name in step.args.get("quiet", "").split(",")
+    return was_quiet and case.on_before_fence.get(name, 0.0) > step.acted_at
 
 
 def _all_read_since(case: Case, step: Step, now: float) -> bool:
