@@ -290,7 +290,7 @@ class Ledger:
             yield f"its evacuation is started while its incident is {incident.state.value}, without a held proof"
         if self._segment_of.get(target) is not self._segment_of.get(incident.host) or target == incident.host:
             yield f"its evacuation is started to {target or 'nowhere'}, which is no other host of its segment"
-        moving = [one for one in self.open_steps.values() if one.verb is Verb.EVACUATE]
+        moving = self.moving()
         for other in moving:
             if other.subject == new.subject and other.incident != new.incident:
                 yield f"it is evacuated by two incidents at once, {other.incident} and {new.incident}"
@@ -303,6 +303,11 @@ class Ledger:
             yield f"{target} receives {coming} VMs at once, more than evacuations_per_target_max allows ({cap})"
         yield from rules_of_storages.of_evacuation(self, new, incident)
         yield from rules.of_meeting(self, new, target, moving)
+
+    def moving(self) -> list[Step]:
+        """Of open incidents: what one left STARTED that ended is no evacuation that anybody makes."""
+        moves = (one for one in self.open_steps.values() if one.verb is Verb.EVACUATE)
+        return [one for one in moves if self.incidents[one.incident].is_open]
 
     @staticmethod
     def goes_on(incident: Incident) -> bool:

@@ -66,6 +66,7 @@ from vmhad.sim.cuts import (
     without_task,
 )
 from vmhad.sim.mutant import Mutant
+from vmhad.sim.mutants_of_clocks import OF_CLOCKS
 from vmhad.sim.mutants_of_storages import OF_STORAGES
 
 
@@ -373,4 +374,5 @@ MUTANTS: tuple[Mutant, ...] = (
     _m("proofs_unkept", "a proof is kept as it was", Cut(certifying, "exhibited", lambda was: lambda *args: args[-1])),
     _m("certificates_uncounted", "none is written over another", Cut(certificate, "counted", always(Certified()))),
     *OF_STORAGES,
+    *OF_CLOCKS,
 )

@@ -286,8 +286,8 @@ def _failed_on_living(at: Ledger, server: str, but: set[str]) -> Iterator[str]:
 def _of_groups(at: Ledger, new: Step, incident: Incident, target: str) -> Iterator[str]:
     going = {
         one.subject: one.args.get("target", "")
-        for one in at.open_steps.values()
-        if one.verb is Verb.EVACUATE and at.incidents[one.incident].segment == incident.segment
+        for one in at.moving()
+        if at.incidents[one.incident].segment == incident.segment
     }
     gone_on_with = {one.subject for one in at.open_steps.values() if at.goes_on(at.incidents[one.incident])}
     for group in at.nova.groups.values():
