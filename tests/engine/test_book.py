@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from vmhad.engine.book import Book, inherited, not_from_the_future, perhaps_sent, worth_writing
+from vmhad.engine.book import Book, worth_writing
+from vmhad.engine.inheriting import carry_over, inherited, not_from_the_future, perhaps_sent
 from vmhad.guards.hosts.lift import FELL_AGAIN
 from vmhad.guards.services.recover import AGAIN
 from vmhad.kernel.alone import OWNED
@@ -37,7 +38,7 @@ def test_any_life_we_see_voids_another_engines_proof_whatever_its_clock_said() -
 def test_an_inherited_proof_stays_so_over_a_reload() -> None:
     old = Book(7, {"h.1": inherited(proven(at=9999.0))}, {})
     new = Book(7, {"h.1": proven(at=9999.0)}, {})
-    new.carry_over(old)
+    carry_over(new, old)
     proof = new.incidents["h.1"].proof
     assert proof is not None and proof.at == 0.0
 
@@ -46,7 +47,7 @@ def test_a_step_of_another_engine_keeps_its_new_beginning_over_a_reload() -> Non
     """Its own is stamped by a clock that may be behind ours, and a deadline counted from it would be over at once."""
     old = Book(7, {}, {"h.1/evacuate/vm": perhaps_sent(evacuation(started_at=50.0), now=150.0)})
     new = Book(7, {}, {"h.1/evacuate/vm": evacuation(started_at=50.0)})
-    new.carry_over(old)
+    carry_over(new, old)
     assert new.steps["h.1/evacuate/vm"].started_at == 150.0
 
 
@@ -54,7 +55,7 @@ def test_what_this_process_saw_and_did_survives_a_reload() -> None:
     seen = Observation(60.0, Answer.NOT_YET, "9 accepted", "on its way")
     old = Book(7, {}, {"h.1/evacuate/vm": evacuation(acts=1, acted_at=55.0, observed=(seen,))})
     new = Book(7, {}, {"h.1/evacuate/vm": evacuation()})
-    new.carry_over(old)
+    carry_over(new, old)
     kept = new.steps["h.1/evacuate/vm"]
     assert (kept.acts, kept.acted_at, kept.observed) == (1, 55.0, (seen,))
 
@@ -62,7 +63,7 @@ def test_what_this_process_saw_and_did_survives_a_reload() -> None:
 def test_an_observation_of_another_attempt_is_not_carried_over() -> None:
     old = Book(7, {}, {"h.1/evacuate/vm": evacuation(acts=1, attempt=1)})
     new = Book(7, {}, {"h.1/evacuate/vm": evacuation(attempt=2)})
-    new.carry_over(old)
+    carry_over(new, old)
     assert new.steps["h.1/evacuate/vm"].acts == 0
 
 

@@ -9,26 +9,25 @@ from datetime import UTC, datetime
 from math import inf
 from operator import attrgetter
 
-from vmhad.guards.hosts.cut_storage import round_of
+from vmhad.engine.eras import Eras
 from vmhad.guards.hosts.lift import FELL_AGAIN
 from vmhad.guards.services.recover import AGAIN
-from vmhad.journal.journal import SegmentRecord
 from vmhad.kernel.alone import OWNED
 from vmhad.kernel.brake import Scene
 from vmhad.kernel.cloud import Fallen, Inventory, Server, ServerState, Standing
-from vmhad.kernel.incident import Incident, State
+from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof, holds
-from vmhad.kernel.step import MOVES, Outcome, Step, StepState, Verb, record
+from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 from vmhad.kernel.verdict import Ailment
 
-# No step that is planned for later waits longer than this: retry_backoff_max_s may be no more.
-WAIT_MAX_S = 600.0
 STARTS = (Verb.RESTORE_STATE, Verb.RESTART, Verb.RESTART_SERVICE)
 _NEWS = attrgetter(*(one.name for one in fields(Incident) if one.name != "wake_at"))
 # A host that was suspected in vain has been asked for its fallen VMs after this long.
 OWNED_LATELY_S = 120.0
+# Of what was taken over from nobody knows when all counts as new.
+UNPLACED = Eras(0, inf)
 YEAR_9999 = 253402300799.0
 
 
@@ -52,7 +51,8 @@ class Book:
     their users' wish, or opted out: no return of a host starts them. in_want: host -> what its last incident left
     undone, if that ended because the host seemed to fall again: server -> step. survey: the last one. ails_since,
     well_since: host and ailment, host -> since when it has been so without a break, until looked_at. answers:
-    incident -> what its last decision rested on, and until when it stands while that is so."""
+    incident -> what its last decision rested on, and until when it stands while that is so. eras: what was there when
+    it was taken over."""
 
     epoch: int
     incidents: dict[str, Incident]
@@ -69,6 +69,7 @@ class Book:
     well_since: dict[str, float] = field(default_factory=dict)
     looked_at: float = -inf
     answers: dict[str, tuple[tuple[object, ...], float]] = field(default_factory=dict)
+    eras: Eras = UNPLACED
     _open: tuple[Incident, ...] = ()
     _open_of_vms: tuple[Incident, ...] = ()
     _open_of_services: tuple[Incident, ...] = ()
@@ -156,7 +157,7 @@ class Book:
         """How many of its incidents were proven by a fence lately."""
         since = now - policy.quarantine_window_s
         mine = (one for one in self.incidents.values() if one.is_of_host and one.host == host and one.proof is not None)
-        return sum(one.opened_at > since for one in mine)
+        return sum(self.eras.opened_at(one) > since for one in mine)
 
     def resumes(self, server_id: str, now: float, window_s: float) -> int:
         """How often its guest was tried to be resumed, whatever came of it."""
@@ -247,20 +248,6 @@ class Book:
         if fallen.servers:
             self.fallen[fallen.host] = fallen
 
-    def carry_over(self, old: Book) -> None:
-        """What this very process did and saw in steps that the journal still has as it knew them."""
-        for step in old.steps.values():
-            mine = self.steps.get(step.id)
-            if mine is not None and (mine.state, mine.attempt) == (StepState.STARTED, step.attempt):
-                soft = {name: getattr(step, name) for name in ("started_at", "acts", "acted_at", "observed")}
-                self.put(steps=[replace(mine, **soft)])
-        for incident in old.incidents.values():
-            mine_now = self.incidents.get(incident.id)
-            was_inherited = incident.proof is not None and incident.proof.at == 0.0
-            if was_inherited and mine_now is not None and mine_now.round == incident.round:
-                self.put([inherited(mine_now)])
-        self.inventories = dict(old.inventories)
-
     def evacuations(self) -> Iterator[Step]:
         """Those of the open incidents; the oldest incident's first."""
         for incident in sorted(self._open, key=lambda one: (one.opened_at, one.id)):
@@ -314,70 +301,6 @@ class Book:
 
 def _taken_over(of_vm: Incident, of_host: Incident) -> float:
     return of_host.opened_at - (OWNED_LATELY_S if of_vm.because.startswith(OWNED) else 0.0)
-
-
-def loaded(record: SegmentRecord, epoch: int, dropped: Book | None, now: float) -> Book:
-    """The book as the journal has it. dropped: what this process had of the segment before it was read again."""
-    if dropped is not None and dropped.epoch == epoch:
-        steps = [not_from_the_future(one, now) for one in record.steps]
-        book = Book(epoch, {one.id: one for one in record.incidents}, {one.id: one for one in steps})
-        book.carry_over(dropped)
-        return book
-    incidents = [inherited(_not_begun_later(one, now)) for one in record.incidents]
-    rounds = {one.id: one.round for one in incidents if one.state in (State.FENCING, State.RECOVERING)}
-    steps = [perhaps_sent(not_from_the_future(one, now), now) for one in record.steps]
-    steps = [_looked_at_anew(one, now) if _is_cut_of(one, rounds) else one for one in steps]
-    return Book(epoch, {one.id: one for one in incidents}, {one.id: one for one in steps})
-
-
-def inherited(incident: Incident) -> Incident:
-    """An incident of another engine's time. Any life that we see came after its proof, whatever its clock said."""
-    return replace(incident, proof=replace(incident.proof, at=0.0)) if incident.proof else incident
-
-
-def _not_begun_later(incident: Incident, now: float) -> Incident:
-    """As with steps: another clock may have run ahead of ours, and a pause since its last turn would never end."""
-    if all(one.at <= now for one in incident.turns):
-        return incident
-    turns = tuple(replace(one, at=min(one.at, now)) for one in incident.turns)
-    return replace(incident, turns=turns, opened_at=min(incident.opened_at, now))
-
-
-def _is_cut_of(step: Step, rounds: Mapping[str, int]) -> bool:
-    is_made = step.verb is Verb.CUT_STORAGE and step.state in (StepState.STARTED, StepState.DONE)
-    return is_made and rounds.get(step.incident) == round_of(step)
-
-
-def _looked_at_anew(cut: Step, now: float) -> Step:
-    """What another engine saw was stamped by its clock, and says nothing beside the life that we see. A cut that was
-    over begins again, as soon as that is written."""
-    if cut.state is StepState.DONE:
-        return replace(cut, state=StepState.PLANNED, ended_at=0.0, observed=())
-    return replace(cut, started_at=now, acted_at=now, observed=())
-
-
-def perhaps_sent(step: Step, now: float) -> Step:
-    """A step that another engine had STARTED begins for us now: its times were stamped by another clock.
-
-    Its call may be on its way. A second evacuation beside it would harm the VM's record in Nova, so what moves a VM
-    counts as sent now, and is sent again only when no record of it comes.
-    """
-    if step.state is not StepState.STARTED:
-        return step
-    if step.verb in MOVES:
-        step = replace(step, acts=max(1, step.acts), acted_at=now)
-    return replace(step, started_at=now)
-
-
-def not_from_the_future(step: Step, now: float) -> Step:
-    """Times stamped by a clock that runs ahead of ours would let us wait for ever."""
-    return replace(
-        step,
-        started_at=min(step.started_at, now),
-        acted_at=min(step.acted_at, now),
-        ended_at=min(step.ended_at, now),
-        not_before=min(step.not_before, now + WAIT_MAX_S),
-    )
 
 
 def _was_sent(step: Step) -> bool:

@@ -200,13 +200,18 @@ class Cases:
             self.judged.verdicts,
             self.evidence.quiet(self.segment, self.policy, self.now),
             self.evidence.back(self.segment, self.policy, self.now),
-            frozenset(one.host for one in open_now if self.now - one.opened_at > self.policy.storm_window_s),
+            frozenset(one.host for one in open_now if self._is_old(one)),
             {one.host: self.book.pause(one.host, self.now) for one in open_now} if self.book.orders else {},
             self.fences,
         )
         if self.book.survey is None or self.book.survey.grounds != grounds:
             self.book.survey = self._surveyed(*grounds)
         self._seen = self.book.survey
+
+    def _is_old(self, incident: Incident) -> bool:
+        """What is being fenced is not, however long its fence was held."""
+        is_past = self.now - self.book.eras.opened_at(incident) > self.policy.storm_window_s
+        return is_past and incident.state is not State.FENCING
 
     def _surveyed(
         self,

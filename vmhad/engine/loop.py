@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-from vmhad.engine.book import Book, loaded
+from vmhad.engine.book import Book
 from vmhad.engine.certifying import Certifying
 from vmhad.engine.deciding import TICK_MAX_S, Deciding
 from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.engine.executor import Executor, nothing_before_send
 from vmhad.engine.guests import Guests
+from vmhad.engine.inheriting import loaded
 from vmhad.engine.keeping import FOR_A_MONTH, PRUNE_EVERY_S, Keeping
 from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import RENEW_SHARE, Ownership

@@ -25,9 +25,9 @@ class Scene:
 
     verdicts: of the hosts that are not HEALTHY, and of those with an incident. quiet: hosts whose nova-compute was not
     heard for policy.heartbeat_quiet_s, or whose agent is silent. back: hosts that were silent and are heard again.
-    incidents: its open ones. old: hosts whose incident is older than policy.storm_window_s. paused: host -> why, where
-    an operator's pause covers it. fences: the cloud's open ones. It has no time of its own, so that it stays one value
-    while nothing changes.
+    incidents: its open ones. old: hosts whose incident is older than policy.storm_window_s; none that is being fenced
+    now. paused: host -> why, where an operator's pause covers it. fences: the cloud's open ones. It has no time of its
+    own, so that it stays one value while nothing changes.
     """
 
     segment: Segment

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
 
 from vmhad.engine.ownership import OwnerRecord
 from vmhad.journal import codec, keys
@@ -24,7 +23,7 @@ from vmhad.sim.agents import Agents
 from vmhad.sim.compute import Post
 from vmhad.sim.nova import HEARTBEAT_S, SERVICE_DOWN_S, SimNova
 from vmhad.sim.power import PowerOrder
-from vmhad.sim.rules import EYES_LATE_S, HANDLED
+from vmhad.sim.rules import EYES_LATE_S
 from vmhad.sim.store import MemoryStore
 
 INCIDENTS = keys.ROOT + "incident/"
@@ -53,6 +52,7 @@ class Ledger:
 
     fenced: the incidents whose fence was begun, in order. again_at: when a fence was taken up again because its proof
     was lost, which no brake holds and no other decision of that moment could know.
+    opened: incident id -> when that was, by the world's clock.
     proven: incident id -> who proved its host off, and when, by the world's clock.
     over_at: step id -> when it ended last, by the world's clock. failed_at: when it was given up last, with a reason.
     due: asked once a whole decision is written. confirmed, cut_late: hosts called down, and cut off by who had slept.
@@ -73,6 +73,7 @@ class Ledger:
     again_at: dict[str, float] = field(default_factory=dict)
     proven: dict[str, tuple[str, float]] = field(default_factory=dict)
     fencing_since: dict[str, float] = field(default_factory=dict)
+    opened: dict[str, float] = field(default_factory=dict)
     over_at: dict[str, float] = field(default_factory=dict)
     failed_at: dict[str, float] = field(default_factory=dict)
     shot_at: dict[str, float] = field(default_factory=dict)
@@ -128,6 +129,7 @@ class Ledger:
             self.proven[new.id] = (engine, new.proof.at - self.offset_s(engine))
         self._written_by_owner(engine, new.segment, f"host {new.host}")
         was = old.state if old else State.SUSPECTED
+        self.opened.setdefault(new.id, self.now)
         if new.state is State.FENCING and was is not State.FENCING:
             self.fenced.append(new.id)
             self.fencing_since[new.id] = self.now
@@ -288,7 +290,7 @@ class Ledger:
             yield f"its evacuation is started while its incident is {incident.state.value}, without a held proof"
         if self._segment_of.get(target) is not self._segment_of.get(incident.host) or target == incident.host:
             yield f"its evacuation is started to {target or 'nowhere'}, which is no other host of its segment"
-        moving = [one for one in self.open_steps.values() if one.verb is Verb.EVACUATE]
+        moving = self.moving()
         for other in moving:
             if other.subject == new.subject and other.incident != new.incident:
                 yield f"it is evacuated by two incidents at once, {other.incident} and {new.incident}"
@@ -301,6 +303,11 @@ class Ledger:
             yield f"{target} receives {coming} VMs at once, more than evacuations_per_target_max allows ({cap})"
         yield from rules_of_storages.of_evacuation(self, new, incident)
         yield from rules.of_meeting(self, new, target, moving)
+
+    def moving(self) -> list[Step]:
+        """Of open incidents: what one left STARTED that ended is no evacuation that anybody makes."""
+        moves = (one for one in self.open_steps.values() if one.verb is Verb.EVACUATE)
+        return [one for one in moves if self.incidents[one.incident].is_open]
 
     @staticmethod
     def goes_on(incident: Incident) -> bool:
@@ -339,7 +346,7 @@ class Ledger:
         recovering = [one for one in here if one.state in (State.FENCING, State.RECOVERING)]
         if len(recovering) >= policy.recoveries_max:
             yield f"{len(recovering)} other recoveries are open, and recoveries_max is {policy.recoveries_max}"
-        yield from self._storm(engine, new, segment, policy, here)
+        yield from rules.of_storm(self, new, segment, policy, here)
         if self.was_seen_off(new.host):
             return
         silent = self._silent(segment, policy, engine)
@@ -349,8 +356,7 @@ class Ledger:
         stopped = self._stopped(silent)
         if new.host in stopped:
             # An old death that waits for its host is no part of what happens now.
-            begins = self.now + self.offset_s(engine) - policy.storm_window_s
-            silent = [name for name in silent if name not in stopped or self._opened_at(name, new) >= begins]
+            silent = [name for name in silent if name not in stopped or self._is_new(name, new, policy)]
         yield from rules.of_one_cause(segment, policy, silent, new.host, stopped)
 
     def _stopped(self, names: Sequence[str]) -> set[str]:
@@ -358,20 +364,15 @@ class Ledger:
             return set()
         return {name for name in names if agent_rules.is_stopped(self, self.agents, name)}
 
-    def _opened_at(self, name: str, new: Incident) -> float:
-        """0.0 for the host of the new fence itself: it is counted apart."""
-        mine = (one for one in self.incidents.values() if one.is_of_host and one.host == name)
-        return 0.0 if name == new.host else max((one.opened_at for one in mine if one.is_open), default=inf)
+    def _is_new(self, name: str, new: Incident, policy: Policy) -> bool:
+        """The host of the new fence itself is counted apart."""
+        mine = [one for one in self.incidents.values() if one.is_of_host and one.host == name and one.is_open]
+        return name != new.host and all(self.is_of_storm(one, policy) for one in mine)
 
-    def _storm(
-        self, engine: str, new: Incident, segment: Segment, policy: Policy, others: Sequence[Incident]
-    ) -> Iterator[str]:
-        """At least the hosts that are fenced or recovered already, and this one, count as failed."""
-        recent = self.now + self.offset_s(engine) - policy.storm_window_s + EYES_LATE_S
-        failed = {one.host for one in others if one.state in HANDLED and one.opened_at > recent} | {new.host}
-        where = {segment.host(name).domains.get(policy.domain_kind, "") for name in failed}
-        if len(failed) > policy.failed_share_max * len(segment.hosts) and (len(where) > 1 or "" in where):
-            yield f"{len(failed)} of {len(segment.hosts)} hosts failed at once, over failed_share_max"
+    def is_of_storm(self, incident: Incident, policy: Policy) -> bool:
+        """An old fence is over, and an old death that waits for one is known; what is being fenced now is neither."""
+        begins = self.now - policy.storm_window_s + EYES_LATE_S
+        return incident.state is State.FENCING or self.opened[incident.id] > begins
 
     def was_seen_off(self, name: str) -> bool:
         """Or may have been read OFF, by a BMC that says so of a host that runs."""

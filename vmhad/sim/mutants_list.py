@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from math import inf
 
-from vmhad.engine import book, certifying, effects, loop, writing
+from vmhad.engine import certifying, effects, inheriting, loop, writing
 from vmhad.engine.executor import Executor
 from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import Ownership
@@ -66,6 +66,7 @@ from vmhad.sim.cuts import (
     without_task,
 )
 from vmhad.sim.mutant import Mutant
+from vmhad.sim.mutants_of_clocks import OF_CLOCKS
 from vmhad.sim.mutants_of_storages import OF_STORAGES
 
 
@@ -221,7 +222,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _m(
         "proof_of_another_clock",
         "an inherited proof dies at any life",
-        Cut(book, "inherited", lambda was: lambda one: one),
+        Cut(inheriting, "inherited", lambda was: lambda one: one),
     ),
     _m(
         "bystanders_unheard",
@@ -288,7 +289,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _m(
         "sent_again_at_once",
         "another engine's request may be on its way",
-        Cut(book, "perhaps_sent", lambda was: lambda step, now: step),
+        Cut(inheriting, "perhaps_sent", lambda was: lambda step, now: step),
     ),
     _m("acts_without_probe", "a probe before every act", Cut(Executor, "_must_act", acts_whatever_is_so)),
     _m("repeated_elsewhere", "a repeat names the same target", Cut(settle, "_again", elsewhere)),
@@ -360,7 +361,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _m(
         "future_times",
         "times ahead of our clock count as now",
-        Cut(book, "not_from_the_future", lambda was: lambda step, now: step),
+        Cut(inheriting, "not_from_the_future", lambda was: lambda step, now: step),
     ),
     # Certificates.
     _m(
@@ -373,4 +374,5 @@ MUTANTS: tuple[Mutant, ...] = (
     _m("proofs_unkept", "a proof is kept as it was", Cut(certifying, "exhibited", lambda was: lambda *args: args[-1])),
     _m("certificates_uncounted", "none is written over another", Cut(certificate, "counted", always(Certified()))),
     *OF_STORAGES,
+    *OF_CLOCKS,
 )

@@ -81,6 +81,16 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
                 yield f"{name} was silent too and is heard again for {heard_s:.0f} s"
 
 
+def of_storm(
+    at: Ledger, new: Incident, segment: Segment, policy: Policy, others: Sequence[Incident]
+) -> Iterator[str]:
+    """At least the hosts that are fenced or recovered already, and this one, count as failed."""
+    failed = {one.host for one in others if one.state in HANDLED and at.is_of_storm(one, policy)} | {new.host}
+    where = {segment.host(name).domains.get(policy.domain_kind, "") for name in failed}
+    if len(failed) > policy.failed_share_max * len(segment.hosts) and (len(where) > 1 or "" in where):
+        yield f"{len(failed)} of {len(segment.hosts)} hosts failed at once, over failed_share_max"
+
+
 def _is_dead_by_silence(at: Ledger, new: Incident, was: State) -> bool:
     """Its agent and its peers call it dead, whatever became of its power a moment ago."""
     if at.agents is None or at.agents.bus_is_down:
@@ -276,8 +286,8 @@ def _failed_on_living(at: Ledger, server: str, but: set[str]) -> Iterator[str]:
 def _of_groups(at: Ledger, new: Step, incident: Incident, target: str) -> Iterator[str]:
     going = {
         one.subject: one.args.get("target", "")
-        for one in at.open_steps.values()
-        if one.verb is Verb.EVACUATE and at.incidents[one.incident].segment == incident.segment
+        for one in at.moving()
+        if at.incidents[one.incident].segment == incident.segment
     }
     gone_on_with = {one.subject for one in at.open_steps.values() if at.goes_on(at.incidents[one.incident])}
     for group in at.nova.groups.values():

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guards of what an heir counts: it was stamped by another clock. Each with the way to switch it off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmhad.engine.cases import Cases
+from vmhad.engine.eras import Eras
+from vmhad.kernel.incident import Incident
+from vmhad.kernel.step import Step
+from vmhad.sim.cuts import Cut
+from vmhad.sim.mutant import Mutant
+
+STORIES: dict[str, str] = {
+    "restarts_by_another_clock": "heir_counts_restarts_by_a_clock_behind",
+    "storms_by_another_clock": "heir_counts_a_storm_by_a_clock_behind",
+    "held_long_is_over": "suspects_held_longer_than_a_storm_window",
+}
+
+
+def _m(name: str, guard: str, *cuts: Cut) -> Mutant:
+    return Mutant(name, guard, cuts, story=STORIES[name])
+
+
+def as_stamped(was: Any) -> Any:
+    def call(eras: Eras, step: Step, incident: Incident | None) -> Step:
+        return step
+
+    return call
+
+
+def opened_as_stamped(was: Any) -> Any:
+    def call(eras: Eras, incident: Incident) -> float:
+        return incident.opened_at
+
+    return call
+
+
+def old_by_its_age(was: Any) -> Any:
+    def call(cases: Cases, incident: Incident) -> bool:
+        return cases.now - cases.book.eras.opened_at(incident) > cases.policy.storm_window_s
+
+    return call
+
+
+OF_CLOCKS: tuple[Mutant, ...] = (
+    _m("restarts_by_another_clock", "an heir counts what was restarted", Cut(Eras, "placed", as_stamped)),
+    _m("storms_by_another_clock", "an heir counts who failed lately", Cut(Eras, "opened_at", opened_as_stamped)),
+    _m("held_long_is_over", "what is being fenced counts in a storm", Cut(Cases, "_is_old", old_by_its_age)),
+)
