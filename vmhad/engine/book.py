@@ -304,10 +304,11 @@ def _taken_over(of_vm: Incident, of_host: Incident) -> float:
 
 
 def _was_sent(step: Step) -> bool:
-    """Or may have been, by an engine that told nobody: of a service another start than the known one tells it."""
-    if step.verb is not Verb.RESTART_SERVICE or step.acts:
-        return step.acts > 0
-    return step.state is StepState.STARTED or any(one.reading == AGAIN for one in step.observed)
+    """Or may have been, by an engine that told nobody: it was left STARTED, or a service has another start than the
+    known one."""
+    if step.acts or (step.state is StepState.STARTED and step.verb in (Verb.RESTART, Verb.RESTART_SERVICE)):
+        return True
+    return step.verb is Verb.RESTART_SERVICE and any(one.reading == AGAIN for one in step.observed)
 
 
 def worth_writing(old: Incident | None, new: Incident) -> bool:

@@ -230,6 +230,12 @@ MUTANTS: tuple[Mutant, ...] = (
         Cut(power_off, "_fell_with_it", always("")),
         Cut(power_off, "_all_read_since", always(True)),
     ),
+    Mutant(
+        "bystanders_excused",
+        "only a host that failed by itself may go off beside another",
+        (Cut(power_off, "_failed_by_itself", always(True)),),
+        story="slow_chassis_of_another_host",
+    ),
     _m(
         "bystanders_unread",
         "all others are read before the proof is believed",
