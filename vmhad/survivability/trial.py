@@ -151,23 +151,25 @@ class _Trial:
         return any(group.policy == "affinity" for group in self._at.groups_of.get(server.id, ()))
 
     def _place(self, server: Server, step: Step, unproven: list[str]) -> Placement:
-        """With the refusals of Nova's scheduler for what a target has not: each costs a try. unproven: who else may run
-        it; where that is one it can go there only."""
+        """unproven: who else may run it; where that is one it can go there only."""
         if len(unproven) > 1:
             return Placement("", f"it may run on {unproven[0]}, which is not proven off", final=True)
-        only = "".join(unproven)
         self._at.named.update(unproven)
-        needs, tries = set(self._ground.needs.get(server.id, ())), 0
-        failed_on: list[str] = []
+        only = "".join(unproven)
         found = place(server, step, self._at, only)
+        needs = set(self._ground.needs.get(server.id, ()))
         while needs and found.target and not found.force and needs - set(self._ground.traits.get(found.target, ())):
-            tries += 1
-            failed_on.append(found.target)
+            # Nova's scheduler refuses it there, as it would: that costs a try, and another host is asked for.
             self._at.depth = END
-            if tries >= self._at.case.policy.evacuate_attempts_max:
+            refused = set(step.args.get("failed_on", "").split(",")) - {""}
+            again, refused = found.target in refused, refused | {found.target}
+            if again or len(refused) >= self._at.case.policy.evacuate_attempts_max:
                 missing = ", ".join(sorted(needs))
-                return Placement("", f"Nova refused it {tries} times: the targets have not {missing}", final=True)
-            step = replace(step, args={**step.args, "failed_on": ",".join(sorted(set(failed_on)))})
+                because = f"Nova refuses it, for want of {missing}, on {len(refused)} hosts with room"
+                # By the next try what is under way to better ones has arrived.
+                return Placement("", because, final=True, soon=again and bool(self._at.moving))
+            step = replace(step, args={**step.args, "failed_on": ",".join(sorted(refused))})
+            self._waiting[self._at.case.incident.host][server.id] = step
             found = place(server, step, self._at, only)
         return found
 
