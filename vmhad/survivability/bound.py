@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import gcd
 
 from vmhad.guards.hosts.board import Kind, disk_gib
 from vmhad.guards.hosts.place import fits_alone
@@ -25,6 +26,7 @@ Figures = tuple[int, int, int]
 # What a host's whole room of one kind is priced at, so that the three kinds can be added up; whole numbers, so nothing
 # is rounded.
 WHOLE = 10**9
+NEVER = 10**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +71,20 @@ def _alone(ground: Ground, loads: _Loads, tied: Iterable[str]) -> Bound:
 
 
 class _Loads:
-    """The most that any so many hosts leave to be placed, of each kind, and by price. prices: of one unit of each."""
+    """The most that any so many hosts leave to be placed, of each kind, and by price. prices: of one unit of each;
+    grains: whatever is placed is so many whole grains of each, 0 where nothing is asked of it."""
 
     def __init__(self, ground: Ground) -> None:
         rooms = [ground.board.left[name] for name in ground.board.turns if name in ground.board.left]
         sums = _sum(map(_room, rooms))
         self.prices = tuple(max(1, WHOLE * max(1, len(rooms)) // max(1, one)) for one in sums)
         rows: list[tuple[int, ...]] = []
+        self.grains: Figures = (0, 0, 0)
         for name, plans in ground.plans.items():
             coming = {step.subject for step in plans if step.state is not StepState.FAILED}
             asked = [_asked(one) for one in ground.servers[name] if one.id in coming]
+            for vcpus, ram_mib, disk in asked:
+                self.grains = gcd(self.grains[0], vcpus), gcd(self.grains[1], ram_mib), gcd(self.grains[2], disk)
             rows.append((*_sum(asked), sum(map(self.price, asked)), len(asked)))
         self._most: list[list[int]] = [[0, *accumulate(sorted(kind, reverse=True))] for kind in zip(*rows, strict=True)]
 
@@ -103,7 +109,8 @@ class _Taken:
 
     def __init__(self, server: Server, targets: Iterable[str], ground: Ground, loads: _Loads) -> None:
         self._own, self._loads = _asked(server), loads
-        needed = [_to_fill(room, self._own) for name in targets if (room := ground.board.left.get(name))]
+        rooms = (room for name in targets if (room := ground.board.left.get(name)))
+        needed = [_to_fill(room, self._own, loads.grains) for room in rooms]
         prices = [min(unit * one for unit, one in zip(loads.prices, row, strict=True)) for row in needed]
         self._by_price = list(accumulate(sorted(prices)))
         self._by_kind = [list(accumulate(sorted(row[kind] for row in needed))) for kind in range(len(self._own))]
@@ -118,8 +125,10 @@ class _Taken:
         return min(priced, apart, max(0, loads.vms(many) - 1))
 
 
-def _to_fill(room: Room, own: Figures) -> Figures:
-    vcpus, ram_mib, disk = (left - mine + 1 for left, mine in zip(_room(room), own, strict=True))
+def _to_fill(room: Room, own: Figures, grains: Figures) -> Figures:
+    """What fills it for good is more than it has beside that one VM: the next whole grain."""
+    rows = zip(_room(room), own, grains, strict=True)
+    vcpus, ram_mib, disk = (((left - mine) // grain + 1) * grain if grain else NEVER for left, mine, grain in rows)
     return vcpus, ram_mib, disk
 
 

@@ -100,11 +100,11 @@ def ground_of(segment: Segment, cloud: Cloud, before: Ground | None = None) -> G
         for server in mine:
             if server.id in planned:
                 choices_of(server, board)
+    line = tuple(line_of(board))
     fits = {
         name: frozenset(kind for kind, one in board.kinds.items() if fits_alone(one, name, board))
         for name in board.turns
     }
-    line = tuple(line_of(board))
     ends, unsettled = _ends(servers, case), _booked_twice(board)
     unsettled |= {one: f"it may run on {hosts[0]}, too, until its migration is over" for one, hosts in ends.items()}
     return Ground(
