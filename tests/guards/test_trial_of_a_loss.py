@@ -49,7 +49,7 @@ def _service(name: str, closed: Mapping[str, str]) -> ComputeService:
 
 
 def _others(small: Small) -> Iterator[Server]:
-    """The members of groups that live on the targets, whose room is taken already. What dies with those is not asked."""
+    """The members of groups that live on the targets, whose room is taken already. What dies there is not asked."""
     alone = {small.policy.opt_out_key: "false"}
     for server_id, host in small.member_hosts.items():
         yield Server(server_id, server_id, host, ServerState.ACTIVE, volume_backed=True, metadata=alone)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bound for any hosts, against every set of so many on small clouds: played through, and in orders drawn at random."""
+"""The bound for any hosts, against every set of so many on small clouds: played through, and in orders at random."""
 
 from __future__ import annotations
 

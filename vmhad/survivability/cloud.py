@@ -19,7 +19,7 @@ class Cloud:
     of them is not counted on. zones: host -> availability zone. traits: host -> what it has; needs: server id -> the
     traits that its host must have. migrations: those that are not over, and evacuations whose source did not clean up
     yet. aggregates: host -> those that it is in. unfenced: host -> why its power cannot be proven off. served_by:
-    storage -> the one host that serves it."""
+    storage -> its one server."""
 
     segments: tuple[Segment, ...]
     policies: Mapping[str, Policy]

@@ -107,8 +107,8 @@ def _domains(cloud: Cloud) -> Iterator[SinglePoint]:
 def _storages(cloud: Cloud) -> Iterator[SinglePoint]:
     for name, host in sorted(cloud.served_by.items()):
         yield SinglePoint(
-            "storage_behind_one_host", name, f"it is served by {host} alone",
-            "serve it from more than one host, or move what it holds: no VM with a disk there survives that host",
+            "storage_behind_one_host", name, f"{host} is the one server of it",
+            "serve it from two hosts with an address that moves: no VM with a disk there runs without that server",
         )  # fmt: skip
     for segment in cloud.segments:
         for backend in segment.backends:
