@@ -78,7 +78,8 @@ def test_a_loss_reaches_into_every_segment_that_it_has_hosts_of() -> None:
         cloud, segments=(Segment("s", hosts[:2]), Segment("t", hosts[2:])), policies={"s": Policy(), "t": Policy()}
     )
     loss = Loss("named", "feed", frozenset({"h01", "h02", "h03"}))
-    of_s, of_t = survey(apart, [loss]).of(loss)
+    fates = survey(apart, [loss]).of(loss)
+    of_s, of_t = fates["s"], fates["t"]
     assert set(of_s.recovered.values()) == {"h00"} and not of_s.left
     assert not of_t.recovered and len(of_t.left) == 10
     assert set(of_t.left.values()) == {"no host of the segment is up with room for it"}

@@ -9,7 +9,7 @@ less than there is, everyone finds a place, however it goes. The true number may
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -61,13 +61,21 @@ def bounds_of(ground: Ground) -> tuple[Bound, Bound]:
 
 
 def _alone(ground: Ground, loads: _Loads, tied: Iterable[str]) -> Bound:
-    checks = [(ask, _Taken(ask.server, ask.targets, ground, loads)) for ask in _asks(ground, tied)]
-    most = len(ground.segment.names) - 1
-    for many in range(1, most + 1):
-        for ask, taken in checks:
-            if not _is_sure(ask, taken, many, loads, ground):
-                return Bound(many - 1, _said(ask, many))
-    return Bound(most, "")
+    """What is not sure of so many hosts is not sure of more."""
+    found = Bound(len(ground.segment.names) - 1, "")
+    taken: dict[tuple[Figures, tuple[str, ...]], _Taken] = {}
+    for ask in _asks(ground, tied):
+        key = (_asked(ask.server), ask.targets)
+        if key not in taken:
+            taken[key] = _Taken(ask.server, ask.targets, ground, loads)
+
+        def is_unsure(many: int, ask: _Ask = ask, taken: _Taken = taken[key]) -> bool:
+            return not _is_sure(ask, taken, many, loads, ground)
+
+        first = 1 + bisect_left(range(1, found.hosts + 1), True, key=is_unsure)
+        if first <= found.hosts:
+            found = Bound(first - 1, _said(ask, first))
+    return found
 
 
 class _Loads:

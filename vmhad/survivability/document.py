@@ -71,10 +71,9 @@ def _segment(ground: Ground) -> Row:
 
 def _loss(loss: Loss, found: Survey, hopeless: set[str]) -> Row:
     recovered, left, never = 0, [], 0
-    for fate in found.of(loss):
+    for segment, fate in found.of(loss).items():
         recovered += len(fate.recovered)
-        ground = next(one for one in found.grounds.values() if fate.hosts <= set(one.segment.names))
-        servers = {one.id: one for host in fate.hosts for one in ground.servers[host]}
+        servers = {one.id: one for host in fate.hosts for one in found.grounds[segment].servers[host]}
         for server_id, because in sorted(fate.left.items()):
             one = servers[server_id]
             if server_id in hopeless:

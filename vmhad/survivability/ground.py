@@ -44,7 +44,7 @@ class Ground:
     kinds: Mapping[str, Kind]
     fits: Mapping[str, frozenset[Kind]]
     line: tuple[Turn, ...]
-    homes: dict[str, str]
+    homes: Mapping[str, str]
     groups: Mapping[str, Group]
     traits: Mapping[str, tuple[str, ...]]
     needs: Mapping[str, tuple[str, ...]]

@@ -32,9 +32,10 @@ class Survey:
     fates: Mapping[Key, Fate]
     played: int
 
-    def of(self, loss: Loss) -> tuple[Fate, ...]:
-        """Its fate in each segment, by name."""
-        return tuple(self.fates[key] for key in _keys(loss, self.cloud))
+    def of(self, loss: Loss) -> dict[str, Fate]:
+        """Segment -> its fate there."""
+        names = {name: frozenset(ground.servers) for name, ground in self.grounds.items()}
+        return {key[0]: self.fates[key] for key in _keys(loss, names)}
 
     def after(self, cloud: Cloud) -> Survey:
         """The same losses, where hosts are as they were, of the cloud as it is now."""
@@ -50,8 +51,8 @@ def _surveyed(cloud: Cloud, losses: tuple[Loss, ...], before: Survey | None) -> 
     grounds = {one.name: ground_of(one, cloud, old_grounds.get(one.name)) for one in cloud.segments}
     stands = {name: _standing(old_grounds.get(name), ground) for name, ground in grounds.items()}
     fates: dict[Key, Fate] = {}
-    played = 0
-    for key in dict.fromkeys(key for loss in losses for key in _keys(loss, cloud)):
+    played, names = 0, _names(cloud)
+    for key in dict.fromkeys(key for loss in losses for key in _keys(loss, names)):
         old = before.fates.get(key) if before else None
         if old is not None and stands[key[0]](old):
             fates[key] = old
@@ -61,9 +62,12 @@ def _surveyed(cloud: Cloud, losses: tuple[Loss, ...], before: Survey | None) -> 
     return Survey(cloud, losses, grounds, fates, played)
 
 
-def _keys(loss: Loss, cloud: Cloud) -> list[Key]:
-    found = ((segment.name, loss.hosts & frozenset(segment.names)) for segment in cloud.segments)
-    return sorted((key for key in found if key[1]), key=lambda key: key[0])
+def _names(cloud: Cloud) -> dict[str, frozenset[str]]:
+    return {segment.name: frozenset(segment.names) for segment in cloud.segments}
+
+
+def _keys(loss: Loss, names: Mapping[str, frozenset[str]]) -> list[Key]:
+    return [(segment, lost) for segment, mine in sorted(names.items()) if (lost := loss.hosts & mine)]
 
 
 def _standing(old: Ground | None, new: Ground) -> Callable[[Fate], bool]:

@@ -8,7 +8,6 @@ another order of arrivals may end elsewhere; the bound for any hosts (bound.py) 
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -49,14 +48,14 @@ def lose(ground: Ground, hosts: frozenset[str]) -> Fate:
 
 
 class _Trial:
-    """waiting: host -> its servers that may start now; resting: those that found no place, and whose group may yet open
-    one. is_last: who finds none now does not come back."""
+    """homes: the members of groups -> where they are now. waiting: host -> its servers that may start now; resting:
+    those that found no place, and whose group may yet open one. is_last: who finds none now does not come back."""
 
     def __init__(self, ground: Ground, hosts: frozenset[str]) -> None:
         self._ground, self._hosts = ground, hosts
         self._at: Board = ground.board_without(hosts)
         self._cases = ground.cases_of(hosts)
-        self._landed: dict[str, str] = {}
+        self._homes = dict(ground.homes)
         self._recovered: dict[str, str] = {}
         self._left: dict[str, str] = {}
         self._orders: list[Choices] = []
@@ -87,8 +86,7 @@ class _Trial:
 
     def _inventory_of(self, host: str) -> Inventory:
         base = self._ground.inventory
-        members = ChainMap(self._landed, self._ground.homes) if self._ground.homes else {}
-        return replace(base, host=host, servers=self._ground.servers[host], member_hosts=members)
+        return replace(base, host=host, servers=self._ground.servers[host], member_hosts=self._homes)
 
     def _run(self, is_last: bool) -> int:
         """Until nothing starts any more and all has arrived; gives how many were started."""
@@ -176,7 +174,8 @@ class _Trial:
     def _land(self) -> None:
         at = self._at
         for server_id in at.moving:
-            self._landed[server_id] = at.placed[server_id]
+            if server_id in self._homes:
+                self._homes[server_id] = at.placed[server_id]
         targets, at.unsent = list(at.in_flight), 0
         at.moving.clear()
         at.in_flight.clear()
