@@ -94,7 +94,7 @@ class _Trial:
         while True:
             started = self._starts(is_last)
             all_started += started
-            if not self._at.moving:
+            if not self._at.moving or not any(self._waiting.values()) and not any(self._resting.values()):
                 break
             self._land()
         for host, steps in self._waiting.items():

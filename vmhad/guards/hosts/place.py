@@ -128,6 +128,8 @@ def _against(server: Server, groups: Sequence[Group], name: str, failed_on: set[
 
 def _of_soft_groups(server: Server, groups: Sequence[Group], at: Board) -> list[Turn]:
     """The receivers that a soft group of it lives on."""
+    if not groups:
+        return []
     soft = [group for group in groups if group.policy.startswith("soft-")]
     names = {at.host_of(one) for group in soft for one in group.members if one != server.id}
     at.named |= names
