@@ -125,6 +125,8 @@ class Recovery:
         self.steps = {host: self.told(incident) for host, incident in self.incidents.items()}
         self.proofs = {host: Proof(host, POWER_OFF, 0.0, True, 1, ()) for host in dead}
         self.servers = {host: [one for one in cloud.servers if one.host == host] for host in dead}
+        self.by_id = {one.id: one for one in cloud.servers}
+        self.flying: list[tuple[str, Step]] = []
         self.rooms = dict(cloud.rooms)
         self.homes = {one.id: one.host for one in cloud.servers}
         self.cpu_s = 0.0
@@ -138,12 +140,20 @@ class Recovery:
         }
 
     def run(self) -> int:
-        """Until no look starts anything; gives how many VMs have a target."""
-        placed = 0
-        while started := sum(self.look(host) for host in self.incidents):
+        """Until no look starts anything and nothing is tried again later; gives how many VMs have a target."""
+        placed, later = 0, self.now
+        while self.now <= later:
+            self.now = max(self.now, later)
+            started = sum(self.look(host) for host in self.incidents)
+            self.land()
             placed += started
             self.now += 1.0
+            later = self.now if started else self.tried_next_at()
         return placed
+
+    def tried_next_at(self) -> float:
+        waiting = (step for steps in self.steps.values() for step in steps.values() if step.state is StepState.PLANNED)
+        return min((step.not_before for step in waiting if step.not_before > self.now), default=0.0)
 
     def look(self, host: str) -> int:
         case = self.case(host)
@@ -155,27 +165,36 @@ class Recovery:
         self.looks += 1
         self.steps[host].update((step.id, step) for step in move.steps)
         started = [one for one in move.steps if one.verb is Verb.EVACUATE and one.state is StepState.STARTED]
-        for step in started:
-            self.land(host, step)
+        self.flying.extend((host, step) for step in started)
         return len(started)
 
-    def land(self, host: str, step: Step) -> None:
-        target = step.args["target"]
-        (server,) = (one for one in self.servers[host] if one.id == step.subject)
-        self.steps[host][step.id] = replace(step, state=StepState.DONE, ended_at=self.now)
-        self.servers[host].remove(server)
-        self.rooms[target] = less(self.rooms[target], (server,))
-        self.homes[server.id] = target
+    def land(self) -> None:
+        for host, step in self.flying:
+            target, server = step.args["target"], self.by_id[step.subject]
+            self.steps[host][step.id] = replace(step, state=StepState.DONE, ended_at=self.now)
+            self.servers[host].remove(server)
+            self.rooms[target] = less(self.rooms[target], (server,))
+            self.homes[server.id] = target
+        self.flying = []
+
+    def rooms_for(self, host: str) -> dict[str, Room]:
+        """As Placement has them; what this incident has sent itself is taken off by its own plan."""
+        rooms = dict(self.rooms)
+        for other, step in self.flying:
+            if other != host:
+                rooms[step.args["target"]] = less(rooms[step.args["target"]], (self.by_id[step.subject],))
+        return rooms
 
     def case(self, host: str) -> Case:
         servers = tuple(self.servers[host])
         here = {one.id for one in servers}
         groups = tuple(group for group in self.cloud.groups if here & set(group.members))
         names = [name for name in self.segment.names if name not in self.incidents]
+        rooms = self.rooms_for(host)
         inventory = Inventory(
             host=host, at=self.now + 0.5, servers=servers, migrations=(), groups=groups,
             member_hosts={one: self.homes[one] for group in groups for one in group.members},
-            services=self.cloud.services, rooms=tuple(self.rooms[name] for name in names), zones=self.cloud.zones,
+            services=self.cloud.services, rooms=tuple(rooms[name] for name in names), zones=self.cloud.zones,
         )  # fmt: skip
         return Case(
             incident=self.incidents[host], steps=tuple(self.steps[host].values()), segment=self.segment,

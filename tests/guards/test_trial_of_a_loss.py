@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from oracle import DEAD, Small
 from test_place_oracle import draw, play
 
+from tests.bench.plan import Recovery, drawn
 from vmhad.kernel.cloud import ComputeService, Server, ServerState
 from vmhad.kernel.topology import Host, Segment
 from vmhad.survivability.cloud import Cloud
@@ -83,3 +85,20 @@ def test_a_trial_ends_as_the_recovery_does() -> None:
         print(f"{CASES} {'roomy' if roomy else 'tight'} cases: {len(differs)} of {could} VMs end otherwise")
         assert could > CASES // 2
         assert len(differs) <= most * could, "\n".join(differs[:20])
+
+
+def test_several_hosts_at_once_end_as_their_recoveries_do_to_the_target() -> None:
+    """All that is sent lands before the next look, in both. Some of the clouds are so full that VMs are left."""
+    left = 0
+    for seed in range(24):
+        cloud = drawn(20, 240, seed, (200, 220, 256)[seed % 3] * 1024)
+        (segment,) = cloud.segments
+        recovery = Recovery(cloud, list(segment.names[:4]))
+        dead = [one.id for servers in recovery.servers.values() for one in servers]
+        recovery.run()
+        fate = lose(ground_of(segment, replace(cloud, policies={"all": recovery.policy})), frozenset(segment.names[:4]))
+        stayed = {one.id for servers in recovery.servers.values() for one in servers}
+        assert fate.left.keys() == stayed, f"seed {seed}"
+        assert dict(fate.recovered) == {one: recovery.homes[one] for one in dead if one not in stayed}, f"seed {seed}"
+        left += len(stayed)
+    assert left
