@@ -63,6 +63,22 @@ def test_a_topology_file_needs_no_configuration(path: Path) -> None:
     assert "group_of_one g1: anti-affinity with one VM that has a host, on h1" in text.stdout
 
 
+def test_again_and_again_it_tells_what_is_so_then(path: Path) -> None:
+    words = [COMMAND, "survivability", "--topology", str(path), "--json", "--every", "0.1"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            first = json.loads(process.stdout.readline())
+            path.with_suffix(".new").write_text(TOPOLOGY.replace("vcpus: 6, ram_mib: 12288", "vcpus: 2, ram_mib: 4096"))
+            path.with_suffix(".new").replace(path)
+            told = (json.loads(process.stdout.readline()) for _ in range(100))
+            later = next(row for row in told if row["losses"] != first["losses"])
+        finally:
+            process.terminate()
+    assert [row["survived"] for row in first["losses"]] == [False, False, True, False, False]
+    assert later["losses"][0]["survived"], "web-1 has room on h2 now"
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [

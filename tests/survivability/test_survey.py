@@ -83,3 +83,25 @@ def test_a_loss_reaches_into_every_segment_that_it_has_hosts_of() -> None:
     assert set(of_s.recovered.values()) == {"h00"} and not of_s.left
     assert not of_t.recovered and len(of_t.left) == 10
     assert set(of_t.left.values()) == {"no host of the segment is up with room for it"}
+
+
+def test_who_chooses_first_may_change_by_hosts_that_nobody_chose() -> None:
+    """Whoever has fewer hosts to choose from takes the emptiest; how many there are says who is far down the line, too.
+    """
+    names = ("dead", "first", "second", "small", "tiny", "least")
+    rooms = {"first": (8, 9000), "second": (8, 8000), "small": (2, 1024), "tiny": (0, 2048), "least": (0, 2048)}
+    many = Server("many", "", "dead", ServerState.ACTIVE, volume_backed=True, vcpus=2, ram_mib=1024)
+    large = Server("large", "", "dead", ServerState.ACTIVE, volume_backed=True, vcpus=1, ram_mib=2048)
+    cloud = Cloud(
+        segments=(Segment("s", tuple(Host(name) for name in names)),),
+        policies={"s": Policy()},
+        services=tuple(ComputeService(name, True, True, "", False, "") for name in names),
+        rooms={name: Room(name, vcpus, ram_mib, 0) for name, (vcpus, ram_mib) in rooms.items()},
+        zones={},
+        servers=(many, large),
+    )
+    loss = Loss("host", "dead", frozenset({"dead"}))
+    found = survey(cloud, [loss])
+    assert dict(found.of(loss)["s"].recovered) == {"large": "first", "many": "second"}
+    wider = replace(cloud, rooms={**cloud.rooms, **{one: Room(one, 1, 2048, 0) for one in ("tiny", "least")}})
+    assert dict(found.after(wider).of(loss)["s"].recovered) == {"many": "first", "large": "second"}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -20,8 +22,10 @@ from vmhad.drivers.compute.rooms import NO_LIMIT
 from vmhad.guards.hosts.board import less
 from vmhad.kernel.cloud import ComputeService, Room, Server
 from vmhad.kernel.signal import Reading
+from vmhad.ports import Unanswered
 from vmhad.survivability.cloud import Cloud, Loss
 from vmhad.survivability.document import lines, survivability
+from vmhad.survivability.survey import Survey
 from vmhad.wiring import open_compute, open_power
 
 NAMED = "named"
@@ -39,19 +43,36 @@ def add_survivability(nouns: argparse._SubParsersAction[argparse.ArgumentParser]
         "--lose", metavar="NAME=HOST,HOST", action="append", default=[], help="a set of hosts to ask about, beside all"
     )
     one.add_argument("--ask-bmcs", action="store_true", help="whether each BMC answers, too")
+    one.add_argument(
+        "--every", metavar="SECONDS", type=float, default=0.0, help="again and again; with --json a document a line"
+    )
 
 
 def foretell(settings: Settings | None, told: argparse.Namespace) -> int:
     """settings: None with a topology file. Raises ConfigError, Unanswered, Refused."""
+    found: Survey | None = None
+    while True:
+        try:
+            found = look(settings, told, found)
+        except Unanswered as error:
+            if found is None:
+                raise
+            print(f"vmhad-manage: {error}; what was said last may be old", file=sys.stderr, flush=True)
+        if told.every <= 0:
+            return 0
+        time.sleep(told.every)
+
+
+def look(settings: Settings | None, told: argparse.Namespace, before: Survey | None) -> Survey:
+    """Prints what is so now; before: what was found last."""
     cloud = of_topology(load_topology(told.topology)) if settings is None else of_settings(settings, told.ask_bmcs)
-    document, _ = survivability(cloud, asked(told.lose, cloud))
+    document, found = survivability(cloud, asked(told.lose, cloud), before)
     if told.json:
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        print(json.dumps({"at": at} | dict(document), indent=1))
+        print(json.dumps({"at": at} | dict(document), indent=None if told.every > 0 else 1), flush=True)
     else:
-        for line in lines(document):
-            print(line)
-    return 0
+        print("\n".join(lines(document)), flush=True)
+    return found
 
 
 def asked(words: Iterable[str], cloud: Cloud) -> tuple[Loss, ...]:

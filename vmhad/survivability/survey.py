@@ -135,8 +135,7 @@ def _delta(old: Ground, new: Ground, name: str) -> dict[Kind, int]:
 
 
 def _was_reached(name: str, fate: Fate, old: Ground, new: Ground) -> bool:
-    turns = (old.board.turns.get(name, END), new.board.turns.get(name, END))
-    return fate.depth == END or min(turns) <= fate.depth
+    return min(old.board.turns.get(name, END), new.board.turns.get(name, END)) <= fate.depth
 
 
 def _chose_the_same(fate: Fate, delta: Mapping[Kind, int]) -> bool:
