@@ -1,5 +1,5 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo demo-unplug test lint unit parts sim storage soak cloud chaos bench bench-growth bench-scale bench-agent bench-detect bench-peer soak-guests clean
+.PHONY: dev packages demo demo-unplug test lint unit parts sim storage soak cloud chaos bench bench-growth bench-plan bench-scale bench-agent bench-detect bench-peer soak-guests clean
 PYTHON := .venv/bin/python
 # Tests that start servers or processes of their own, and those that simulate for long.
 PARTS := tests/ports tests/journal tests/agent tests/conf/test_command.py
@@ -55,6 +55,9 @@ bench: dev packages ## measures recovery on the lab
 
 bench-growth: dev ## how a tick's cost and an engine's memory grow with the hosts
 	$(PYTHON) tests/bench/growth.py
+
+bench-plan: dev ## what a plan for 800 VMs costs, and what is known of 1,000 hosts before a failure
+	$(PYTHON) tests/bench/plan.py
 
 bench-scale: dev packages ## whether one engine hears a thousand agents, and a burst of notifications beside them
 	$(PYTHON) tests/bench/scale.py

@@ -21,7 +21,7 @@ FUNCTION_LINES_MAX = 60
 MODULE_LINES_MAX = 400
 EMPTY_NAMES = {"manager", "helper", "helpers", "util", "utils", "common", "base", "handler", "misc"}
 # Where the same input has to give the same decision, whoever asks and whenever.
-REPLAYED = ("vmhad/kernel/", "vmhad/guards/", "vmhad/engine/")
+REPLAYED = ("vmhad/kernel/", "vmhad/guards/", "vmhad/engine/", "vmhad/survivability/")
 CHANCE_AND_CLOCK = re.compile(r"(datetime\.(now|utcnow|today)|date\.today|time\.time(_ns)?|uuid[14]|random\.\w+)$")
 # A test that has to replace a part says here why no real or simulated one will do: path -> reason.
 MOCKS_ALLOWED: dict[str, str] = {}

@@ -8,13 +8,14 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from keystoneauth1.noauth import NoAuth
 
 from vmhad.drivers.compute.census import Stock, needs_of
 from vmhad.drivers.compute.nova import NovaCompute
-from vmhad.kernel.cloud import Group
+from vmhad.kernel.cloud import ComputeService, Group, Room
 from vmhad.ports import Unanswered
 
 FLAVOR = {"vcpus": 4, "ram": 8192, "disk": 0, "extra_specs": {"trait:CUSTOM_SSD": "required", "hw:cpu_policy": "mixed"}}
@@ -42,6 +43,23 @@ ANSWERS: dict[str, Any] = {
 GROUPS = [{"id": "g1", "policy": "anti-affinity", "rules": {"max_server_per_host": 2}, "members": ["a", "b"]}]
 
 
+def migration(number: int, kind: str, status: str) -> dict[str, Any]:
+    """A later one with each number."""
+    return {
+        "uuid": f"m{number}", "id": number, "instance_uuid": "a", "migration_type": kind, "status": status,
+        "source_compute": "h2", "dest_compute": "h1", "created_at": f"2026-01-01T00:00:0{number}",
+    }  # fmt: skip
+
+
+MIGRATIONS = [
+    migration(1, "evacuation", "done"),
+    migration(2, "live-migration", "completed"),
+    migration(3, "live-migration", "error"),
+    migration(4, "resize", "migrating"),
+    migration(5, "evacuation", "running"),
+]
+
+
 class Cloud(ThreadingHTTPServer):
     """Nova and Placement at once; answers: path -> the body of a 200, else 404."""
 
@@ -63,6 +81,8 @@ class Talk(BaseHTTPRequestHandler):
             link = {"rel": "self", "href": f"http://127.0.0.1:{self.server.server_port}/v2.1"}
             version = {"id": "v2.1", "status": "CURRENT", "version": "2.104", "min_version": "2.1", "links": [link]}
             body = {"version": version}
+        elif path == "/v2.1/os-migrations":
+            body = {"migrations": [row for row in MIGRATIONS if self.matches(row, query)]}
         elif path == "/v2.1/os-server-groups":
             body = {"server_groups": GROUPS if "offset=0" in query else []}
         status = 200 if body is not None else 404
@@ -71,6 +91,9 @@ class Talk(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
+
+    def matches(self, row: dict[str, Any], query: str) -> bool:
+        return all(row[key] == value for key, value in parse_qsl(query))
 
     def log_message(self, *arguments: Any) -> None:
         """Quiet."""
@@ -106,6 +129,19 @@ def test_a_census_has_servers_groups_and_what_hosts_have_in_all(peer: Cloud, nov
         Stock("h1", "az1", 96, 128000, None, ("all", "ssd"), ("CUSTOM_ROW_4", "CUSTOM_SSD")),
         Stock("h2", "az1", aggregates=("all",)),
     )
+
+
+def test_a_prospect_has_beside_that_what_is_left_and_what_is_under_way(peer: Cloud, nova: NovaCompute) -> None:
+    """Of migrations that are over only those that still say something; the newest first, and each once."""
+    peer.answers["/resource_providers/p1/usages"] = {"usages": {"VCPU": 4, "MEMORY_MB": 8000}}
+    for part in ("inventories", "traits", "usages"):
+        peer.answers[f"/v2.1/resource_providers/p1/{part}"] = peer.answers[f"/resource_providers/p1/{part}"]
+    prospect, census = nova.prospect(), nova.census()
+    assert (prospect.servers, prospect.groups, prospect.stocks) == (census.servers, census.groups, census.stocks)
+    assert prospect.services == tuple(ComputeService(host, True, True, "", False, "") for host in ("h1", "h2"))
+    assert prospect.rooms == (Room("h1", 92, 120000, 1 << 30),)
+    assert [one.id for one in prospect.migrations] == ["m5", "m4", "m3", "m1"]
+    assert not census.rooms and not census.migrations
 
 
 def test_half_a_census_is_none(peer: Cloud, nova: NovaCompute) -> None:

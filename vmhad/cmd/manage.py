@@ -2,7 +2,8 @@
 """vmhad-manage: what an operator asks of the journal, and leaves in it as an order for the segment's owner.
 
 It needs no running engine and calls none: orders are values in the journal, which the owner reads within seconds. An
-export of the topology asks Nova and Placement instead, and changes nothing; keys of agents are files of this machine.
+export of the topology, and what of it can be lost, ask Nova and Placement instead, and change nothing; keys of agents
+are files of this machine.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from vmhad.cmd.agent_key import add_agent_key
 from vmhad.cmd.certificate import add_certificate, verify
 from vmhad.cmd.private_memory import keep_memory_private
+from vmhad.cmd.survivability import add_survivability, foretell
 from vmhad.cmd.topology import add_topology, export
 from vmhad.conf.load import load, policy_defaults
 from vmhad.conf.settings import ConfigError, Settings
@@ -39,10 +41,14 @@ def main() -> int:
         # Whoever has the files needs neither the journal nor a configuration.
         return verify(told)
     try:
+        if told.noun == "survivability" and told.topology:
+            return foretell(None, told)
         words = [word for path in told.config_file for word in ("--config-file", path)]
         settings = load(words)
         if told.noun == "topology":
             return export(settings, policy_defaults(words), told)
+        if told.noun == "survivability":
+            return foretell(settings, told)
         if told.noun == "agent-key":
             return int(told.keys(settings, told))
         journal = Journal(open_store(settings))
@@ -211,6 +217,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     add_certificate(nouns)
     add_agent_key(nouns)
     add_topology(nouns)
+    add_survivability(nouns)
     return parser.parse_args(words)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole cloud at one look, for an export: every server and group, and what each host has in all.
+"""The whole cloud at one look, for an export and for what may come: every server and group, what each host has.
 
 Nothing here is asked while a host is being recovered. Every request has its own time limit; one that fails fails all.
 """
@@ -13,11 +13,20 @@ from typing import Any
 from vmhad.drivers.compute.calls import Calls, Missing
 from vmhad.drivers.compute.rooms import HYPERVISORS_AT, NO_LIMIT, PLACEMENT_AT, Side, room_of
 from vmhad.drivers.compute.rows import server_of
-from vmhad.kernel.cloud import Group, Room, Server
+from vmhad.kernel.cloud import EVACUATION, LIVE, ComputeService, Group, Migration, Room, Server
 from vmhad.ports import Unanswered
 
 AGGREGATES_AT = "2.41"
 TRAIT = "trait"
+# The listings of migrations that say where else a server may run, or may not be moved by force: all evacuations, for
+# what failed counts until one landed; live ones that ended in error; and what is not over. Nova keeps the others for
+# ever, and a listing without a filter would be all of those.
+UNDER_WAY = ("accepted", "queued", "preparing", "pre-migrating", "running", "migrating", "post-migrating")
+MIGRATIONS: tuple[Mapping[str, str], ...] = (
+    {"migration_type": EVACUATION},
+    {"migration_type": LIVE, "status": "error"},
+    *({"status": status} for status in UNDER_WAY),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +44,16 @@ class Stock:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """needs: server id -> the traits that its flavor requires, for the servers whose flavor requires some."""
+    """needs: server id -> the traits that its flavor requires, for the servers whose flavor requires some. services,
+    rooms, migrations (newest first): only where what may come is asked."""
 
     servers: tuple[Server, ...]
     needs: Mapping[str, tuple[str, ...]]
     groups: tuple[Group, ...]
     stocks: tuple[Stock, ...]
+    services: tuple[ComputeService, ...] = ()
+    rooms: tuple[Room, ...] = ()
+    migrations: tuple[Migration, ...] = ()
 
 
 def census_of(

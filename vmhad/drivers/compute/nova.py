@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from urllib.parse import quote
 from keystoneauth1.plugin import BaseAuthPlugin
 
 from vmhad.drivers.compute.calls import COMPUTE, Calls, Missing, asked_of
-from vmhad.drivers.compute.census import Census, census_of
+from vmhad.drivers.compute.census import MIGRATIONS, Census, census_of
 from vmhad.drivers.compute.rooms import Rooms, Side
 from vmhad.drivers.compute.rows import action_of, age_of, group_of, is_unfinished, migration_of, server_of, service_of
 from vmhad.drivers.compute.volumes import Volumes
@@ -194,6 +195,14 @@ class NovaCompute:
         """All there is, for an export: a few listings, and two requests for each host. Raises Unanswered as a whole."""
         servers = self._calls.pages("servers", "/servers/detail", SERVERS_AT, "servers", {"all_tenants": "1"})
         return census_of(self._calls, self._side, self._service_rows(), servers, self._all_groups())
+
+    def prospect(self) -> Census:
+        """A census with what it takes to say what may come: two more requests for each host, and some listings."""
+        census = self.census()
+        listed = {one.id: one for params in MIGRATIONS for one in self._migrations(params)}
+        newest = sorted(listed.values(), key=lambda one: one.created_at, reverse=True)
+        rooms = self._rooms.of(one.host for one in census.stocks)
+        return replace(census, services=self.services(), rooms=rooms, migrations=tuple(newest))
 
     def set_forced_down(self, host: str, forced: bool) -> None:
         """Nova refuses False while evacuations from the host are «done» and its nova-compute has not cleaned up yet."""

@@ -29,8 +29,9 @@ class Board:
     placed there since; without those that Placement could not be read for. groups_of: server id -> its groups.
 
     line: the receivers by their turns, the emptiest first; turns: each one's turn in it. choices: kind of a server ->
-    on how many receivers such a one fits; kinds: one server of each kind. depth, named: how far down the line was
-    looked at least once, and who was looked at out of turn; whoever stands further down has changed nothing.
+    on how many receivers such a one fits; kinds: one server of each kind; most: what these ask for at most. depth,
+    named: how far down the line was looked at least once, and who was looked at out of turn; whoever stands further
+    down has changed nothing.
     """
 
     case: Case
@@ -46,7 +47,8 @@ class Board:
     turns: dict[str, Turn] = field(default_factory=dict)
     choices: dict[Kind, int] = field(default_factory=dict)
     kinds: dict[Kind, Server] = field(default_factory=dict)
-    depth: Turn = (0, 0, "")
+    most: Room = Room("", 0, 0, 0)
+    depth: Turn = (-1, 0, "")
     named: set[str] = field(default_factory=set)
 
     def host_of(self, server_id: str) -> str:

@@ -98,7 +98,7 @@ def place(server: Server, step: Step, at: Board, only: str = "") -> Placement:
                     return turn
         return END
 
-    line = _line(at)
+    line = line_of(at)
     if only:
         look([at.turns[only]] if only in at.turns else [], None)
     else:
@@ -128,6 +128,8 @@ def _against(server: Server, groups: Sequence[Group], name: str, failed_on: set[
 
 def _of_soft_groups(server: Server, groups: Sequence[Group], at: Board) -> list[Turn]:
     """The receivers that a soft group of it lives on."""
+    if not groups:
+        return []
     soft = [group for group in groups if group.policy.startswith("soft-")]
     names = {at.host_of(one) for group in soft for one in group.members if one != server.id}
     at.named |= names
@@ -139,7 +141,7 @@ def take(server: Server, target: str, at: Board) -> None:
     was = at.left.get(target)
     at.arrive(server, target)
     now = at.left.get(target)
-    if was is None or now is None:
+    if was is None or now is None or _covers(now, at.most):
         return
     for kind, one in at.kinds.items():
         if not _fits(now, (one,)) and _fits(was, (one,)) and _zone_fits(one, target, at):
@@ -150,8 +152,10 @@ def choices_of(server: Server, at: Board) -> int:
     """How many hosts have room for it now, whatever its groups want."""
     kind = kind_of(server)
     if kind not in at.choices:
-        _line(at)
-        at.kinds[kind] = server
+        line_of(at)
+        at.kinds[kind], was = server, at.most
+        most = max(was.vcpus, server.vcpus), max(was.ram_mib, server.ram_mib), max(was.disk_gib, disk_gib(server))
+        at.most = Room("", *most)
         at.choices[kind] = sum(fits_alone(server, name, at) for name in at.turns)
     return at.choices[kind]
 
@@ -166,7 +170,7 @@ def fits_alone(server: Server, name: str, at: Board) -> bool:
     return _zone_fits(server, name, at) and _fits(at.left.get(name), (server,))
 
 
-def _line(at: Board) -> list[Turn]:
+def line_of(at: Board) -> list[Turn]:
     if at.line is None:
         at.line_up(_receivers(at))
     assert at.line is not None
@@ -221,7 +225,7 @@ def _to_its_members(server: Server, group: Group, home: str, at: Board, only: st
             return Placement("", f"one of its affinity group, given up, may arrive on {home} yet")
         return Placement("", "the first of its affinity group is still on its way", soon=True)
     at.named.add(home)
-    _line(at)
+    line_of(at)
     if home not in at.turns or not _zone_fits(server, home, at):
         return Placement("", f"its affinity group lives on {home}, which cannot receive it")
     if not _has_room((server,), home, at):
@@ -234,7 +238,7 @@ def _to_its_members(server: Server, group: Group, home: str, at: Board, only: st
 def _emptiest(stage: Callable[[str], Stage], at: Board) -> tuple[str, Stage]:
     """The open host with most RAM left, however many are on their way to it, and how far the best of all hosts got.
     Among those with the same number under way the first that is open, and was heard, is the emptiest."""
-    line, furthest, begin = _line(at), Stage.NO_ROOM, 0
+    line, furthest, begin = line_of(at), Stage.NO_ROOM, 0
     found: list[Turn] = []
     while begin < len(line):
         end = bisect_left(line, line[begin][0] + 1, begin, key=lambda turn: turn[0])
@@ -327,11 +331,16 @@ def _room_left(host: str, at: Board, beside: tuple[Server, ...]) -> Room | None:
 
 
 def _fits(room: Room | None, servers: tuple[Server, ...]) -> bool:
-    return room is None or (
-        sum(one.vcpus for one in servers) <= room.vcpus
-        and sum(one.ram_mib for one in servers) <= room.ram_mib
-        and sum(disk_gib(one) for one in servers) <= room.disk_gib
-    )
+    if room is None:
+        return True
+    vcpus = ram_mib = disk = 0
+    for one in servers:
+        vcpus, ram_mib, disk = vcpus + one.vcpus, ram_mib + one.ram_mib, disk + disk_gib(one)
+    return vcpus <= room.vcpus and ram_mib <= room.ram_mib and disk <= room.disk_gib
+
+
+def _covers(room: Room, other: Room) -> bool:
+    return room.vcpus >= other.vcpus and room.ram_mib >= other.ram_mib and room.disk_gib >= other.disk_gib
 
 
 def _count(group: Group, host: str, at: Board, server_id: str) -> int:
