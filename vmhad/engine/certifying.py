@@ -44,7 +44,17 @@ def exhibited(cases: Cases, case: Case, scene: Scene, decision: Decision) -> Dec
         more.append(replace(exhibit(PROVEN, *seen), proof=now_is.proof, life_at=life_at, acts=acts))
     if not more:
         return decision
-    return replace(decision, incident=replace(now_is, exhibits=kept(now_is.exhibits, tuple(more))))
+    needed = set(_rested_on(case, decision))
+    return replace(decision, incident=replace(now_is, exhibits=kept(now_is.exhibits, tuple(more), needed)))
+
+
+def _rested_on(case: Case, decision: Decision) -> Iterator[float]:
+    """When the proofs of this incident were held that evacuations under way rest on, others' among them: a host may be
+    fenced again and again before they are over."""
+    steps = {one.id: one for one in (*case.elsewhere, *case.steps, *decision.steps) if one.state is StepState.STARTED}
+    for step in steps.values():
+        grounds = step.begun.grounds if step.begun is not None else ()
+        yield from (one.proven_at for one in grounds if one.incident == case.incident.id)
 
 
 def _acts(case: Case, decision: Decision) -> Iterator[Act]:

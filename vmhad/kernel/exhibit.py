@@ -139,10 +139,12 @@ def crowd(names: Collection[str]) -> Crowd:
     return Crowd(len(names), tuple(sorted(names)[:NAMES_MAX]))
 
 
-def kept(exhibits: tuple[Exhibit, ...], more: tuple[Exhibit, ...]) -> tuple[Exhibit, ...]:
+def kept(exhibits: tuple[Exhibit, ...], more: tuple[Exhibit, ...], needed: Collection[float]) -> tuple[Exhibit, ...]:
+    """needed: when the proofs were held that something which is still to be certified rests on."""
     everything = (*exhibits, *more)
-    first = everything[:EXHIBITS_FIRST]
-    return (*first, *everything[EXHIBITS_FIRST:][-EXHIBITS_NEWEST:])
+    newest_from = max(EXHIBITS_FIRST, len(everything) - EXHIBITS_NEWEST)
+    between = (one for one in everything[EXHIBITS_FIRST:newest_from] if one.proof is not None and one.at in needed)
+    return (*everything[:EXHIBITS_FIRST], *between, *everything[newest_from:])
 
 
 def owned(owners: tuple[Owner, ...], epoch: int, name: str, now: float) -> tuple[Owner, ...]:
