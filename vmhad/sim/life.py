@@ -7,6 +7,7 @@ All that belongs to one process (threads, eyes, calls) hangs on one Life: a proc
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from vmhad.sim.clock import Agenda
 
@@ -27,7 +28,7 @@ class Life:
         self.kill_at_call: int | None = None
         self.freeze_in_act: tuple[str, float] | None = None
         self.freeze_before: tuple[str, float] | None = None
-        self.born_at = agenda.now
+        self.born_at, self.died_at = agenda.now, inf
         self.is_late = False
         self.on_kill: Callable[[], None] = lambda: None
         self.before_freeze: list[Callable[[], None]] = []
@@ -43,7 +44,7 @@ class Life:
 
     def kill(self) -> None:
         if not self.dead:
-            self.dead = True
+            self.dead, self.died_at = True, self._agenda.now
             self.on_kill()
 
     def freeze(self, seconds: float) -> None:

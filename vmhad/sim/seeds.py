@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 
+from vmhad.engine.stopped import FIRST_AFTER_S, REACHES_BACK_S
 from vmhad.kernel.cloud import ServerState
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.step import Step, StepState, Verb
@@ -189,6 +190,8 @@ def unexplained(world: World, is_over: bool = False) -> Iterator[str]:
             continue
         if guests & world.checkers.excused or _wished_meanwhile(world, server_id) or _is_spoilt(world, row):
             continue
+        if row.state is ServerState.STOPPED and _nobody_was_there(world, row.stopped_at):
+            continue
         if is_over and _is_tried_again(world, row, open_now):
             continue
         if not _is_stuck(world, row, open_now) and given_up.isdisjoint((row.id, row.host)):
@@ -203,6 +206,13 @@ def _wished_meanwhile(world: World, server_id: str) -> bool:
     steps = [one for one in world.ledger.steps.values() if mine and one.subject == server_id]
     over_at = world.ledger.over_at
     return any(one.incident == mine[-1].incident and over_at.get(one.id, inf) >= (at or 0.0) for one in steps)
+
+
+def _nobody_was_there(world: World, stopped_at: float) -> bool:
+    """When Nova switched it off no engine lived, and none came while it would still have looked back that far: it may
+    be its user's wish for all that anybody can know."""
+    until = stopped_at + REACHES_BACK_S - FIRST_AFTER_S
+    return not any(node.life.born_at <= until and node.life.died_at > stopped_at for node in world.nodes.values())
 
 
 def _is_spoilt(world: World, row: ServerRow) -> bool:
