@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from vmhad.kernel.vm_policy import NOTHING_SAID, VmSettings
+
 
 class ServerState(StrEnum):
     """Nova's vm_state, in lower case, as the API's OS-EXT-STS:vm_state gives it; OTHER is any state not named here."""
@@ -49,6 +51,7 @@ class Server:
     Cinder say: «nova», «cinder/BACKEND», or «volume/ID» where Cinder was not asked; () where nobody knows. task_state
     '' if none. vcpus, ram_mib, disk_gib from its flavor.
     updated_at: Nova's own text, only compared for change; two servers that differ in it alone are the same.
+    settings: what the policies of VMs say of it; not Nova's.
     """
 
     id: str
@@ -67,6 +70,7 @@ class Server:
     fault: str = ""
     updated_at: str = field(default="", compare=False)
     disks: tuple[str, ...] = ()
+    settings: VmSettings = NOTHING_SAID
 
     def opted_out(self, key: str) -> bool:
         """Its owner wants it left alone: its metadata says false under that key."""
