@@ -21,6 +21,7 @@ from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 from vmhad.kernel.verdict import Ailment
+from vmhad.kernel.vm_resolve import policy_of
 
 STARTS = (Verb.RESTORE_STATE, Verb.RESTART, Verb.RESTART_SERVICE)
 _NEWS = attrgetter(*(one.name for one in fields(Incident) if one.name != "wake_at"))
@@ -128,9 +129,8 @@ class Book:
         if (fallen := self.fallen.get(host)) is None:
             return ()
         alone = {one.vm for one in self._open_of_vms} | self.left.keys() | self.spared
-        window_s, most = policy.instance_window_s, policy.instance_starts_max
-        mine = (one for one in fallen.servers if one.id not in alone)
-        return tuple(one for one in mine if self.starts(one.id, now, window_s) < most)
+        mine = ((one, policy_of(policy, one.settings)) for one in fallen.servers if one.id not in alone)
+        return tuple(one for one, p in mine if self.starts(one.id, now, p.instance_window_s) < p.instance_starts_max)
 
     def fallen_alone(self, host: str, policy: Policy, was_back: bool, now: float) -> tuple[Server, ...]:
         """Those of them that are no failure of their host. was_back: it may have rebooted just now; so it has where

@@ -16,7 +16,7 @@ from vmhad.guards.hosts.covers import read_before, uncovered
 from vmhad.guards.hosts.cut_storage import ROUND, is_open, last
 from vmhad.guards.hosts.fence import go_on, is_going_on
 from vmhad.guards.hosts.place import in_order, place, take, waits_for_group
-from vmhad.guards.hosts.treat import OPTED_OUT, is_protected, may_run_on, refusal, taken_by, treat
+from vmhad.guards.hosts.treat import may_run_on, refusal, taken_by, treat
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import OUR_REASON, Inventory, Server
 from vmhad.kernel.incident import Event
@@ -224,8 +224,12 @@ def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) 
 
 def _left_alone(case: Case, inventory: Inventory) -> str:
     """'' or who else was there: whatever is not done is told."""
-    names = sorted(one.name for one in inventory.servers if not is_protected(case, one))
-    return f"; {', '.join(names[:3])}{', ...' * (len(names) > 3)}: {OPTED_OUT}" if names else ""
+    told: dict[str, list[str]] = {}
+    for one in sorted(inventory.servers, key=lambda one: one.name):
+        if why_left := one.why_left(case.policy.opt_out_key):
+            told.setdefault(why_left, []).append(one.name)
+    said = (f"; {', '.join(names[:3])}{', ...' * (len(names) > 3)}: {why}" for why, names in sorted(told.items()))
+    return "".join(said)
 
 
 def _disable(case: Case, now: float) -> Step:

@@ -7,12 +7,12 @@ from vmhad.guards.hosts.settle import FAILED_ON_TARGET, may_hold
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import ARRIVED, EVACUATION, LIVE, OVER, Inventory, Server, ServerState
 from vmhad.kernel.step import Step, StepState, Verb
+from vmhad.kernel.vm_resolve import policy_of
 
 # Nova keeps a request that its dead host never read, and that host does it when it is back, wherever the VM is by then.
 POWERING_ON, POWERING_OFF = "powering-on", "powering-off"
 # Of a live migration: its kind and what became of it.
 SPOILT = (LIVE, "error")
-OPTED_OUT = "its owner wants it left alone"
 EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
 
 
@@ -27,7 +27,7 @@ def treat(case: Case, inventory: Inventory) -> tuple[Step, ...]:
 
 
 def is_protected(case: Case, server: Server) -> bool:
-    return not server.opted_out(case.policy.opt_out_key)
+    return not server.why_left(case.policy.opt_out_key)
 
 
 def may_run_on(case: Case, server: Server, inventory: Inventory) -> tuple[str, ...]:
@@ -86,13 +86,14 @@ def _plan(case: Case, server: Server, inventory: Inventory) -> Step:
 def refusal(case: Case, server: Server) -> str:
     """'' or why it is not evacuated: asked when it is planned, and again before every start. Whose owner opted out
     before that is not planned; one who does while the VM waits is heard when the inventory is read anew."""
-    if not is_protected(case, server):
-        return OPTED_OUT
+    policy = policy_of(case.policy, server.settings)
+    if why_left := server.why_left(policy.opt_out_key):
+        return why_left
     if server.state not in EVACUABLE:
         return f"it is {server.state.value}: Nova evacuates only active, stopped and error VMs"
     if server.task_state == POWERING_ON:
         return "a start of it waits in the queue of its dead host: elsewhere it would run twice when that host is back"
-    if not server.volume_backed and not case.policy.shared_ephemeral and not case.policy.rebuild_local_disks:
+    if not server.volume_backed and not policy.shared_ephemeral and not policy.rebuild_local_disks:
         return "its disk died with the host; policy forbids to rebuild it from its image (rebuild_local_disks)"
     return ""
 

@@ -136,6 +136,8 @@ def _why_not(case: VmCase, row: Row) -> str:
     server = case.standing.server if case.standing else None
     if server is not None and server.opted_out(case.policy.opt_out_key):
         return "its owner opted out"
+    if server is not None and server.settings.why_left:
+        return server.settings.why_left
     if is_left(case.policy, row):
         return f"left alone: {row.because}, and {row.policy} = leave"
     return ""

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the policies of VMs say of each server that is read: put on it here, before any decision sees it.
+
+A change of the policies counts from one round to the next, and only once all is known that they match by: until then
+those before it hold. Before the first ones are known nothing of a server is believed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import inf
+
+from vmhad.engine.book import Book
+from vmhad.journal.policies import PolicyShelf
+from vmhad.kernel.cloud import Fallen, Inventory, Server, Standing
+from vmhad.kernel.policy import OnFailure, OnIoError, Policy
+from vmhad.kernel.vm_policy import VmPolicies, VmPolicy
+from vmhad.kernel.vm_resolve import NOWHERE, Surroundings, domains_of, needed, settled
+from vmhad.ports import Clock, Compute, Workers
+
+LOG = logging.getLogger(__name__)
+
+# What surrounds servers changes seldom: a host joins an aggregate, a project is made.
+AROUND_EVERY_S = 30.0
+AGAIN_S = 2.0
+SURROUNDINGS = "what surrounds the servers"
+
+
+@dataclass
+class Settling:
+    """held: the policies that count, the most specific first; None before they are known. wanted: those that wait for
+    what they match by."""
+
+    shelf: PolicyShelf
+    compute: Compute
+    workers: Workers
+    clock: Clock
+    held: tuple[VmPolicy, ...] | None = None
+    wanted: VmPolicies | None = None
+    around: Surroundings = NOWHERE
+    _seen: int = -1
+    _known: frozenset[str] = frozenset()
+    _asked: frozenset[str] = frozenset()
+    _ask_at: float = inf
+
+    @property
+    def is_ready(self) -> bool:
+        return self.held is not None
+
+    def read(self, books: Iterable[Book]) -> None:
+        """Raises Unanswered, JournalUnreadable."""
+        found = self.shelf.newest()
+        if found.version == self._seen:
+            return
+        self._seen, self.wanted = found.version, found
+        if _needs(found.policies) <= self._known:
+            self._adopt(found, books)
+        else:
+            self._ask_at = -inf
+
+    def begin_recurring(self) -> None:
+        """Asks what surrounds the servers, where some policy matches by that and it is time."""
+        policies = (*(self.held or ()), *(self.wanted.policies if self.wanted is not None else ()))
+        needs = _needs(policies)
+        if not needs or self.clock.now() < self._ask_at:
+            return
+        keys, domains = needed(policies), domains_of(policies)
+        if self.workers.submit(SURROUNDINGS, lambda: self.compute.surroundings(keys, domains)):
+            self._asked, self._ask_at = needs, self.clock.now() + AGAIN_S
+
+    def take(self, around: Surroundings, books: Iterable[Book]) -> None:
+        self.around, self._known = around, self._asked
+        self._ask_at = self.clock.now() + AROUND_EVERY_S
+        if self.wanted is not None and _needs(self.wanted.policies) <= self._known:
+            self._adopt(self.wanted, books)
+        elif self.wanted is not None:
+            self._ask_at = -inf
+        else:
+            self._settle(books)
+
+    def _adopt(self, found: VmPolicies, books: Iterable[Book]) -> None:
+        if found.version:
+            LOG.info("version %d of the VM policies counts now: %d of them", found.version, len(found.policies))
+        self.held, self.wanted = found.ranked, None
+        self._ask_at = min(self._ask_at, self.clock.now() + AROUND_EVERY_S)
+        self._settle(books)
+
+    def _settle(self, books: Iterable[Book]) -> None:
+        for book in books:
+            book.inventories = {host: self.inventory(one) for host, one in book.inventories.items()}
+            book.standings = {key: self.standing(one) for key, one in book.standings.items()}
+            book.fallen = {host: self.fallen(one) for host, one in book.fallen.items()}
+
+    def inventory(self, inventory: Inventory) -> Inventory:
+        """Its own groups are as new as it is."""
+        groups = {member: (one.id, one.name) for one in inventory.groups for member in one.members}
+        around = replace(self.around, groups={**self.around.groups, **groups})
+        return replace(inventory, servers=self._servers(inventory.servers, around))
+
+    def standing(self, standing: Standing) -> Standing:
+        return standing if standing.server is None else replace(standing, server=self.server(standing.server))
+
+    def fallen(self, fallen: Fallen) -> Fallen:
+        return replace(fallen, servers=self._servers(fallen.servers, self.around))
+
+    def server(self, server: Server) -> Server:
+        return settled(server, self.held or (), self.around)
+
+    def _servers(self, servers: Iterable[Server], around: Surroundings) -> tuple[Server, ...]:
+        return tuple(settled(one, self.held or (), around) for one in servers)
+
+    def willing(self, policy: Policy) -> Policy:
+        """A segment's policy, without leaving alone what the policy of some VM does not: whether it is that one's is
+        known only once it was read."""
+        said: dict[str, OnFailure | OnIoError] = {}
+        for one in self.held or ():
+            for name, value in one.settings.said.items():
+                if isinstance(value, OnFailure | OnIoError) and value.value != OnFailure.LEAVE.value:
+                    said.setdefault(name, value)
+        left = {name: value for name, value in said.items() if getattr(policy, name).value == OnFailure.LEAVE.value}
+        return replace(policy, **left) if left else policy  # type: ignore[arg-type]
+
+
+def _needs(policies: Iterable[VmPolicy]) -> frozenset[str]:
+    """The kinds of surroundings that are asked for, and the domains."""
+    told = tuple(policies)
+    return needed(told) | domains_of(told)
