@@ -43,7 +43,7 @@ def load_policies(path: str) -> tuple[int | None, tuple[VmPolicy, ...]]:
     rows = fields["policies"].items() if fields["policies"].value != [] else []
     found: dict[str, VmPolicy] = {}
     for row in rows:
-        one = _policy(row)
+        one = policy_of(row)
         if one.name in found:
             raise row.wrong(f"is the second policy {one.name!r}")
         found[one.name] = one
@@ -52,7 +52,7 @@ def load_policies(path: str) -> tuple[int | None, tuple[VmPolicy, ...]]:
 
 def load_policy(path: str) -> VmPolicy:
     """A single one. Raises ConfigError."""
-    return _policy(_field(path))
+    return policy_of(_field(path))
 
 
 def policies_text(held: VmPolicies) -> str:
@@ -83,7 +83,8 @@ def _field(path: str) -> Field:
     return Field(path, "", parse(read_text(path, "the policies' file"), path, "the policies' file"))
 
 
-def _policy(row: Field) -> VmPolicy:
+def policy_of(row: Field) -> VmPolicy:
+    """Raises ConfigError."""
     fields = row.mapping(["name", "match", "settings"])
     name = fields["name"].text()
     if len(name) > NAME_MAX or name != name.strip() or not name.isprintable():

@@ -78,7 +78,8 @@ def changes(
         old, new = settings_of(was, server, surroundings), settings_of(will_be, server, surroundings)
         differing = [name for name in SETTINGS if getattr(old, name) != getattr(new, name)]
         if differing:
-            yield Changed(server, {name: (_shown(getattr(old, name)), _shown(getattr(new, name))) for name in differing})
+            told = {name: (_shown(getattr(old, name)), _shown(getattr(new, name))) for name in differing}
+            yield Changed(server, told)
 
 
 def _shown(value: object) -> str:

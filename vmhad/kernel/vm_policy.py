@@ -27,6 +27,8 @@ YES = frozenset({"1", "t", "true", "on", "y", "yes"})
 # A flagged VM goes before those of which nothing is said: Masakari's «first preference».
 FLAGGED_PRIORITY = 1
 PRIORITY_MAX = 100
+# How Nova writes ids.
+ID_LENGTH, ID_DASHES = 36, 4
 
 
 class Protect(StrEnum):
@@ -194,17 +196,13 @@ def _may_meet(a: Match, b: Match) -> bool:
             continue
         one, other = folded(getattr(a, key)), folded(getattr(b, key))
         # A group may be meant by its id here and by its name there.
-        if not one & other and not (key == "group" and _is_id(one) != _is_id(other)):
+        if not one & other and not (key == "group" and len({_is_id(name) for name in one | other}) > 1):
             return False
     return True
 
 
-def _is_id(values: frozenset[str]) -> frozenset[bool]:
-    """Whether there are ids among them, names, or both."""
-    return frozenset(len(one) == ID_LENGTH and one.count("-") == ID_DASHES for one in values)
-
-
-ID_LENGTH, ID_DASHES = 36, 4
+def _is_id(text: str) -> bool:
+    return len(text) == ID_LENGTH and text.count("-") == ID_DASHES
 
 
 def folded(values: Iterable[str]) -> frozenset[str]:

@@ -86,13 +86,13 @@ def _plan(case: Case, server: Server, inventory: Inventory) -> Step:
 def refusal(case: Case, server: Server) -> str:
     """'' or why it is not evacuated: asked when it is planned, and again before every start. Whose owner opted out
     before that is not planned; one who does while the VM waits is heard when the inventory is read anew."""
-    policy = policy_of(case.policy, server.settings)
-    if why_left := server.why_left(policy.opt_out_key):
-        return why_left
+    if not is_protected(case, server):
+        return server.why_left(case.policy.opt_out_key)
     if server.state not in EVACUABLE:
         return f"it is {server.state.value}: Nova evacuates only active, stopped and error VMs"
     if server.task_state == POWERING_ON:
         return "a start of it waits in the queue of its dead host: elsewhere it would run twice when that host is back"
+    policy = policy_of(case.policy, server.settings)
     if not server.volume_backed and not policy.shared_ephemeral and not policy.rebuild_local_disks:
         return "its disk died with the host; policy forbids to rebuild it from its image (rebuild_local_disks)"
     return ""
