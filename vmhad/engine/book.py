@@ -48,12 +48,12 @@ class Survey:
 class Book:
     """incidents, steps: as committed, by id, plus soft observations; changed only through put. epoch: the one it was
     loaded under. fallen: host -> those of its VMs that Nova switched off. standings, left: server -> how it stands, and
-    the newest action on it when it was found to be none of ours. spared: fallen VMs that are off by
-    their users' wish, or opted out: no return of a host starts them. in_want: host -> what its last incident left
-    undone, if that ended because the host seemed to fall again: server -> step. survey: the last one. ails_since,
-    well_since: host and ailment, host -> since when it has been so without a break, until looked_at. answers:
-    incident -> what its last decision rested on, and until when it stands while that is so. eras: what was there when
-    it was taken over."""
+    the newest action on it when it was found to be none of ours; left_by_policy: those of them that policy leaves.
+    spared: fallen VMs that are off by their users' wish, or opted out: no return of a host starts them. in_want: host
+    -> what its last incident left undone, if that ended because the host seemed to fall again: server -> step. survey:
+    the last one. ails_since, well_since: host and ailment, host -> since when it has been so without a break, until
+    looked_at. answers: incident -> what its last decision rested on, and until when it stands while that is so. eras:
+    what was there when it was taken over."""
 
     epoch: int
     incidents: dict[str, Incident]
@@ -63,6 +63,7 @@ class Book:
     fallen: dict[str, Fallen] = field(default_factory=dict)
     standings: dict[str, Standing] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    left_by_policy: dict[str, Server] = field(default_factory=dict)
     spared: frozenset[str] = frozenset()
     in_want: dict[str, Mapping[str, Step]] = field(default_factory=dict)
     survey: Survey | None = None

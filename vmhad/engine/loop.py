@@ -118,7 +118,7 @@ class Engine:
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
         world = World(compute, power, clock, hands or NoHands(), self.guests, units, storages)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
-        self.settling = Settling(PolicyShelf(store), compute, workers, clock)
+        self.settling = Settling(PolicyShelf(store), compute, workers, clock, self.guests)
         self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world, self.settling)
         certifying = Certifying(me, self.segments, self.evidence.of)
         self.writing = Writing(self.journal, timeline, self.executor, self.evidence, certifying)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from vmhad.engine.book import Book
+from vmhad.engine.guests import Guests
 from vmhad.journal.policies import PolicyShelf
 from vmhad.kernel.cloud import Fallen, Inventory, Server, Standing
 from vmhad.kernel.policy import OnFailure, OnIoError, Policy
@@ -37,6 +38,7 @@ class Settling:
     compute: Compute
     workers: Workers
     clock: Clock
+    guests: Guests
     held: tuple[VmPolicy, ...] | None = None
     wanted: VmPolicies | None = None
     around: Surroundings = NOWHERE
@@ -92,6 +94,11 @@ class Settling:
             book.inventories = {host: self.inventory(one) for host, one in book.inventories.items()}
             book.standings = {key: self.standing(one) for key, one in book.standings.items()}
             book.fallen = {host: self.fallen(one) for host, one in book.fallen.items()}
+            for key, server in tuple(book.left_by_policy.items()):
+                if self.server(server) != server:
+                    # What left it says something else now: it is looked at as if it had not been.
+                    for forgotten in (book.left_by_policy, book.left, self.guests.let_be):
+                        forgotten.pop(key, None)
 
     def inventory(self, inventory: Inventory) -> Inventory:
         """Its own groups are as new as it is."""

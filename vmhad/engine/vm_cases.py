@@ -10,6 +10,7 @@ from vmhad.engine.book import Book
 from vmhad.engine.evidence_store import Judged
 from vmhad.engine.guests import Guests
 from vmhad.guards.hosts.lift import was_lifted
+from vmhad.guards.instances.fence import was_left_by_policy
 from vmhad.guards.instances.judge import Guest, guest_of
 from vmhad.journal import keys
 from vmhad.kernel.case import VmCase
@@ -145,6 +146,9 @@ class VmCases:
         self.book.forget_fallen(incident.host, incident.vm)
         if incident.state is State.DISMISSED and standing is not None:
             self.book.left[incident.vm] = _newest(standing)
+            self.book.left_by_policy.pop(incident.vm, None)
+            if standing.server is not None and was_left_by_policy(incident.because, standing.server):
+                self.book.left_by_policy[incident.vm] = standing.server
             self.guests.let(incident.vm, incident.host)
 
 
