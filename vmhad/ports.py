@@ -123,7 +123,7 @@ class Compute(Protocol):
 
     def surroundings(self, keys: frozenset[str], domains: frozenset[str]) -> Surroundings:
         """What policies of VMs may match by and no server's row says. keys: which of it is asked for, as
-        vm_resolve.SURROUNDING has them; domains: those whose projects are meant."""
+        vm_resolve.SURROUNDED has them; domains: those whose projects are meant. What is refused is told as unknown."""
 
     def set_forced_down(self, host: str, forced: bool) -> None: ...
 

@@ -14,7 +14,7 @@ from vmhad.kernel.policy import OnFailure, Policy
 from vmhad.kernel.vm_policy import KEYS, NOTHING_SAID, Match, Protect, Settings, VmPolicies, VmPolicy, VmSettings, ties
 from vmhad.kernel.vm_resolve import (
     OF_POLICY,
-    SURROUNDING,
+    SURROUNDED,
     Surroundings,
     domains_of,
     explained,
@@ -219,8 +219,8 @@ def test_a_tie_names_both_what_they_say_and_the_way_out() -> None:
         (policy("b", Match(tag=("x",)), priority=1), policy("a", Match(tag=("y",)), priority=2, order_group="g"))
     )
     assert said == (
-        "policies 'a' and 'b' are a tie: both match by tag, one VM may fit both, and they say different priority (2 and "
-        "1); let one of them match by one key more, or say the same"
+        "policies 'a' and 'b' are a tie: both match by tag, one VM may fit both, and they say different priority (2 "
+        "and 1); let one of them match by one key more, or say the same"
     )
 
 
@@ -256,7 +256,7 @@ def test_where_nothing_is_a_tie_no_vm_is_left_open() -> None:
 
 
 def test_what_has_to_be_asked_is_told_by_the_policies() -> None:
-    assert set(KEYS) >= SURROUNDING
+    assert set(KEYS) >= SURROUNDED.keys()
     policies = [
         policy("a", FITTING["group"], priority=1),
         policy("b", Match(domain=("d1", "d2"), tag=("x",)), priority=2),

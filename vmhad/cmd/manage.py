@@ -24,6 +24,7 @@ from vmhad.cmd.survivability import add_survivability, foretell
 from vmhad.cmd.topology import add_topology, export
 from vmhad.conf.load import load, policy_defaults
 from vmhad.conf.settings import ConfigError, Settings
+from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.journal import Journal
 from vmhad.journal.policies import PolicyShelf
 from vmhad.kernel.incident import Incident
@@ -58,7 +59,7 @@ def main() -> int:
             return int(told.run(PolicyShelf(store), settings, told))
         journal = Journal(store)
         return int(told.run(journal, settings, told))
-    except (ConfigError, Unanswered, Refused, Conflict) as error:
+    except (ConfigError, Unanswered, Refused, Conflict, JournalUnreadable) as error:
         print(f"vmhad-manage: {error}", file=sys.stderr)
         return 2
 

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """vmhad-manage policy: the policies of VMs in the journal, and which of them decides what of one VM.
 
-Engines read them within seconds. Only explain and a load's --dry-run ask Nova, and change nothing.
+Engines read them within seconds. Only explain and --dry-run ask Nova, and change nothing: policies can be changed while
+it is away.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vmhad.conf.settings import ConfigError, Settings
 from vmhad.conf.vm_policies_file import load_policies, load_policy, policies_text, policy_text, with_said
 from vmhad.drivers.compute.nova import NovaCompute
-from vmhad.engine.explaining import around, changes, explanation
-from vmhad.journal.policies import PolicyShelf, known
+from vmhad.engine.explaining import around, changes, explanation, idle
+from vmhad.journal.policies import PolicyShelf, changed, created, deleted, known
 from vmhad.kernel.cloud import Server
-from vmhad.kernel.vm_policy import VmPolicies, ties
+from vmhad.kernel.vm_policy import VmPolicies, VmPolicy, ties
 from vmhad.kernel.vm_resolve import spelled
 from vmhad.ports import Refused
 from vmhad.wiring import open_compute
@@ -32,14 +34,14 @@ def add_policy(nouns: Any) -> None:
     one.set_defaults(run=create)
     one = _changing(verbs, "set", "change what one says; SETTING= takes a setting away")
     one.add_argument("name")
-    one.add_argument("said", nargs="+", metavar="SETTING=VALUE")
+    one.add_argument("-f", "--file", help="all of it anew, its match too")
+    one.add_argument("said", nargs="*", metavar="SETTING=VALUE")
     one.set_defaults(run=change)
     one = _changing(verbs, "delete", "take one away")
     one.add_argument("name")
     one.set_defaults(run=delete)
     one = _changing(verbs, "load", "all of a file in place of all that are there")
     one.add_argument("file")
-    one.add_argument("--dry-run", action="store_true", help="tell what would change for which VMs; change nothing")
     one.set_defaults(run=load)
     verbs.add_parser("dump", help="all of them, as load takes them").set_defaults(run=dump)
     one = verbs.add_parser("explain", help="which policy decides what of one VM, and why")
@@ -50,6 +52,7 @@ def add_policy(nouns: Any) -> None:
 def _changing(verbs: Any, verb: str, text: str) -> Any:
     one = verbs.add_parser(verb, help=text)
     one.add_argument("--version", type=int, help="only if they are at this version still")
+    one.add_argument("--dry-run", action="store_true", help="tell what would change for which VMs; change nothing")
     return one
 
 
@@ -68,30 +71,49 @@ def show(shelf: PolicyShelf, settings: Settings, told: argparse.Namespace) -> in
 
 
 def create(shelf: PolicyShelf, settings: Settings, told: argparse.Namespace) -> int:
-    policy = load_policy(told.file)
-    return _done(shelf.create(policy, told.version), f"policy {policy.name} is there")
+    policy, there = load_policy(told.file), shelf.newest()
+    return _put(shelf, settings, told, there, created(there, policy), f"policy {policy.name} is there")
 
 
 def change(shelf: PolicyShelf, settings: Settings, told: argparse.Namespace) -> int:
     there = shelf.newest()
-    changed = with_said(known(there, told.name), told.said)
-    version = there.version if told.version is None else told.version
-    return _done(shelf.change(changed, version), f"policy {changed.name} is changed")
+    policy = known(there, told.name)
+    if told.file:
+        policy = load_policy(told.file)
+        if policy.name != told.name:
+            raise ConfigError(f"{told.file} has policy {policy.name!r}, not {told.name!r}.")
+    elif not told.said:
+        raise ConfigError("name a SETTING=VALUE, or a file.")
+    policy = with_said(policy, told.said) if told.said else policy
+    return _put(shelf, settings, told, there, changed(there, policy), f"policy {policy.name} is changed")
 
 
 def delete(shelf: PolicyShelf, settings: Settings, told: argparse.Namespace) -> int:
-    return _done(shelf.delete(told.name, told.version), f"policy {told.name} is gone")
+    there = shelf.newest()
+    return _put(shelf, settings, told, there, deleted(there, told.name), f"policy {told.name} is gone")
 
 
 def load(shelf: PolicyShelf, settings: Settings, told: argparse.Namespace) -> int:
     """A file that says of which version it was made is loaded over that one only."""
     version, policies = load_policies(told.file)
-    there = shelf.newest()
-    if told.version is not None or version is None:
-        version = there.version if told.version is None else told.version
+    told.version = version if told.version is None else told.version
+    text = f"{len(policies)} policies are there in place of all before"
+    return _put(shelf, settings, told, shelf.newest(), policies, text)
+
+
+def _put(
+    shelf: PolicyShelf,
+    settings: Settings,
+    told: argparse.Namespace,
+    there: VmPolicies,
+    policies: Sequence[VmPolicy],
+    text: str,
+) -> int:
     if told.dry_run:
-        return _dry_run(settings, there, VmPolicies(there.version + 1, policies))
-    return _done(shelf.replace(version, policies), f"{len(policies)} policies are there in place of all before")
+        return _dry_run(settings, there, VmPolicies(there.version + 1, tuple(policies)))
+    held = shelf.replace(there.version if told.version is None else told.version, policies)
+    print(f"{text}; the policies are at version {held.version}")
+    return 0
 
 
 def dump(shelf: PolicyShelf, settings: Settings, told: argparse.Namespace) -> int:
@@ -109,6 +131,7 @@ def explain(shelf: PolicyShelf, settings: Settings, told: argparse.Namespace) ->
         compute.close()
     where = f"segment {found.segment}" if found.segment else "in no segment: nothing protects it"
     print(f"VM {server.name} ({server.id}) on {server.host or 'no host'}, {where}; policies of version {found.version}")
+    _tell_unknown(found.unknown)
     for one in found.fitting:
         print(f"  matched by {one.name}: {one.match}")
     for row in found.settings:
@@ -132,16 +155,20 @@ def _dry_run(settings: Settings, there: VmPolicies, new: VmPolicies) -> int:
     compute = open_compute(settings)
     try:
         surroundings = around(compute, (*there.policies, *new.policies))
-        changed = list(changes(compute.all_servers(), there, new, surroundings))
+        servers = compute.all_servers()
     finally:
         compute.close()
-    for one in changed:
+    _tell_unknown(surroundings.unknown)
+    told = list(changes(servers, there, new, surroundings))
+    for one in told:
         words = ", ".join(f"{name} {old} -> {now}" for name, (old, now) in one.settings.items())
         print(f"{one.server.name or one.server.id:<24} {one.server.id:<36} {words}")
-    print(f"{len(changed)} VMs would change; nothing was changed")
+    for policy in idle(servers, (one for one in new.policies if one != there.named(one.name)), surroundings):
+        print(f"policy {policy.name} matches none of {len(servers)} VMs: {policy.match}")
+    print(f"{len(told)} VMs would change; nothing was changed")
     return 0
 
 
-def _done(held: VmPolicies, text: str) -> int:
-    print(f"{text}; the policies are at version {held.version}")
-    return 0
+def _tell_unknown(unknown: Mapping[str, str]) -> None:
+    for key, why in sorted(unknown.items()):
+        print(f"not known, so that no policy matches by it: {key} ({why})")

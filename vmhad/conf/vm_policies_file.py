@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -26,6 +27,9 @@ from vmhad.kernel.vm_policy import (
 # What a match says that is for every VM.
 ALL = "all"
 NAME_MAX = 255
+# What is matched by its id, and how ids are written in Nova, Glance and Keystone.
+IDS = ("server", "image", "project", "domain")
+ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 CHOICES: Mapping[str, type[StrEnum]] = {
     "on_crash": OnFailure,
     "on_panic": OnFailure,
@@ -98,7 +102,7 @@ def _match(entry: Field) -> Match:
     told = entry.mapping([], KEYS)
     if not told:
         raise entry.wrong(f"must name at least one of {', '.join(KEYS)}; «{ALL}» is for every VM")
-    values: dict[str, Any] = {key: _values(one) for key, one in told.items() if key != "metadata"}
+    values: dict[str, Any] = {key: _values(one, key in IDS) for key, one in told.items() if key != "metadata"}
     if "metadata" in told:
         pairs = told["metadata"].entries()
         if not pairs:
@@ -107,9 +111,13 @@ def _match(entry: Field) -> Match:
     return Match(**values)
 
 
-def _values(entry: Field) -> tuple[str, ...]:
+def _values(entry: Field, is_id: bool = False) -> tuple[str, ...]:
     """One text, or several of which one is enough."""
-    return tuple(sorted(set(entry.texts()))) if isinstance(entry.value, list) else (entry.text(),)
+    told = tuple(sorted(set(entry.texts()))) if isinstance(entry.value, list) else (entry.text(),)
+    for one in told:
+        if is_id and not ID.fullmatch(one):
+            raise entry.wrong(f"must be an id, which {one!r} is none of; openstack lists them")
+    return told
 
 
 def _settings(entry: Field) -> Settings:

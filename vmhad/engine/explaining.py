@@ -7,7 +7,7 @@ Nova is asked what an engine would ask it, and the same rules decide; nothing is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vmhad.kernel.cloud import Server
 from vmhad.kernel.policy import Policy
@@ -30,13 +30,14 @@ from vmhad.ports import Compute
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Of one VM. segment: '' where its host is in none, so that nothing protects it. fitting: the policies that match
-    it, the most specific first."""
+    it, the most specific first. unknown: what they match by and nobody would tell, why."""
 
     server: Server
     segment: str
     version: int
     fitting: tuple[VmPolicy, ...]
     settings: tuple[Explained, ...]
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def explanation(
         held.version,
         tuple(one for one in ranked if fits(one.match, server, surroundings)),
         tuple(explained(ranked, server, surroundings, of.get(segment))),
+        surroundings.unknown,
     )
 
 
@@ -80,6 +82,11 @@ def changes(
         if differing:
             told = {name: (_shown(getattr(old, name)), _shown(getattr(new, name))) for name in differing}
             yield Changed(server, told)
+
+
+def idle(servers: Sequence[Server], policies: Iterable[VmPolicy], surroundings: Surroundings) -> Iterator[VmPolicy]:
+    """Those that match none of these: a name where an id is meant, or a VM that is yet to come."""
+    return (one for one in policies if not any(fits(one.match, server, surroundings) for server in servers))
 
 
 def _shown(value: object) -> str:

@@ -2,7 +2,9 @@
 """What the policies of VMs say of each server that is read: put on it here, before any decision sees it.
 
 A change of the policies counts from one round to the next, and only once all is known that they match by: until then
-those before it hold. Before the first ones are known nothing of a server is believed.
+those before it hold. Before the first ones are known nothing of a server is believed. What Nova or Keystone will not
+tell is waited for so long, and what was known of it before holds; then those policies match no VM by it, and the log
+says so: one policy whose domain cannot be read must not keep all VMs from being recovered.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from vmhad.journal.policies import PolicyShelf
 from vmhad.kernel.cloud import Fallen, Inventory, Server, Standing
 from vmhad.kernel.policy import OnFailure, OnIoError, Policy
 from vmhad.kernel.vm_policy import VmPolicies, VmPolicy
-from vmhad.kernel.vm_resolve import NOWHERE, Surroundings, domains_of, needed, settled
+from vmhad.kernel.vm_resolve import DOMAIN, NOWHERE, SURROUNDED, Surroundings, domains_of, needed, settled
 from vmhad.ports import Clock, Compute, Workers
 
 LOG = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ LOG = logging.getLogger(__name__)
 # What surrounds servers changes seldom: a host joins an aggregate, a project is made.
 AROUND_EVERY_S = 30.0
 AGAIN_S = 2.0
+UNTOLD_S = 30.0
 SURROUNDINGS = "what surrounds the servers"
 
 
@@ -46,6 +49,7 @@ class Settling:
     _known: frozenset[str] = frozenset()
     _asked: frozenset[str] = frozenset()
     _ask_at: float = inf
+    _untold_at: float = inf
 
     @property
     def is_ready(self) -> bool:
@@ -73,14 +77,31 @@ class Settling:
             self._asked, self._ask_at = needs, self.clock.now() + AGAIN_S
 
     def take(self, around: Surroundings, books: Iterable[Book]) -> None:
-        self.around, self._known = around, self._asked
-        self._ask_at = self.clock.now() + AROUND_EVERY_S
-        if self.wanted is not None and _needs(self.wanted.policies) <= self._known:
-            self._adopt(self.wanted, books)
-        elif self.wanted is not None:
-            self._ask_at = -inf
-        else:
+        now, untold = self.clock.now(), self._untold(around)
+        was_waited_for = now >= self._untold_at + UNTOLD_S
+        kept = {SURROUNDED[key]: getattr(self.around, SURROUNDED[key]) for key in around.unknown}
+        self.around = replace(around, **kept)
+        self._known = self._asked - untold
+        self._ask_at = now + (AGAIN_S if untold and not was_waited_for else AROUND_EVERY_S)
+        if self.wanted is None:
             self._settle(books)
+        elif _needs(self.wanted.policies) <= (self._asked if was_waited_for else self._known):
+            self._adopt(self.wanted, books)
+        elif not untold:
+            self._ask_at = -inf
+
+    def _untold(self, around: Surroundings) -> frozenset[str]:
+        """What was asked for and is not known, this time or from before; told once in the log."""
+        if not around.unknown:
+            self._untold_at = inf
+        elif self._untold_at == inf:
+            self._untold_at = self.clock.now()
+            words = "; ".join(f"{key}: {why}" for key, why in sorted(around.unknown.items()))
+            LOG.error("VM policies match by what was known before, or match nothing by it: %s", words)
+        found = self._asked & around.unknown.keys()
+        if DOMAIN in found:
+            found |= self._asked - SURROUNDED.keys()
+        return found - self._known
 
     def _adopt(self, found: VmPolicies, books: Iterable[Book]) -> None:
         if found.version:

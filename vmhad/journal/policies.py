@@ -29,24 +29,6 @@ class PolicyShelf:
             self._newest = (revision, self._read()[1])
         return self._newest[1]
 
-    def create(self, policy: VmPolicy, looked_at: int | None = None) -> VmPolicies:
-        """looked_at: as replace has it; None for what is there now. Raises Refused where its name is taken."""
-        there = self.newest()
-        if there.named(policy.name) is not None:
-            raise Refused(f"there is a policy {policy.name!r} already")
-        return self.replace(_version(there, looked_at), there.with_one(policy))
-
-    def change(self, policy: VmPolicy, looked_at: int | None = None) -> VmPolicies:
-        """This one in place of the one of its name. Raises Refused where there is none."""
-        there = self.newest()
-        known(there, policy.name)
-        return self.replace(_version(there, looked_at), there.with_one(policy))
-
-    def delete(self, name: str, looked_at: int | None = None) -> VmPolicies:
-        there = self.newest()
-        known(there, name)
-        return self.replace(_version(there, looked_at), there.without(name))
-
     def replace(self, looked_at: int, policies: Iterable[VmPolicy]) -> VmPolicies:
         """All of them by these. looked_at: the version that they were made from.
 
@@ -84,5 +66,21 @@ def known(there: VmPolicies, name: str) -> VmPolicy:
     return found
 
 
-def _version(there: VmPolicies, looked_at: int | None) -> int:
-    return there.version if looked_at is None else looked_at
+# All of them with one change, as replace takes them. Each raises Refused.
+
+
+def created(there: VmPolicies, policy: VmPolicy) -> tuple[VmPolicy, ...]:
+    if there.named(policy.name) is not None:
+        raise Refused(f"there is a policy {policy.name!r} already")
+    return there.with_one(policy)
+
+
+def changed(there: VmPolicies, policy: VmPolicy) -> tuple[VmPolicy, ...]:
+    """This one in place of the one of its name."""
+    known(there, policy.name)
+    return there.with_one(policy)
+
+
+def deleted(there: VmPolicies, name: str) -> tuple[VmPolicy, ...]:
+    known(there, name)
+    return there.without(name)

@@ -29,21 +29,24 @@ OF_POLICY = tuple(one.name for one in fields(VmSettings) if one.name in {each.na
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What counts of servers and stands in no row of theirs. aggregates: host -> names. groups: server -> the id and
-    the name of its server group. domains: project -> its domain. Of those that were asked for."""
+    the name of its server group. domains: project -> its domain. Of those that were asked for; unknown: which of these
+    whoever was asked would not tell, in his words."""
 
     aggregates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     domains: Mapping[str, str] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
 
 NOWHERE = Surroundings()
-# Keys that a match can only be held against with what these surroundings say.
-SURROUNDING = frozenset({"aggregate", "group", "domain"})
+# Keys that a match can only be held against with what surroundings say, and where they say it.
+DOMAIN = "domain"
+SURROUNDED = {"aggregate": "aggregates", "group": "groups", DOMAIN: "domains"}
 
 
 def needed(policies: Iterable[VmPolicy]) -> frozenset[str]:
     """Which surroundings these policies ask for."""
-    return frozenset(key for one in policies for key in one.match.keys) & SURROUNDING
+    return frozenset(key for one in policies for key in one.match.keys) & SURROUNDED.keys()
 
 
 def domains_of(policies: Iterable[VmPolicy]) -> frozenset[str]:
@@ -73,7 +76,7 @@ def _fits(key: str, match: Match, server: Server, around: Surroundings) -> bool:
         has = around.aggregates.get(server.host, ())
     elif key == "tag":
         has = server.tags
-    elif key == "domain":
+    elif key == DOMAIN:
         has = (around.domains.get(server.project, ""),)
     else:
         has = (str(getattr(server, "id" if key == "server" else key)),)

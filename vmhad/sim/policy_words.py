@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vmhad.conf.settings import ConfigError
 from vmhad.conf.vm_policies_file import ALL, policy_of
 from vmhad.conf.yaml_file import Field, parse
-from vmhad.journal.policies import PolicyShelf
+from vmhad.journal.policies import PolicyShelf, created, deleted
 from vmhad.kernel.vm_policy import VmPolicy
 from vmhad.ports import Refused
 from vmhad.sim.draft import StoryError
@@ -27,11 +27,12 @@ class PolicyWords:
         """vm-policy db metadata.role=db group=g1 says priority=5 | vm-policy rest all says protect=flagged |
         vm-policy db gone"""
         shelf = PolicyShelf(self._stage.world.store)
+        there = shelf.newest()
         try:
             if words[1] == "gone":
-                shelf.delete(words[0])
+                shelf.replace(there.version, deleted(there, words[0]))
             else:
-                shelf.create(_read(words))
+                shelf.replace(there.version, created(there, _read(words)))
         except (ConfigError, Refused) as error:
             raise StoryError(str(error)) from None
 

@@ -6,25 +6,40 @@ Asked only for what some policy names: a listing each, and one for each domain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from vmhad.drivers.compute.calls import Calls
 from vmhad.kernel.cloud import Group
 from vmhad.kernel.vm_resolve import Surroundings
-from vmhad.ports import Unanswered
+from vmhad.ports import Refused, Unanswered
 
 AGGREGATES_AT = "2.41"
+# A Keystone that pages says that there is more only to whom asks for pages.
+PROJECTS_A_PAGE = 1000
 
 
 def surroundings_of(
     calls: Calls, groups: Iterable[Group], keys: frozenset[str], domains: frozenset[str]
 ) -> Surroundings:
-    """groups: all there are; not read where none are asked for. Raises Unanswered, Refused."""
+    """groups: all there are; not read where none are asked for. Raises Unanswered where Nova says nothing: without it
+    nothing is done anyway. Keystone may be silent, or either refuse: that is told of the key."""
+    unknown: dict[str, str] = {}
+
+    def told(key: str, read: Callable[[], Mapping[str, Any]], refusals: tuple[type[Exception], ...]) -> Any:
+        if key in keys:
+            try:
+                return read()
+            except refusals as error:
+                unknown[key] = str(error)
+        return {}
+
     return Surroundings(
-        aggregates=aggregates_of(calls) if "aggregate" in keys else {},
-        groups={member: (one.id, one.name) for one in groups for member in one.members} if "group" in keys else {},
-        domains=_domains(calls, domains) if "domain" in keys else {},
+        aggregates=told("aggregate", lambda: aggregates_of(calls), (Refused,)),
+        groups=told("group", lambda: {it: (one.id, one.name) for one in groups for it in one.members}, (Refused,)),
+        domains=told("domain", lambda: _domains(calls, domains), (Refused, Unanswered)),
+        unknown=unknown,
     )
 
 
@@ -43,11 +58,26 @@ def aggregates_of(calls: Calls) -> Mapping[str, tuple[str, ...]]:
 
 def _domains(calls: Calls, domains: Iterable[str]) -> Mapping[str, str]:
     """Project -> its domain, for the projects of these."""
-    found: dict[str, str] = {}
-    for domain in sorted(domains):
-        answer = calls.ask("keystone-projects", "GET", "/projects", None, params={"domain_id": domain})
+    return {project: domain for domain in sorted(domains) for project in _projects(calls, domain)}
+
+
+def _projects(calls: Calls, domain: str) -> Iterable[str]:
+    query = {"domain_id": domain, "limit": str(PROJECTS_A_PAGE)}
+    markers = {""}
+    while True:
+        answer = calls.ask("keystone-projects", "GET", "/projects", None, params=query)
         rows: Any = answer.get("projects")
         if not isinstance(rows, list):
             raise Unanswered("keystone-projects: the answer has no list of projects")
-        found |= dict.fromkeys(calls.parsed("keystone-projects", lambda row: str(row["id"]), rows), domain)
-    return found
+        yield from calls.parsed("keystone-projects", lambda row: str(row["id"]), rows)
+        links = answer.get("links")
+        following = links.get("next") if isinstance(links, dict) else None
+        if not following:
+            break
+        marker = parse_qs(urlsplit(str(following)).query).get("marker", [""])[0]
+        if marker in markers:
+            raise Unanswered("keystone-projects: the listing goes round in circles")
+        markers.add(marker)
+        query["marker"] = marker
+    if answer.get("truncated"):
+        raise Refused(f"Keystone lists some of the projects of domain {domain} only: its list_limit is too low")
