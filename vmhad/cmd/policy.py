@@ -31,11 +31,11 @@ def add_policy(nouns: Any) -> None:
     one.set_defaults(run=show)
     one = _changing(verbs, "create", "a new one, from a file")
     one.add_argument("-f", "--file", required=True)
+    one.add_argument("--replace", action="store_true", help="in place of the one of its name")
     one.set_defaults(run=create)
     one = _changing(verbs, "set", "change what one says; SETTING= takes a setting away")
     one.add_argument("name")
-    one.add_argument("-f", "--file", help="all of it anew, its match too")
-    one.add_argument("said", nargs="*", metavar="SETTING=VALUE")
+    one.add_argument("said", nargs="+", metavar="SETTING=VALUE")
     one.set_defaults(run=change)
     one = _changing(verbs, "delete", "take one away")
     one.add_argument("name")
@@ -72,19 +72,13 @@ def show(shelf: PolicyShelf, settings: Settings, told: argparse.Namespace) -> in
 
 def create(shelf: PolicyShelf, settings: Settings, told: argparse.Namespace) -> int:
     policy, there = load_policy(told.file), shelf.newest()
-    return _put(shelf, settings, told, there, created(there, policy), f"policy {policy.name} is there")
+    put = (changed if told.replace else created)(there, policy)
+    return _put(shelf, settings, told, there, put, f"policy {policy.name} is there")
 
 
 def change(shelf: PolicyShelf, settings: Settings, told: argparse.Namespace) -> int:
     there = shelf.newest()
-    policy = known(there, told.name)
-    if told.file:
-        policy = load_policy(told.file)
-        if policy.name != told.name:
-            raise ConfigError(f"{told.file} has policy {policy.name!r}, not {told.name!r}.")
-    elif not told.said:
-        raise ConfigError("name a SETTING=VALUE, or a file.")
-    policy = with_said(policy, told.said) if told.said else policy
+    policy = with_said(known(there, told.name), told.said)
     return _put(shelf, settings, told, there, changed(there, policy), f"policy {policy.name} is changed")
 
 

@@ -70,11 +70,16 @@ def policy_text(policy: VmPolicy) -> str:
 
 def with_said(policy: VmPolicy, pairs: list[str]) -> VmPolicy:
     """The policy with SETTING=VALUE set; without what SETTING= takes away. Raises ConfigError."""
-    said = dict(_row(policy)["settings"])
+    said, told = dict(_row(policy)["settings"]), set[str]()
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
             raise ConfigError(f"{pair!r} must be SETTING=VALUE; SETTING= takes one away.")
+        if name not in SETTINGS:
+            raise ConfigError(f"there is no setting {name!r}; there are: {', '.join(SETTINGS)}.")
+        if name in told:
+            raise ConfigError(f"{name} is named twice.")
+        told.add(name)
         said.pop(name, None)
         if text:
             value = parse(text, "the command line", name)

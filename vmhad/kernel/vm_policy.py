@@ -174,10 +174,10 @@ def ties(policies: Iterable[VmPolicy]) -> Iterator[str]:
         for a, b in combinations(by_keys[keys], 2):
             differing = [name for name in a.settings.said if b.settings.said.get(name, _of(a, name)) != _of(a, name)]
             if differing and _may_meet(a.match, b.match):
-                by = ", ".join(keys) or "nothing"
+                by = f"by {', '.join(keys)}" if keys else "all"
                 said = ", ".join(f"{name} ({_of(a, name)} and {_of(b, name)})" for name in differing)
                 yield (
-                    f"policies {a.name!r} and {b.name!r} are a tie: both match by {by}, one VM may fit both, and they "
+                    f"policies {a.name!r} and {b.name!r} are a tie: both match {by}, one VM may fit both, and they "
                     f"say different {said}; let one of them match by one key more, or say the same"
                 )
 
