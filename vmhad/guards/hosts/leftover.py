@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vmhad.guards.hosts.settle import LEFT
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import ARRIVED, EVACUATION, Inventory, ServerState
 from vmhad.kernel.incident import Event
@@ -19,9 +20,13 @@ def start_what_is_left(
     left = {
         step.subject: (step.args["name"], step.args["state"])
         for step in case.steps
-        if step.verb is Verb.EVACUATE and step.state is not StepState.DONE
+        if step.verb is Verb.EVACUATE and step.state is not StepState.DONE and LEFT not in step.args
     }
-    in_want = {key: one for key, one in case.in_want.items() if case.step(_evacuation_id(case, key)) is None}
+    in_want = {
+        key: one
+        for key, one in case.in_want.items()
+        if case.step(_evacuation_id(case, key)) is None and LEFT not in one.args
+    }
     left |= {key: (one.args["name"], one.args["state"]) for key, one in in_want.items()}
     fallen = {server.id: (server.name, ServerState.ACTIVE.value) for server in case.fallen}
     starts_max = {one.id: policy_of(case.policy, one.settings).instance_starts_max for one in case.fallen}
