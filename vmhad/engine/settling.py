@@ -10,8 +10,8 @@ says so: one policy whose domain cannot be read must not keep all VMs from being
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from vmhad.engine.book import Book
@@ -50,6 +50,7 @@ class Settling:
     _asked: frozenset[str] = frozenset()
     _ask_at: float = inf
     _untold_at: float = inf
+    _unleft: Mapping[str, OnFailure | OnIoError] = field(default_factory=dict)
 
     @property
     def is_ready(self) -> bool:
@@ -107,6 +108,7 @@ class Settling:
         if found.version:
             LOG.info("version %d of the VM policies counts now: %d of them", found.version, len(found.policies))
         self.held, self.wanted = found.ranked, None
+        self._unleft = _unleft(self.held)
         self._ask_at = min(self._ask_at, self.clock.now() + AROUND_EVERY_S)
         self._settle(books)
 
@@ -142,13 +144,19 @@ class Settling:
     def willing(self, policy: Policy) -> Policy:
         """A segment's policy, without leaving alone what the policy of some VM does not: whether it is that one's is
         known only once it was read."""
-        said: dict[str, OnFailure | OnIoError] = {}
-        for one in self.held or ():
-            for name, value in one.settings.said.items():
-                if isinstance(value, OnFailure | OnIoError) and value.value != OnFailure.LEAVE.value:
-                    said.setdefault(name, value)
-        left = {name: value for name, value in said.items() if getattr(policy, name).value == OnFailure.LEAVE.value}
+        leave = OnFailure.LEAVE.value
+        left = {name: value for name, value in self._unleft.items() if getattr(policy, name).value == leave}
         return replace(policy, **left) if left else policy  # type: ignore[arg-type]
+
+
+def _unleft(policies: Iterable[VmPolicy]) -> Mapping[str, OnFailure | OnIoError]:
+    """What some of them does about failures."""
+    found: dict[str, OnFailure | OnIoError] = {}
+    for one in policies:
+        for name, value in one.settings.said.items():
+            if isinstance(value, OnFailure | OnIoError) and value.value != OnFailure.LEAVE.value:
+                found.setdefault(name, value)
+    return found
 
 
 def _needs(policies: Iterable[VmPolicy]) -> frozenset[str]:

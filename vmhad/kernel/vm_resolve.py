@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 
 from vmhad.kernel.cloud import Server
 from vmhad.kernel.policy import Policy
@@ -66,7 +67,7 @@ def fits(match: Match, server: Server, around: Surroundings) -> bool:
 def _fits(key: str, match: Match, server: Server, around: Surroundings) -> bool:
     if key == "metadata":
         return all(
-            name in server.metadata and server.metadata[name].casefold() in folded(values)
+            name in server.metadata and server.metadata[name].casefold() in _wanted(values)
             for name, values in match.metadata.items()
         )
     has: tuple[str, ...]
@@ -80,7 +81,14 @@ def _fits(key: str, match: Match, server: Server, around: Surroundings) -> bool:
         has = (around.domains.get(server.project, ""),)
     else:
         has = (str(getattr(server, "id" if key == "server" else key)),)
-    return not folded(getattr(match, key)).isdisjoint(folded(has))
+    wanted = _wanted(getattr(match, key))
+    return any(one.casefold() in wanted for one in has)
+
+
+@lru_cache(maxsize=4096)
+def _wanted(values: tuple[str, ...]) -> frozenset[str]:
+    """Asked of every server that is read, for every policy."""
+    return folded(values)
 
 
 def settings_of(ranked: Sequence[VmPolicy], server: Server, around: Surroundings) -> VmSettings:
