@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from vmhad.guards.hosts.settle import FAILED_ON_TARGET, may_hold
+from dataclasses import replace
+
+from vmhad.guards.hosts.settle import FAILED_ON_TARGET, LEFT, may_hold
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import ARRIVED, EVACUATION, LIVE, OVER, Inventory, Server, ServerState
 from vmhad.kernel.step import Step, StepState, Verb
@@ -17,13 +19,21 @@ EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
 
 
 def treat(case: Case, inventory: Inventory) -> tuple[Step, ...]:
-    """New evacuate steps for the servers that have none yet in this incident."""
-    planned = {step.subject for step in case.steps if step.verb is Verb.EVACUATE}
-    return tuple(
-        _plan(case, server, inventory)
-        for server in sorted(inventory.servers, key=lambda one: one.id)
-        if server.id not in planned and is_protected(case, server)
-    )
+    """New evacuate steps for the servers that have none yet in this incident; those of servers that were to be left
+    alone and are not any more, planned again."""
+    known = {step.subject: step for step in case.steps if step.verb is Verb.EVACUATE}
+    found = []
+    for server in sorted(inventory.servers, key=lambda one: one.id):
+        step = known.get(server.id)
+        if not is_protected(case, server):
+            continue
+        if step is None:
+            found.append(_plan(case, server, inventory))
+        elif LEFT in step.args and step.state is StepState.FAILED:
+            args = {key: value for key, value in step.args.items() if key != LEFT}
+            because = "it is protected again"
+            found.append(replace(step, state=StepState.PLANNED, attempt=0, not_before=0.0, args=args, because=because))
+    return tuple(found)
 
 
 def is_protected(case: Case, server: Server) -> bool:
