@@ -45,16 +45,16 @@ def main() -> int:
         return verify(told)
     try:
         if told.noun == "survivability" and told.topology:
-            return foretell(None, told)
+            return foretell(None, None, told)
         words = [word for path in told.config_file for word in ("--config-file", path)]
         settings = load(words)
         if told.noun == "topology":
             return export(settings, policy_defaults(words), told)
-        if told.noun == "survivability":
-            return foretell(settings, told)
         if told.noun == "agent-key":
             return int(told.keys(settings, told))
         store = open_store(settings)
+        if told.noun == "survivability":
+            return foretell(settings, PolicyShelf(store), told)
         if told.noun == "policy":
             return int(told.run(PolicyShelf(store), settings, told))
         journal = Journal(store)

@@ -22,6 +22,7 @@ from vmhad.kernel.vm_resolve import (
     fits,
     needed,
     settings_of,
+    settled,
     spelled,
 )
 from vmhad.ports import Compute
@@ -53,6 +54,12 @@ def around(compute: Compute, policies: Iterable[VmPolicy]) -> Surroundings:
     told = tuple(policies)
     keys = needed(told)
     return compute.surroundings(keys, domains_of(told)) if keys else NOWHERE
+
+
+def all_settled(compute: Compute, held: VmPolicies, servers: Iterable[Server]) -> tuple[Server, ...]:
+    """With what these policies say of each. Raises Unanswered, Refused."""
+    surroundings, ranked = around(compute, held.policies), held.ranked
+    return tuple(settled(one, ranked, surroundings) for one in servers)
 
 
 def explanation(
