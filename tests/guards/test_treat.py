@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from bare_cases import case_of
 
-from vmhad.guards.hosts.treat import OPTED_OUT, refusal
-from vmhad.kernel.cloud import Server, ServerState
+from vmhad.guards.hosts.treat import refusal
+from vmhad.kernel.cloud import OPTED_OUT, Server, ServerState
 from vmhad.kernel.incident import opened
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.verdict import Judgement, Verdict

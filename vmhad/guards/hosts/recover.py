@@ -16,7 +16,7 @@ from vmhad.guards.hosts.covers import read_before, uncovered
 from vmhad.guards.hosts.cut_storage import ROUND, is_open, last
 from vmhad.guards.hosts.fence import go_on, is_going_on
 from vmhad.guards.hosts.place import in_order, place, take, waits_for_group
-from vmhad.guards.hosts.treat import OPTED_OUT, is_protected, may_run_on, refusal, taken_by, treat
+from vmhad.guards.hosts.treat import is_protected, may_run_on, refusal, taken_by, treat
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import OUR_REASON, Inventory, Server
 from vmhad.kernel.incident import Event
@@ -147,16 +147,16 @@ def _is_enough_at_once(at: Board) -> bool:
 
 def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     case, waited = at.case, step
-    step = replace(step, args={key: value for key, value in step.args.items() if key not in (settle.AWAITS, BARE)})
+    ended = (settle.AWAITS, settle.LEFT, BARE)
+    step = replace(step, args={key: value for key, value in step.args.items() if key not in ended})
     why_not = refusal(case, server)
     if why_not:
-        return replace(step, state=StepState.FAILED, because=why_not, ended_at=now)
+        return settle.failed(step, why_not, now, *([] if is_protected(case, server) else [settle.LEFT]))
     bare = uncovered(case, server)
     if bare and (is_going_on(case) or is_open(case)):
         return replace(waited, because=f"{bare}: it waits for the rest of the fence")
     if bare:
-        because = f"{bare}, and its host is not proven off"
-        return replace(step, state=StepState.FAILED, args={**step.args, BARE: "yes"}, because=because, ended_at=now)
+        return settle.failed(step, f"{bare}, and its host is not proven off", now, BARE)
     taken = taken_by(case, server)
     if taken:
         return settle.later(case, replace(step, attempt=step.attempt + 1), taken, now)
@@ -215,17 +215,27 @@ def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) 
     last_end = max((step.ended_at for step in of_vms), default=0.0)
     if inventory.at < last_end:
         return Move(because, steps=steps, needs_inventory=last_end, wake_at=now + LOOK_AGAIN_S)
-    failed = [step for step in of_vms if step.state is StepState.FAILED]
+    mine = [step for step in evacuations if not _was_left(step)]
+    failed = [step for step in of_vms if step.state is StepState.FAILED and (step in mine or step not in evacuations)]
     if failed:
         names = "; ".join(f"{step.args.get('name', step.subject)}: {step.because}" for step in failed[:3])
-        return Move(f"{len(failed)} of {len(evacuations)} VMs are not recovered: {names}", Event.EXHAUSTED, steps)
-    return Move(f"all {len(evacuations)} VMs run elsewhere{_left_alone(case, inventory)}", Event.RECOVERED, steps)
+        return Move(f"{len(failed)} of {len(mine)} VMs are not recovered: {names}", Event.EXHAUSTED, steps)
+    return Move(f"all {len(mine)} VMs run elsewhere{_left_alone(case, inventory)}", Event.RECOVERED, steps)
+
+
+def _was_left(step: Step) -> bool:
+    """It is to be left alone since it was planned, and nothing of it may arrive anywhere: nothing is tried again."""
+    return step.state is StepState.FAILED and bool(step.args.get(settle.LEFT)) and not settle.may_hold(step)
 
 
 def _left_alone(case: Case, inventory: Inventory) -> str:
     """'' or who else was there: whatever is not done is told."""
-    names = sorted(one.name for one in inventory.servers if not is_protected(case, one))
-    return f"; {', '.join(names[:3])}{', ...' * (len(names) > 3)}: {OPTED_OUT}" if names else ""
+    told: dict[str, list[str]] = {}
+    for one in sorted(inventory.servers, key=lambda one: one.name):
+        if why_left := one.why_left(case.policy.opt_out_key):
+            told.setdefault(why_left, []).append(one.name)
+    said = (f"; {', '.join(names[:3])}{', ...' * (len(names) > 3)}: {why}" for why, names in sorted(told.items()))
+    return "".join(said)
 
 
 def _disable(case: Case, now: float) -> Step:
