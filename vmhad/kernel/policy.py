@@ -133,6 +133,9 @@ class Policy:
     evacuate_attempts_max: int = 8
     retry_backoff_s: float = 10.0
     retry_backoff_max_s: float = 120.0
+    # The kind of domain that members of one anti-affinity group are kept apart over, hard or soft, while there is room;
+    # '' for none: then a group is apart over hosts only.
+    spread_over: str = ""
     rebuild_local_disks: bool = False
     shared_ephemeral: bool = False
     # The target computes run with [workarounds] disable_group_policy_check_upcall: a hard-affinity group of
