@@ -17,4 +17,13 @@ PLACING = [
         "group, hard or soft, goes into a domain of that kind that holds no other one, while such a domain has room "
         "for it; else it is recovered all the same. Empty: groups are apart over hosts, as Nova keeps them.",
     ),
+    cfg.FloatOpt(
+        "order_wait_s",
+        default=_D.order_wait_s,
+        min=0.0,
+        max=86400.0,
+        help="The seconds that a VM waits, from the proof of its host on, for VMs of the order groups that its policy "
+        "says it comes after; for each link of the chain where those wait for others, too. Then it is recovered all "
+        "the same.",
+    ),
 ]

@@ -44,14 +44,17 @@ class VmSettings:
     """What the policies of VMs come to for one VM. None: nothing, so that its segment's Policy says it.
 
     protect: False: it is left alone, why_left says by what. priority: the higher one is recovered first. order_group:
-    the name of what it belongs to where one group waits for another; '' for none. storage_only_proof: can only be
-    stricter than the segment's.
+    the name of what it belongs to where one group waits for another; '' for none. after: the groups that it waits for.
+    ready_after_s: how long after it arrived elsewhere those that wait for its group wait yet. storage_only_proof: can
+    only be stricter than the segment's.
     """
 
     protect: bool | None = None
     why_left: str = ""
     priority: int = 0
     order_group: str = ""
+    after: tuple[str, ...] = ()
+    ready_after_s: float = 0.0
     storage_only_proof: bool | None = None
     rebuild_local_disks: bool | None = None
     instance_starts_max: int | None = None
@@ -113,6 +116,8 @@ class Settings:
     protect: Protect | None = None
     priority: int | None = None
     order_group: str | None = None
+    after: tuple[str, ...] | None = None
+    ready_after_s: float | None = None
     storage_only_proof: bool | None = None
     rebuild_local_disks: bool | None = None
     instance_starts_max: int | None = None

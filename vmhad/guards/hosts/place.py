@@ -60,21 +60,22 @@ END: Turn = (1 << 62, 0, "")
 
 
 def in_order(steps: Mapping[str, Step], at: Board) -> list[str]:
-    """The server ids, first who is to choose first: who was refused least often, then who has the fewest hosts to
-    choose from, then the largest.
+    """The server ids, first who is to choose first: by their priority; then who was refused least often, who has the
+    fewest hosts to choose from, the largest.
 
     A VM that Nova refuses everywhere must not take the last room from one that it would accept, try after try; and what
     fits on one host only finds it taken by what would have fitted anywhere.
     """
     waiting = {one.id: one for one in at.inventory.servers if _is_planned(steps.get(one.id))}
 
-    def rank(server_id: str) -> tuple[int, int, int, int, int, str]:
+    def rank(server_id: str) -> tuple[int, int, int, int, int, int, str]:
         step, server = steps[server_id], waiting.get(server_id)
         refused = len(step.args["failed_on"].split(",")) if step.args.get("failed_on") else 0
         if server is None:
-            return (refused, step.attempt, 0, 0, 0, server_id)
+            return (0, refused, step.attempt, 0, 0, 0, server_id)
         choices = choices_of(server, at) if len(waiting) > 1 else 0
-        return (refused, step.attempt, choices, -server.ram_mib, -server.vcpus, server_id)
+        first = -server.settings.priority
+        return (first, refused, step.attempt, choices, -server.ram_mib, -server.vcpus, server_id)
 
     return sorted(steps, key=rank)
 

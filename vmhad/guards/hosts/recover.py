@@ -15,6 +15,7 @@ from vmhad.guards.hosts.board import Board, board
 from vmhad.guards.hosts.covers import read_before, uncovered
 from vmhad.guards.hosts.cut_storage import ROUND, is_open, last
 from vmhad.guards.hosts.fence import go_on, is_going_on
+from vmhad.guards.hosts.order import Order
 from vmhad.guards.hosts.place import in_order, place, take, waits_for_group
 from vmhad.guards.hosts.treat import is_protected, may_run_on, refusal, taken_by, treat
 from vmhad.kernel.case import Case, Move
@@ -103,7 +104,7 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
     if all(step.subject in servers and _rests(step, case, now) for step in waiting):
         return ()
     changed: list[Step] = []
-    at = board(case, inventory, steps)
+    at, order = board(case, inventory, steps), Order(case, now)
     for server_id in in_order(steps, at):
         step = steps[server_id]
         if step.state is StepState.PLANNED and server_id not in servers:
@@ -117,7 +118,7 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
             continue
         if _is_enough_at_once(at):
             break
-        moved = _start_one(servers[server_id], step, at, now)
+        moved = _start_one(servers[server_id], step, at, order, now)
         if moved != step:
             steps[server_id] = moved
             changed.append(moved)
@@ -145,7 +146,7 @@ def _is_enough_at_once(at: Board) -> bool:
     return sum(at.in_flight.values()) >= policy.evacuations_max or at.unsent >= policy.evacuation_requests_max
 
 
-def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
+def _start_one(server: Server, step: Step, at: Board, order: Order, now: float) -> Step:
     case, waited = at.case, step
     ended = (settle.AWAITS, settle.LEFT, BARE)
     step = replace(step, args={key: value for key, value in step.args.items() if key not in ended})
@@ -174,7 +175,7 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     if unproven and unproven != [step.args.get("target", unproven[0])]:
         because = f"it may run on {unproven[0]}, which is not proven off"
         return settle.later(case, _awaiting(unproven[0], step), because, now)
-    turn = waits_for_group(server, at)
+    turn = order.waits(server) or waits_for_group(server, at)
     if turn:
         return replace(waited, because=turn)
     found = place(server, step, at, unproven[0] if unproven else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vmhad.guards.hosts.order import marks
 from vmhad.guards.hosts.settle import FAILED_ON_TARGET, LEFT, may_hold
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import ARRIVED, EVACUATION, LIVE, OVER, Inventory, Server, ServerState
@@ -86,7 +87,7 @@ def _plan(case: Case, server: Server, inventory: Inventory) -> Step:
     was_off = server.state is ServerState.ERROR and case.former.get(server.id) == ServerState.STOPPED.value
     is_to_stop = is_off or was_off or server.task_state == POWERING_OFF
     wanted = ServerState.STOPPED if is_to_stop else ServerState.ACTIVE
-    args = {"name": server.name, "state": wanted.value}
+    args = {"name": server.name, "state": wanted.value, **marks(server)}
     step_id = f"{case.incident.id}/{Verb.EVACUATE.value}/{server.id}"
     why_not = refusal(case, server)
     state = StepState.FAILED if why_not else StepState.PLANNED
