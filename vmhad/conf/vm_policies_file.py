@@ -38,6 +38,7 @@ CHOICES: Mapping[str, type[StrEnum]] = {
 }
 TRUTHS = ("storage_only_proof", "rebuild_local_disks")
 STARTS_MAX, WINDOW_MAX_S = 100, 86400
+READY_AFTER_MAX_S = 3600
 
 
 def load_policies(path: str) -> tuple[int | None, tuple[VmPolicy, ...]]:
@@ -83,7 +84,7 @@ def with_said(policy: VmPolicy, pairs: list[str]) -> VmPolicy:
         said.pop(name, None)
         if text:
             value = parse(text, "the command line", name)
-            said[name] = text if isinstance(value, dict | list) else value
+            said[name] = text if isinstance(value, dict | list) and name != "after" else value
     settings = _settings(Field("the command line", "settings", said))
     return VmPolicy(policy.name, policy.match, settings)
 
@@ -145,7 +146,23 @@ def _setting(name: str, entry: Field) -> Any:
         return entry.number(1, STARTS_MAX)
     if name == "instance_window_s":
         return float(entry.number(1, WINDOW_MAX_S))
-    return entry.text()
+    if name == "ready_after_s":
+        return float(entry.number(0, READY_AFTER_MAX_S))
+    return _order_groups(entry) if name == "after" else _order_group(entry)
+
+
+def _order_groups(entry: Field) -> tuple[str, ...]:
+    """A list, or one text with commas, as a command line has it."""
+    if isinstance(entry.value, list):
+        return tuple(sorted({_order_group(one) for one in entry.items()}))
+    return tuple(sorted({name.strip() for name in entry.text().split(",")} - {""}))
+
+
+def _order_group(entry: Field) -> str:
+    name = entry.text()
+    if "," in name:
+        raise entry.wrong("must be the name of an order group, without a comma")
+    return name
 
 
 def _protect(entry: Field) -> Protect:
@@ -180,6 +197,8 @@ def _said(value: object) -> Any:
         return value is Protect.YES
     if isinstance(value, StrEnum):
         return value.value
+    if isinstance(value, tuple):
+        return list(value)
     return int(value) if isinstance(value, float) else value
 
 

@@ -209,4 +209,6 @@ def spelled(value: object) -> str:
     """As a file has it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
