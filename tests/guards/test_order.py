@@ -89,6 +89,14 @@ def test_who_arrived_may_need_a_while_to_be_ready(ended_at: float) -> None:
     assert Order(arrived, BEGUN_AT + 600.0).waits(APP) == ""
 
 
+def test_also_where_its_own_incident_is_over() -> None:
+    slow = server("db-1", order_group="db", ready_after_s=30.0)
+    theirs = (evacuation(slow, StepState.DONE, incident="h2.1", ended_at=BEGUN_AT),)
+    told = case(elsewhere=theirs, idle=frozenset({"h2.1"}))
+    assert Order(told, BEGUN_AT + 29.0).waits(APP) == "waits for db"
+    assert Order(told, BEGUN_AT + 30.0).waits(APP) == ""
+
+
 def test_nobody_waits_longer_than_the_limit_for_each_link_of_the_chain() -> None:
     waiting = case(*planned())
     assert Order(waiting, BEGUN_AT + 59.9).waits(APP) == "waits for db"

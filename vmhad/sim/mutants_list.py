@@ -67,6 +67,7 @@ from vmhad.sim.cuts import (
 )
 from vmhad.sim.mutant import Mutant
 from vmhad.sim.mutants_of_clocks import OF_CLOCKS
+from vmhad.sim.mutants_of_rules import OF_RULES
 from vmhad.sim.mutants_of_storages import OF_STORAGES
 
 
@@ -394,4 +395,5 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     *OF_STORAGES,
     *OF_CLOCKS,
+    *OF_RULES,
 )

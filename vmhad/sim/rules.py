@@ -18,7 +18,7 @@ from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Step, Verb
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.vm_resolve import policy_of
-from vmhad.sim import agent_rules, rules_of_storages
+from vmhad.sim import agent_rules, rules_of_order, rules_of_storages
 from vmhad.sim.compute import Post
 from vmhad.sim.datacentre import Bmc, SimHost
 from vmhad.sim.nova import HEARTBEAT_S, ServerRow
@@ -202,6 +202,7 @@ def of_start(at: Ledger, engine: str, new: Step, incident: Incident) -> Iterator
         if look(at.nova.datacentre, host, 0.0)[0] is not Reading.UNKNOWN:
             yield f"its evacuation is started to {target} while {host}, where it failed, has power"
     yield from _of_groups(at, new, incident, target)
+    yield from rules_of_order.of_start(at, engine, new, incident)
 
 
 def of_end(at: Ledger, new: Step, incident: Incident) -> Iterator[str]:

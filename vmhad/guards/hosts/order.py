@@ -66,8 +66,11 @@ class Order:
         return found
 
     def _evacuations(self) -> Iterable[Step]:
+        """Of an incident that goes on with none of its own only what has arrived."""
         mine = (step for step in self._case.steps if step.verb is Verb.EVACUATE)
-        return (*mine, *(step for step in self._case.elsewhere if step.incident not in self._case.idle))
+        idle = self._case.idle
+        theirs = (one for one in self._case.elsewhere if one.state is StepState.DONE or one.incident not in idle)
+        return (*mine, *theirs)
 
     def _is_awaited(self, step: Step) -> bool:
         if step.state is StepState.DONE:
