@@ -4,8 +4,8 @@
     vmhad-sim story FILE... [--rewrite]
     vmhad-sim sweep FILE... [--every N] [--jobs J] [--json]
     vmhad-sim mutants [--seeds N] [--start S] [--only NAME] [--jobs J] [--json]
-    vmhad-sim seeds --count N [--start S] [--hosts H] [--hours X] [--agents] [--drains] [--storages] [--jobs J]
-                   [--json]
+    vmhad-sim seeds --count N [--start S] [--hosts H] [--hours X] [--agents] [--drains] [--storages] [--rules]
+                   [--jobs J] [--json]
     vmhad-sim seeds --replay SEED [--agents] [--write DIR]
     vmhad-sim explore --depth N [--opening cut|hang] [--cpu-limit S] [--json]
     vmhad-sim noise --episodes N [--seed S] [--jobs J] [--json]
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds.add_argument("--lonely", action="store_true", help="guests fail alone in it, too")
     seeds.add_argument("--drains", action="store_true", help="hosts with agents ail, and are emptied")
     seeds.add_argument("--storages", action="store_true", help="storages cut hosts off that are lost with their BMCs")
+    seeds.add_argument("--rules", action="store_true", help="domains, priorities, order groups and reach, too")
     seeds.add_argument("--jobs", type=int, default=1, metavar="J", help="processes at a time")
     seeds.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     seeds.add_argument("--replay", type=int, metavar="SEED", help="print the timeline of one seed")
@@ -130,7 +131,8 @@ def _seeds(options: argparse.Namespace) -> int:
 
 
 def _shape(options: argparse.Namespace) -> Shape:
-    return Shape(options.hosts, options.hours, options.agents, options.lonely, options.drains, options.storages)
+    with_what = (options.agents, options.lonely, options.drains, options.storages, options.rules)
+    return Shape(options.hosts, options.hours, *with_what)
 
 
 def _explore(options: argparse.Namespace) -> int:
