@@ -9,6 +9,7 @@
     vmhad-sim seeds --replay SEED [--agents] [--write DIR]
     vmhad-sim explore --depth N [--opening cut|hang] [--cpu-limit S] [--json]
     vmhad-sim noise --episodes N [--seed S] [--jobs J] [--json]
+    vmhad-sim plans --clouds N [--start S] [--jobs J] [--json]
     vmhad-sim rehearse --topology FILE --fail rack:r1 [--policy FILE] [--hours H] [--seeds N] [--json]
 
 Rewriting replaces what a story expects by what it does now. Read the diff; keep it only if you know what caused it.
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vmhad.cmd.noise import add_noise, noise
+from vmhad.cmd.plans import add_plans, plans
 from vmhad.cmd.rehearsal import add_rehearse, rehearse
 from vmhad.cmd.safety import add_mutants, add_sweep, mutants, sweeps
 from vmhad.sim.arena import OPENINGS
@@ -64,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_mutants(commands)
     add_sweep(commands)
     add_noise(commands)
+    add_plans(commands)
     options = parser.parse_args(argv)
     try:
         if options.command == "rehearse":
@@ -72,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _replay(options) if options.replay is not None else _seeds(options)
         if options.command == "explore":
             return _explore(options)
+        if options.command == "plans":
+            return plans(options)
         if options.command == "noise":
             return noise(options)
         if options.command == "sweep":
