@@ -17,6 +17,16 @@ POWERING_ON, POWERING_OFF = "powering-on", "powering-off"
 # Of a live migration: its kind and what became of it.
 SPOILT = (LIVE, "error")
 EVACUABLE = (ServerState.ACTIVE, ServerState.STOPPED, ServerState.ERROR)
+# What to do about the others. Nobody but its user knows whether a VM may begin anew, so none is reset by vmhad.
+RESET = "reset its state to active and order a retry: it boots anew"
+WAYS_OUT = {
+    ServerState.PAUSED: f"what it had in memory is lost; {RESET}",
+    ServerState.SUSPENDED: f"what it had in memory is on a disk of its host: wait for that; or {RESET} without it",
+    ServerState.RESCUED: f"{RESET}, from its own disk",
+    ServerState.RESIZED: "confirm or revert its resize, or reset its state to active, and order a retry",
+    ServerState.BUILDING: "it never ran: delete it and create it again",
+    ServerState.SHELVED: "its user put it away: it can be unshelved when its host is back",
+}
 
 
 def treat(case: Case, inventory: Inventory) -> tuple[Step, ...]:
@@ -100,7 +110,8 @@ def refusal(case: Case, server: Server) -> str:
     if not is_protected(case, server):
         return server.why_left(case.policy.opt_out_key)
     if server.state not in EVACUABLE:
-        return f"it is {server.state.value}: Nova evacuates only active, stopped and error VMs"
+        way_out = f"; {WAYS_OUT[server.state]}" if server.state in WAYS_OUT else ""
+        return f"it is {server.state.value}: Nova evacuates only active, stopped and error VMs{way_out}"
     if server.task_state == POWERING_ON:
         return "a start of it waits in the queue of its dead host: elsewhere it would run twice when that host is back"
     policy = policy_of(case.policy, server.settings)
