@@ -15,7 +15,8 @@ PLACING = [
         default=_D.spread_over,
         help="A kind of domain, as named in the segments file: rack, say, or power. A member of an anti-affinity "
         "group, hard or soft, goes into a domain of that kind that holds no other one, while such a domain has room "
-        "for it; else it is recovered all the same. Empty: groups are apart over hosts, as Nova keeps them.",
+        "for it; else it is recovered all the same. Empty: groups are apart over hosts, as Nova keeps them. A segment "
+        "none of whose hosts has such a domain is refused; it may say spread_over: ''.",
     ),
     cfg.FloatOpt(
         "order_wait_s",
