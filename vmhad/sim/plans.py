@@ -36,8 +36,8 @@ SOFT = ("soft-anti-affinity", "soft-affinity", "rack")
 
 @dataclass
 class Cloud:
-    """lines: the directives that build it. lost: the hosts that die in it. group: VM -> its group; reach: the hosts that
-    reach the storage which some disks are on, and on: the VMs that have theirs there."""
+    """lines: the directives that build it. lost: the hosts that die in it. rack: of each host; free: its vCPUs that no
+    VM has; vms: VM -> the host that it starts on."""
 
     seed: int
     lines: list[str] = field(default_factory=list)
