@@ -24,7 +24,7 @@ HOSTS = (Host("h1", {"rack": "r1"}), Host("h2", {"rack": "r2"}), Host("h3", {"ra
 
 
 def needed(*backends: Backend, disks: tuple[str, ...] = ("cinder/gold",), source: str = "h1") -> str:
-    return named(must_reach(replace(SERVER, disks=disks), source, Segment("east", HOSTS, backends)))
+    return named(must_reach(replace(SERVER, disks=disks, host=source), Segment("east", HOSTS, backends)))
 
 
 def test_a_target_reaches_every_storage_that_a_disk_is_on() -> None:

@@ -13,20 +13,20 @@ from vmhad.kernel.cloud import Server
 from vmhad.kernel.topology import OF_NOVA, UNPLACED, Backend, Segment
 
 
-def must_reach(server: Server, source: str, segment: Segment) -> tuple[Backend, ...]:
+def must_reach(server: Server, segment: Segment) -> tuple[Backend, ...]:
     """The storages that a target of this server has to reach, of those that say who does: where its disks are, and,
     of a disk that nobody can say the place of, wherever it may be. By name."""
     if not any(one.reached_by for one in segment.backends):
         return ()
     found: dict[str, Backend] = {}
     for disk in server.disks:
-        backend = segment.backend_of(disk, source)
+        backend = segment.backend_of(disk, server.host)
         if backend is not None:
             found[backend.name] = backend
         elif disk.startswith(UNPLACED):
-            found |= {one.name: one for one in segment.backends_of(source) if one.holds - {OF_NOVA}}
+            found |= {one.name: one for one in segment.backends_of(server.host) if one.holds - {OF_NOVA}}
     if not server.disks:
-        found = {one.name: one for one in segment.backends_of(source)}
+        found = {one.name: one for one in segment.backends_of(server.host)}
     return tuple(found[name] for name in sorted(found) if found[name].reached_by)
 
 
