@@ -61,6 +61,11 @@ class Board:
         kind = self.case.policy.spread_over
         return {host.name: host.domains.get(kind, "") for host in self.case.segment.hosts}
 
+    @cached_property
+    def has_reach(self) -> bool:
+        """Some storage of the segment says who reaches it."""
+        return any(one.reached_by for one in self.case.segment.backends)
+
     def line_up(self, receivers: Iterable[str]) -> None:
         self.turns = {name: self._turn(name) for name in receivers}
         self.line = sorted(self.turns.values())

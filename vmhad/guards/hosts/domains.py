@@ -21,8 +21,9 @@ class Domains:
     of an UNKNOWN one nobody says which it is. A member on a host whose VMs are all to go elsewhere holds none."""
 
     def __init__(self, server_id: str, groups: Sequence[Group], at: Board) -> None:
-        members = {one for group in groups if group.policy in APART for one in group.members} - {server_id}
-        self.count = bool(at.case.policy.spread_over and members)
+        apart = [group for group in groups if group.policy in APART] if at.case.policy.spread_over else []
+        members = {one for group in apart for one in group.members} - {server_id}
+        self.count = bool(members)
         if self.count:
             self._of = at.domains
             leaving = at.case.busy_hosts | {at.case.incident.host, ""}

@@ -205,7 +205,7 @@ def _may_be_on(server: Server, name: str, at: Board) -> bool:
 
 
 def _storages_of(server: Server, at: Board) -> tuple[Backend, ...]:
-    return must_reach(server, at.case.segment)
+    return must_reach(server, at.case.segment) if at.has_reach else ()
 
 
 def line_of(at: Board) -> list[Turn]:

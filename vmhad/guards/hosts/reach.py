@@ -16,8 +16,6 @@ from vmhad.kernel.topology import OF_NOVA, UNPLACED, Backend, Segment
 def must_reach(server: Server, segment: Segment) -> tuple[Backend, ...]:
     """The storages that a target of this server has to reach, of those that say who does: where its disks are, and,
     of a disk that nobody can say the place of, wherever it may be. By name."""
-    if not any(one.reached_by for one in segment.backends):
-        return ()
     found: dict[str, Backend] = {}
     for disk in server.disks:
         backend = segment.backend_of(disk, server.host)
