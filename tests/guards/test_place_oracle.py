@@ -193,21 +193,25 @@ def _seen(step: Step, now: float, answer: Answer, reading: str, text: str = "") 
     return record(step, Outcome(step.id, step.attempt, Observation(now, answer, reading, text)))
 
 
-def _case(small: Small, nova: Nova, incident: Incident, steps: Mapping[str, Step], now: float) -> Case:
+def segment_of(small: Small) -> Segment:
     names = (DEAD, *small.rooms)
+    clients = frozenset(names)
+    backends = tuple(
+        Backend(name, frozenset({f"cinder/{name}"}), clients, who | {DEAD}) for name, who in small.reach.items()
+    )
+    racks = {name: {"rack": rack} if rack else {} for name, rack in small.racks.items()}
+    return Segment("s", tuple(Host(name, racks.get(name, {})) for name in names), backends)
+
+
+def _case(small: Small, nova: Nova, incident: Incident, steps: Mapping[str, Step], now: float) -> Case:
     verdicts = dict.fromkeys(small.rooms, SOUND) | {DEAD: FELL}
     verdicts |= {name: FELL for name, why in small.closed.items() if why == "suspect"}
     busy = frozenset(name for name, why in small.closed.items() if why == "busy") | {DEAD}
     proofs = {name: Proof(name, "power_off", 900.0, True, 1, ()) for name in (DEAD, *small.proven)}
-    everybody = frozenset(names)
-    backends = tuple(
-        Backend(name, frozenset({f"cinder/{name}"}), everybody, who | {DEAD}) for name, who in small.reach.items()
-    )
-    racks = {name: {"rack": rack} if rack else {} for name, rack in small.racks.items()}
     return Case(
         incident=incident,
         steps=tuple(steps.values()),
-        segment=Segment("s", tuple(Host(name, racks.get(name, {})) for name in names), backends),
+        segment=segment_of(small),
         policy=small.policy,
         evidence=Evidence(DEAD),
         verdict=FELL,
