@@ -19,7 +19,10 @@ from vmhad.kernel.vm_policy import SETTINGS, Match, Protect, Settings, VmPolicie
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "etc" / "vmhad" / "vm-policies.yaml.sample"
 DOC = ROOT / "doc" / "source" / "admin" / "vm-policies.rst"
-ALL_SAID = Settings(Protect.NO, -100, "on", False, True, 1, 86400.0, OnFailure.LEAVE, OnFailure.RESTART, OnIoError.RESUME, OnFailure.LEAVE)
+ALL_SAID = Settings(
+    Protect.NO, -100, "on", ("db", "mq: 2"), 3600.0, False, True, 1, 86400.0,
+    OnFailure.LEAVE, OnFailure.RESTART, OnIoError.RESUME, OnFailure.LEAVE,
+)  # fmt: skip
 HELD = VmPolicies(7, (
     VmPolicy("all: ü", Match(), ALL_SAID),
     VmPolicy("many", Match(server=("s1", "s2"), group=("no", "yes"), metadata={"role": ("db", "mq"), "tier": ("1",)}, zone=("az: 1",)), Settings(Protect.FLAGGED)),
