@@ -18,6 +18,7 @@ from typing import Protocol
 from vmhad.kernel.beat import HeardBeat
 from vmhad.kernel.cloud import Action, ComputeService, Inventory, Migration, Server
 from vmhad.kernel.signal import Access, Reading, Signal
+from vmhad.kernel.vm_resolve import Surroundings
 
 
 class Unanswered(Exception):
@@ -119,6 +120,10 @@ class Compute(Protocol):
     def actions(self, server_id: str) -> tuple[Action, ...]:
         """What was done to it, newest first; () for one that does not exist. An accepted request stands there before it
         is answered."""
+
+    def surroundings(self, keys: frozenset[str], domains: frozenset[str]) -> Surroundings:
+        """What policies of VMs may match by and no server's row says. keys: which of it is asked for, as
+        vm_resolve.SURROUNDED has them; domains: those whose projects are meant. What is refused is told as unknown."""
 
     def set_forced_down(self, host: str, forced: bool) -> None: ...
 

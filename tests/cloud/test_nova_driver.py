@@ -180,3 +180,21 @@ def _answers(nova: NovaCompute) -> bool:
         return bool(nova.services())
     except (Unanswered, Refused):
         return False
+
+
+def test_what_policies_of_vms_match_by(lab: CloudLab, nova: NovaCompute) -> None:
+    """Of the whole cloud: what a server's own row says, and what is asked of Nova and Keystone beside it."""
+    (server_id,) = lab.boot(host="host01", name="matched")
+    aggregate = lab.api("POST", "/os-aggregates", {"aggregate": {"name": "matched-by"}})["aggregate"]
+    where = f"/os-aggregates/{aggregate['id']}"
+    lab.api("POST", f"{where}/action", {"add_host": {"host": "host01"}})
+    try:
+        found = nova.surroundings(frozenset({"aggregate", "domain"}), frozenset({"default", "nosuch"}))
+    finally:
+        lab.api("POST", f"{where}/action", {"remove_host": {"host": "host01"}})
+        lab.api("DELETE", where)
+    assert found.aggregates == {"host01": ("matched-by",)} and not found.unknown and not found.groups
+    server = nova.server(server_id)
+    assert server is not None and found.domains[server.project] == "default"
+    assert server.flavor and server.image and [one.id for one in nova.servers_named("matched-01")] == [server_id]
+    assert server_id in {one.id for one in nova.all_servers()}

@@ -288,6 +288,7 @@ BAD: list[tuple[str, Change, str]] = [
     ("override limit", override(failed_share_max=2), r".*policy\.failed_share_max is not a value of \[policy\] failed_share_max.*"),
     ("override bool", override(evacuations_max=True), r".*policy\.evacuations_max is not a value of \[policy\] evacuations_max.*"),
     ("override type", override(shared_ephemeral="perhaps"), r".*policy\.shared_ephemeral is not a value of .*"),
+    ("kind of domain", override(spread_over="rak"), r".*segments\[0\] has no host with a domain of the kind 'rak', which spread_over of its policy names"),
     ("override sense", override(retry_backoff_s=200), r".*segments\[0\]\.policy: retry_backoff_s is greater than .*"),
     ("segments not yaml", whole("segments: [\n"), r"\[engine\] segments_file: .*segments\.yaml, line \d: this is not YAML"),
     ("key twice", whole("segments: []\nsegments: []\n"), r"\[engine\] segments_file: .*segments\.yaml, line 2: a key stands twice"),

@@ -46,6 +46,7 @@ def test_the_clients_are_the_hosts_with_a_storage_address(tmp_path: Path) -> Non
     east, west = told.segments
     assert east.backends == (Backend("ceph-a", frozenset({"nova", "cinder/ceph-a"}), frozenset({"h1", "h2"})),)
     assert [one.clients for one in west.backends] == [frozenset()]
+    assert [one.reached_by for one in (*east.backends, *west.backends)] == [frozenset(), frozenset()]
     (storage,) = told.storages
     assert storage.clients == {"h1": ("203.0.113.1",), "h2": ("203.0.113.2",)}
     assert storage.settings == {"user": "vmhad", "pools": ["vms"]}
@@ -54,6 +55,7 @@ def test_the_clients_are_the_hosts_with_a_storage_address(tmp_path: Path) -> Non
 def test_named_clients_stand_in_place_of_them(tmp_path: Path) -> None:
     told = loaded(tmp_path, CEPH + "    clients: {h3: [198.51.100.3, 198.51.100.4]}\n")
     assert [segment.backends[0].clients for segment in told.segments] == [frozenset(), {"h3"}]
+    assert [segment.backends[0].reached_by for segment in told.segments] == [frozenset(), {"h3"}]
     assert told.storages[0].clients == {"h3": ("198.51.100.3", "198.51.100.4")}
 
 
@@ -63,15 +65,18 @@ def test_an_agent_reads_the_same_file(tmp_path: Path) -> None:
     assert [one.name for one in told] == ["east", "west"]
 
 
-def test_an_export_has_them_as_they_were_read(tmp_path: Path) -> None:
-    assert storage_rows(loaded(tmp_path, CEPH).storages) == [
+@pytest.mark.parametrize("clients", [{}, {"clients": {"h1": ["203.0.113.1"], "h2": ["203.0.113.2"]}}])
+def test_an_export_has_them_as_they_were_read(tmp_path: Path, clients: dict[str, object]) -> None:
+    """Whose clients were not listed has none listed by it either: that would say that nobody else reaches it."""
+    listed = f"    clients: {clients['clients']}\n" if clients else ""
+    assert storage_rows(loaded(tmp_path, CEPH + listed).storages) == [
         {
             "name": "ceph-a",
             "driver": "ceph",
             "holds": ["cinder/ceph-a", "nova"],
             "settings": {"user": "vmhad", "pools": ["vms"]},
-            "clients": {"h1": ["203.0.113.1"], "h2": ["203.0.113.2"]},
         }
+        | clients
     ]
 
 

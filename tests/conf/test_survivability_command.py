@@ -14,13 +14,19 @@ from typing import Any
 
 import pytest
 
-from vmhad.cmd.survivability import asked, merged, of_topology, unfenced
+from vmhad.cmd import survivability as command
+from vmhad.cmd.survivability import asked, merged, of_settings, of_topology, unfenced
 from vmhad.conf.settings import BmcAccess, ConfigError, PowerSettings, StorageAccess
 from vmhad.conf.topology_file import load_topology
 from vmhad.drivers.compute.census import Census, Stock
+from vmhad.journal.policies import PolicyShelf
 from vmhad.kernel.cloud import ComputeService, Group, Room, Server, ServerState
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.topology import Host, Segment
+from vmhad.kernel.vm_policy import Match, Protect, Settings, VmPolicy
+from vmhad.kernel.vm_resolve import Surroundings
+from vmhad.sim.store import MemoryStore
+from vmhad.survivability.document import survivability
 
 COMMAND = Path(sys.executable).with_name("vmhad-manage")
 LIMIT_S = 60.0
@@ -139,3 +145,30 @@ def test_a_bmc_that_is_asked_and_does_not_answer_is_told() -> None:
         found = unfenced(told_settings(power=power), ask_bmcs=True)
     assert found.keys() == {"h1"} and found["h1"].startswith("its BMC does not tell (")
     assert "pw-of-bmc" not in str(found)
+
+
+class Asked:
+    """A Nova with two VMs on a host, the one in a group."""
+
+    def prospect(self) -> Census:
+        servers = tuple(Server(one, one, "h1", ServerState.ACTIVE) for one in ("a", "b"))
+        services = tuple(ComputeService(host, True, True, "", False, "") for host in ("h1", "h2"))
+        return Census(servers, {}, (), (), services, tuple(Room(host, 4, 8192, 100) for host in ("h1", "h2")))
+
+    def surroundings(self, keys: frozenset[str], domains: frozenset[str]) -> Surroundings:
+        return Surroundings(groups={"a": ("g1", "pair")} if keys == {"group"} else {})
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_what_the_policies_of_vms_say_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left alone is no loss, and what may be rebuilt from its image comes back."""
+    monkeypatch.setattr(command, "open_compute", lambda settings: Asked())
+    shelf, settings = PolicyShelf(MemoryStore()), told_settings()
+    document, _ = survivability(of_settings(settings, shelf, False), (), None)
+    assert document["segments"][0]["protected"] == 2 and len(document["never"]) == 2
+    off = VmPolicy("off", Match(group=("pair",)), Settings(Protect.NO))
+    shelf.replace(0, (off, VmPolicy("rest", Match(), Settings(rebuild_local_disks=True))))
+    document, _ = survivability(of_settings(settings, shelf, False), (), None)
+    assert document["segments"][0]["protected"] == 1 and not document["never"]

@@ -25,6 +25,7 @@ class Small:
 
     traits: target -> what its hardware has. needs: server -> the trait it needs. member_hosts: the group members that
     live elsewhere. migrations: of the servers, from before. proven: hosts beside the dead one that are proven off.
+    reach: storage -> the targets that reach it, where somebody says so. racks: target -> its rack, '' if unknown.
     """
 
     policy: Policy
@@ -38,6 +39,11 @@ class Small:
     member_hosts: Mapping[str, str]
     migrations: tuple[Migration, ...] = ()
     proven: frozenset[str] = frozenset()
+    reach: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    racks: Mapping[str, str] = field(default_factory=dict)
+
+    def reaches(self, server: Server, target: str) -> bool:
+        return all(target in self.reach.get(disk.removeprefix("cinder/"), {target}) for disk in server.disks)
 
     def group_of(self, server_id: str) -> Group | None:
         return next((group for group in self.groups if server_id in group.members), None)
@@ -97,7 +103,7 @@ def _alone_fits(small: Small, server: Server, name: str) -> bool:
         return False
     if small.needs.get(server.id, small.traits[name]) != small.traits[name]:
         return False
-    if small.may_run_elsewhere(server.id) - {name}:
+    if small.may_run_elsewhere(server.id) - {name} or not small.reaches(server, name):
         return False
     group = small.group_of(server.id)
     if group is None or group.policy != "affinity":
@@ -140,12 +146,15 @@ def _goes_as_one(small: Small, group: Group, assignment: Mapping[str, str]) -> b
 @dataclass
 class Nova:
     """The cloud in which the planner's requests land. hosts: where each server is. coming: server -> target, accepted
-    and not yet there. broken: what no planner should have asked for."""
+    and not yet there. sent: server -> target of the requests of this round, whatever came of them. broken: what no
+    planner should have asked for."""
 
     small: Small
     hosts: dict[str, str] = field(default_factory=dict)
     coming: dict[str, str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    refused: set[tuple[str, str]] = field(default_factory=set)
+    sent: dict[str, str] = field(default_factory=dict)
     posts: int = 0
 
     def __post_init__(self) -> None:
@@ -155,8 +164,10 @@ class Nova:
         """'' once it is on its way, or why the scheduler refused."""
         self.posts += 1
         self._watch(server_id, target, force)
+        self.sent[server_id] = target
         server = self.small.server(server_id)
         if not force and (why := self._filters(server, target)):
+            self.refused.add((server_id, target))
             return why
         room = self.room(target)
         if server.vcpus > room.vcpus or server.ram_mib > room.ram_mib:
@@ -215,10 +226,16 @@ class Nova:
             self.broken.append(f"{server_id} must not be moved to {target}")
         if server.zone_pinned and small.zones[target] != server.zone:
             self.broken.append(f"{server_id} out of its zone to {target}")
+        if not small.reaches(server, target):
+            self.broken.append(f"{server_id} to {target}, which does not reach its disk")
         if len(arriving) > small.policy.evacuations_max:
             self.broken.append(f"{len(arriving)} at once")
         if list(arriving.values()).count(target) > small.policy.evacuations_per_target_max:
             self.broken.append(f"{target} receives more than its share: {sorted(arriving)}")
+        self._watch_group(server, target, force, arriving)
+
+    def _watch_group(self, server: Server, target: str, force: bool, arriving: Mapping[str, str]) -> None:
+        small, server_id = self.small, server.id
         group = small.group_of(server_id)
         if group and group.policy == "anti-affinity":
             where = [arriving.get(one, self.hosts.get(one)) for one in group.members]
@@ -226,9 +243,27 @@ class Nova:
                 self.broken.append(f"{server_id} to {target}, which has its anti-affinity group")
             if set(group.members) & set(self.coming):
                 self.broken.append(f"{server_id} beside another of its anti-affinity group")
+        if group and group.policy.endswith("anti-affinity") and small.policy.spread_over:
+            self._watch_domains(server, group, target)
         if group and group.policy == "affinity":
             alive = {arriving.get(one, self.hosts.get(one, "")) for one in group.members if one != server_id}
             if alive - {target, DEAD, ""}:
                 self.broken.append(f"{server_id} to {target}, away from its affinity group on {sorted(alive)}")
         if force and not (group and group.policy == "affinity" and _may_be_forced(small, group)):
             self.broken.append(f"{server_id} forced to {target}")
+
+    def _watch_domains(self, server: Server, group: Group, target: str) -> None:
+        """A rack that holds another member, although one that holds none had room: tried one by one."""
+        small = self.small
+        others = {(self.hosts | self.coming | self.sent).get(one, "") for one in group.members if one != server.id}
+        others = {host for host in others - {DEAD, ""} if small.closed.get(host) != "busy"}
+        held = {small.racks.get(host, "") for host in others} - {""}
+        if small.racks[target] not in held or small.may_run_elsewhere(server.id):
+            return
+        for name in small.rooms:
+            room, is_new = self.room(name), (server.id, name) not in self.refused
+            fits = server.vcpus <= room.vcpus and server.ram_mib <= room.ram_mib
+            fits = fits and (server.volume_backed or server.disk_gib <= room.disk_gib)
+            if small.racks[name] and small.racks[name] not in held and fits and is_new:
+                if _alone_fits(small, server, name):
+                    self.broken.append(f"{server.id} into the rack of its group on {target}, and {name} had room")

@@ -17,6 +17,7 @@ import pytest
 from oracle import DEAD, Nova, Small, best
 
 from vmhad.guards.hosts.board import board
+from vmhad.guards.hosts.place import in_order
 from vmhad.guards.hosts.recover import recover
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import Group, Migration, Room, Server, ServerState
@@ -25,7 +26,7 @@ from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof
 from vmhad.kernel.step import Answer, Observation, Outcome, Step, StepState, Verb, record
-from vmhad.kernel.topology import Host, Segment
+from vmhad.kernel.topology import Backend, Host, Segment
 from vmhad.kernel.verdict import Judgement, Verdict
 
 CASES = int(os.environ.get("ORACLE_CASES", "1800"))
@@ -73,7 +74,20 @@ def draw(seed: int, roomy: bool = False) -> Small:
     )
     migrations = tuple(_migrations(dice, names, targets))
     proven = frozenset(name for name, why in closed.items() if why == "busy" and dice.random() < 0.5)
-    return Small(policy, rooms, zones, traits, closed, servers, needs, groups, member_hosts, migrations, proven)
+    small = Small(policy, rooms, zones, traits, closed, servers, needs, groups, member_hosts, migrations, proven)
+    return _with_storages_and_racks(small, random.Random(f"storages and racks of {seed}"))
+
+
+def _with_storages_and_racks(small: Small, dice: random.Random) -> Small:
+    """One third has two storages, one of which not every target reaches; one half has racks to be kept apart over."""
+    if dice.random() < 0.35:
+        reach = {"nfs": frozenset(name for name in small.rooms if dice.random() < 0.7), "ceph": frozenset(small.rooms)}
+        disks = [("cinder/ceph",), ("cinder/ceph",), ("cinder/nfs",), ("cinder/ceph", "cinder/nfs")]
+        servers = tuple(replace(one, disks=dice.choice(disks)) for one in small.servers)
+        small = replace(small, servers=servers, reach=reach)
+    racks = {name: dice.choice(("r1", "r1", "r2", "r3", "")) for name in small.rooms}
+    spread_over = dice.choice(("", "rack"))
+    return replace(small, racks=racks, policy=replace(small.policy, spread_over=spread_over))
 
 
 def _server(dice: random.Random, name: str) -> Server:
@@ -127,11 +141,13 @@ def play(small: Small, seed: int) -> Result:
     steps = {f"{incident.id}/1/{verb.value}": _host_step(incident, verb) for verb in (Verb.FORCE_DOWN, Verb.DISABLE)}
     for _ in range(ROUNDS_MAX):
         now += 1.0
-        move = recover(_case(small, nova, incident, steps, now), now)
+        case = _case(small, nova, incident, steps, now)
+        move = recover(case, now)
         before = dict(steps)
         steps.update((step.id, step) for step in move.steps)
         started = [one for one in steps.values() if one.state is StepState.STARTED and one != before.get(one.id)]
-        for step in started:
+        nova.sent.clear()
+        for step in _as_decided(case, steps, started):
             steps[step.id] = _send(nova, step, now)
         if nova.coming:
             landed = dice.choice(sorted(nova.coming))
@@ -147,6 +163,15 @@ def play(small: Small, seed: int) -> Result:
     because = {one.subject: one.because for one in steps.values() if one.verb is Verb.EVACUATE and one.because}
     placed = {one.id: nova.hosts[one.id] for one in small.servers if nova.hosts[one.id] != DEAD}
     return Result(placed, tuple(nova.broken), nova.posts, because)
+
+
+def _as_decided(case: Case, steps: Mapping[str, Step], started: list[Step]) -> list[Step]:
+    """What was begun together, first whose target was chosen first: what the second one may know of is the first."""
+    assert case.inventory is not None
+    waited = {one.id: replace(one, state=StepState.PLANNED, attempt=one.attempt - 1) for one in started}
+    seen = {one.subject: waited.get(one.id, one) for one in steps.values() if one.verb is Verb.EVACUATE}
+    turns = {subject: turn for turn, subject in enumerate(in_order(seen, board(case, case.inventory, seen)))}
+    return sorted(started, key=lambda one: turns.get(one.subject, -1))
 
 
 def _due_later(steps: Mapping[str, Step], now: float) -> bool:
@@ -168,8 +193,17 @@ def _seen(step: Step, now: float, answer: Answer, reading: str, text: str = "") 
     return record(step, Outcome(step.id, step.attempt, Observation(now, answer, reading, text)))
 
 
-def _case(small: Small, nova: Nova, incident: Incident, steps: Mapping[str, Step], now: float) -> Case:
+def segment_of(small: Small) -> Segment:
     names = (DEAD, *small.rooms)
+    clients = frozenset(names)
+    backends = tuple(
+        Backend(name, frozenset({f"cinder/{name}"}), clients, who | {DEAD}) for name, who in small.reach.items()
+    )
+    racks = {name: {"rack": rack} if rack else {} for name, rack in small.racks.items()}
+    return Segment("s", tuple(Host(name, racks.get(name, {})) for name in names), backends)
+
+
+def _case(small: Small, nova: Nova, incident: Incident, steps: Mapping[str, Step], now: float) -> Case:
     verdicts = dict.fromkeys(small.rooms, SOUND) | {DEAD: FELL}
     verdicts |= {name: FELL for name, why in small.closed.items() if why == "suspect"}
     busy = frozenset(name for name, why in small.closed.items() if why == "busy") | {DEAD}
@@ -177,7 +211,7 @@ def _case(small: Small, nova: Nova, incident: Incident, steps: Mapping[str, Step
     return Case(
         incident=incident,
         steps=tuple(steps.values()),
-        segment=Segment("s", tuple(Host(name) for name in names)),
+        segment=segment_of(small),
         policy=small.policy,
         evidence=Evidence(DEAD),
         verdict=FELL,
@@ -216,6 +250,8 @@ def test_no_rule_is_broken_and_hardly_a_vm_left_behind(roomy: bool, greed_max: f
         ("_zone_fits", lambda server, host, at: True, "out of its zone"),
         ("_receivers", lambda at: tuple(sorted(room.host for room in at.inventory.rooms)), "which is "),
         ("_count", lambda group, host, at, server_id: 0, "which has its anti-affinity group"),
+        ("is_reached", lambda storages, host: True, "which does not reach its disk"),
+        ("Domains.suit", lambda domains, host: 0, "into the rack of its group"),
     ],
 )
 def test_a_planner_without_one_rule_is_caught(

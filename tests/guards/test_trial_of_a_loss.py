@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from oracle import DEAD, Small
-from test_place_oracle import draw, play
+from test_place_oracle import draw, play, segment_of
 
 from tests.bench.plan import Recovery, drawn
 from vmhad.kernel.cloud import ComputeService, Server, ServerState
-from vmhad.kernel.topology import Host, Segment
 from vmhad.survivability.cloud import Cloud
 from vmhad.survivability.ground import ground_of
 from vmhad.survivability.trial import Fate, lose
@@ -28,9 +27,8 @@ ELSE_TIGHT, ELSE_ROOMY = 0.02, 0.002
 
 def trial_of(small: Small) -> Fate:
     """Hosts that are busy in the small cloud died with the one that is asked for."""
-    hosts = tuple(Host(name) for name in (DEAD, *small.rooms))
     cloud = Cloud(
-        segments=(Segment("s", hosts),),
+        segments=(segment_of(small),),
         policies={"s": small.policy},
         services=tuple(_service(name, small.closed) for name in small.rooms),
         rooms=small.rooms,

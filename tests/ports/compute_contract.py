@@ -46,6 +46,7 @@ real one. What is pinned, and by which case (all on both sides; [rare] only unde
 |   guest, never two                                                             |                                    |
 | one that the scheduler does not take: a record in error, the server as it was  | live_migration_that_nobody_takes   |
 | inventory: groups, member hosts, room                                          | inventory                          |
+| groups of servers by id and name, where they are asked for                     | surroundings                       |
 | stop and start; start of what runs is refused                                  | stop_and_start                     |
 | an API that is away is no answer; what does not exist is None or refused       | away, absent                       |
 | evacuate at 2.95 or later leaves all off; force only up to 2.67                | real only: test_nova_driver.py     |

@@ -52,6 +52,18 @@ def anti_affinity(bench: Bench) -> None:
     assert bench.running_on(vm) == [other]
 
 
+@case
+def surroundings(bench: Bench) -> None:
+    """Only what is asked for is told; of a group its id first. Where it is asked of somebody else, that one answers."""
+    host = bench.hosts[0]
+    group = bench.group("anti-affinity")
+    vm, other = bench.boot("vm", host, group=group), bench.boot("other", host)
+    found = bench.compute.surroundings(frozenset({"group", "aggregate"}), frozenset())
+    assert not found.unknown and not found.domains and host not in found.aggregates
+    assert found.groups[vm][0] == group and found.groups[vm][1] and other not in found.groups
+    assert not bench.compute.surroundings(frozenset({"aggregate"}), frozenset()).groups
+
+
 @rare
 def late_check(bench: Bench) -> None:
     """Why members of a group are sent one after the other. The scheduler may remember where it sent the first and find

@@ -25,7 +25,7 @@ SAYS_ITS_END = "from vmhad.sim.seeds import play; from vmhad.sim.swarm import Sh
 def pinned() -> list[tuple[int, Shape, str]]:
     """Each line: seed hosts hours | what it showed; after the hours «lonely» where guests fail alone in it, «agents»
     where its hosts have agents, «drains» where hosts ail and are emptied, «storages» where hosts are cut off from
-    theirs."""
+    theirs, «rules» where VMs have priorities, wait for each other, and are kept apart over domains."""
     found = []
     for line in PINNED.read_text().splitlines():
         if line and not line.startswith("#"):
@@ -64,8 +64,9 @@ def test_passing_over_calm_time_changes_no_fate(seed: int) -> None:
 
 
 # The last one: thirty hosts, of which ten are held by a brake that lets one fence be open at a time.
-CUT_OFF = replace(SMALL, storages=True)
+CUT_OFF, RULED = replace(SMALL, storages=True), replace(SMALL, rules=True)
 RESTING = [*((seed, SMALL) for seed in range(20, 26)), (1025, STANDARD), *((seed, CUT_OFF) for seed in range(4))]
+RESTING += [(seed, RULED) for seed in range(4)]
 
 
 @pytest.mark.parametrize(("seed", "shape"), RESTING, ids=str)
@@ -106,6 +107,24 @@ def test_seeds_with_agents_break_no_rule(seed: int) -> None:
 def test_hosts_that_are_cut_off_break_no_rule(seed: int) -> None:
     assert any(line.startswith("backend ") for line in draw(seed, CUT_OFF).declarations)
     assert play(seed, CUT_OFF).failed == ()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rules_of_recovery_break_no_rule(seed: int) -> None:
+    script = draw(seed, RULED)
+    assert any(line.startswith("vm-policy ") for _, line in script.faults)
+    assert play(seed, RULED).failed == ()
+
+
+def test_what_these_rules_are_is_drawn() -> None:
+    drawn = [draw(seed, RULED).declarations for seed in range(10)]
+    assert {True, False} == {any(" spread_over=" in line for line in one) for one in drawn}
+    assert {True, False} == {any(" reach=" in line for line in one) for one in drawn}
+
+
+def test_rules_of_recovery_change_no_other_disaster() -> None:
+    plain, ruled = draw(7, SMALL), draw(7, RULED)
+    assert tuple(one for one in ruled.faults if not one[1].startswith("vm-policy ")) == plain.faults
 
 
 @pytest.mark.parametrize("seed", range(8))

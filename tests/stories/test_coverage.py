@@ -43,6 +43,7 @@ TOLD = (
     "guards/hosts/fence.py",
     "guards/hosts/lift.py",
     "guards/hosts/move.py",
+    "guards/hosts/order.py",
     "guards/hosts/place.py",
     "guards/hosts/power_off.py",
     "guards/hosts/recover.py",

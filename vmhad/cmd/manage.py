@@ -3,7 +3,7 @@
 
 It needs no running engine and calls none: orders are values in the journal, which the owner reads within seconds. An
 export of the topology, and what of it can be lost, ask Nova and Placement instead, and change nothing; keys of agents
-are files of this machine.
+are files of this machine. Policies of VMs are values of the journal, too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from datetime import UTC, datetime
 
 from vmhad.cmd.agent_key import add_agent_key
 from vmhad.cmd.certificate import add_certificate, verify
+from vmhad.cmd.policy import add_policy
 from vmhad.cmd.private_memory import keep_memory_private
 from vmhad.cmd.survivability import add_survivability, foretell
 from vmhad.cmd.topology import add_topology, export
 from vmhad.conf.load import load, policy_defaults
 from vmhad.conf.settings import ConfigError, Settings
+from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.journal import Journal
+from vmhad.journal.policies import PolicyShelf
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.proof import POWER_OFF
@@ -42,18 +45,21 @@ def main() -> int:
         return verify(told)
     try:
         if told.noun == "survivability" and told.topology:
-            return foretell(None, told)
+            return foretell(None, None, told)
         words = [word for path in told.config_file for word in ("--config-file", path)]
         settings = load(words)
         if told.noun == "topology":
             return export(settings, policy_defaults(words), told)
-        if told.noun == "survivability":
-            return foretell(settings, told)
         if told.noun == "agent-key":
             return int(told.keys(settings, told))
-        journal = Journal(open_store(settings))
+        store = open_store(settings)
+        if told.noun == "survivability":
+            return foretell(settings, PolicyShelf(store), told)
+        if told.noun == "policy":
+            return int(told.run(PolicyShelf(store), settings, told))
+        journal = Journal(store)
         return int(told.run(journal, settings, told))
-    except (ConfigError, Unanswered, Refused, Conflict) as error:
+    except (ConfigError, Unanswered, Refused, Conflict, JournalUnreadable) as error:
         print(f"vmhad-manage: {error}", file=sys.stderr)
         return 2
 
@@ -182,7 +188,7 @@ def _time(at: float) -> str:
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="vmhad-manage", description="Incidents and orders; the topology.")
+    parser = argparse.ArgumentParser(prog="vmhad-manage", description="Incidents, orders, policies; the topology.")
     parser.add_argument("--config-file", action="append", default=[], help="as for vmhad-engine")
     nouns = parser.add_subparsers(dest="noun", required=True)
     incidents = nouns.add_parser("incident", help="what failed and what was done").add_subparsers(required=True)
@@ -216,6 +222,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     _add_host(nouns)
     add_certificate(nouns)
     add_agent_key(nouns)
+    add_policy(nouns)
     add_topology(nouns)
     add_survivability(nouns)
     return parser.parse_args(words)

@@ -4,11 +4,12 @@
     vmhad-sim story FILE... [--rewrite]
     vmhad-sim sweep FILE... [--every N] [--jobs J] [--json]
     vmhad-sim mutants [--seeds N] [--start S] [--only NAME] [--jobs J] [--json]
-    vmhad-sim seeds --count N [--start S] [--hosts H] [--hours X] [--agents] [--drains] [--storages] [--jobs J]
-                   [--json]
+    vmhad-sim seeds --count N [--start S] [--hosts H] [--hours X] [--agents] [--drains] [--storages] [--rules]
+                   [--jobs J] [--json]
     vmhad-sim seeds --replay SEED [--agents] [--write DIR]
     vmhad-sim explore --depth N [--opening cut|hang] [--cpu-limit S] [--json]
     vmhad-sim noise --episodes N [--seed S] [--jobs J] [--json]
+    vmhad-sim plans --clouds N [--start S] [--jobs J] [--json]
     vmhad-sim rehearse --topology FILE --fail rack:r1 [--policy FILE] [--hours H] [--seeds N] [--json]
 
 Rewriting replaces what a story expects by what it does now. Read the diff; keep it only if you know what caused it.
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vmhad.cmd.noise import add_noise, noise
+from vmhad.cmd.plans import add_plans, plans
 from vmhad.cmd.rehearsal import add_rehearse, rehearse
 from vmhad.cmd.safety import add_mutants, add_sweep, mutants, sweeps
 from vmhad.sim.arena import OPENINGS
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds.add_argument("--lonely", action="store_true", help="guests fail alone in it, too")
     seeds.add_argument("--drains", action="store_true", help="hosts with agents ail, and are emptied")
     seeds.add_argument("--storages", action="store_true", help="storages cut hosts off that are lost with their BMCs")
+    seeds.add_argument("--rules", action="store_true", help="domains, priorities, order groups and reach, too")
     seeds.add_argument("--jobs", type=int, default=1, metavar="J", help="processes at a time")
     seeds.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     seeds.add_argument("--replay", type=int, metavar="SEED", help="print the timeline of one seed")
@@ -63,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_mutants(commands)
     add_sweep(commands)
     add_noise(commands)
+    add_plans(commands)
     options = parser.parse_args(argv)
     try:
         if options.command == "rehearse":
@@ -71,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _replay(options) if options.replay is not None else _seeds(options)
         if options.command == "explore":
             return _explore(options)
+        if options.command == "plans":
+            return plans(options)
         if options.command == "noise":
             return noise(options)
         if options.command == "sweep":
@@ -130,7 +136,8 @@ def _seeds(options: argparse.Namespace) -> int:
 
 
 def _shape(options: argparse.Namespace) -> Shape:
-    return Shape(options.hosts, options.hours, options.agents, options.lonely, options.drains, options.storages)
+    with_what = (options.agents, options.lonely, options.drains, options.storages, options.rules)
+    return Shape(options.hosts, options.hours, *with_what)
 
 
 def _explore(options: argparse.Namespace) -> int:

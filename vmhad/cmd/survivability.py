@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from vmhad.conf.settings import ConfigError, Settings
@@ -19,7 +20,9 @@ from vmhad.conf.topology import HostInventory, Topology
 from vmhad.conf.topology_file import load_topology
 from vmhad.drivers.compute.census import Census
 from vmhad.drivers.compute.rooms import NO_LIMIT
+from vmhad.engine.explaining import all_settled
 from vmhad.guards.hosts.board import less
+from vmhad.journal.policies import PolicyShelf
 from vmhad.kernel.cloud import ComputeService, Room, Server
 from vmhad.kernel.signal import Reading
 from vmhad.ports import Unanswered
@@ -48,12 +51,12 @@ def add_survivability(nouns: argparse._SubParsersAction[argparse.ArgumentParser]
     )
 
 
-def foretell(settings: Settings | None, told: argparse.Namespace) -> int:
-    """settings: None with a topology file. Raises ConfigError, Unanswered, Refused."""
+def foretell(settings: Settings | None, shelf: PolicyShelf | None, told: argparse.Namespace) -> int:
+    """Both None with a topology file. Raises ConfigError, Unanswered, Refused."""
     found: Survey | None = None
     while True:
         try:
-            found = look(settings, told, found)
+            found = look(settings, shelf, told, found)
         except Unanswered as error:
             if found is None:
                 raise
@@ -63,9 +66,14 @@ def foretell(settings: Settings | None, told: argparse.Namespace) -> int:
         time.sleep(told.every)
 
 
-def look(settings: Settings | None, told: argparse.Namespace, before: Survey | None) -> Survey:
+def look(
+    settings: Settings | None, shelf: PolicyShelf | None, told: argparse.Namespace, before: Survey | None
+) -> Survey:
     """Prints what is so now; before: what was found last."""
-    cloud = of_topology(load_topology(told.topology)) if settings is None else of_settings(settings, told.ask_bmcs)
+    if settings is None or shelf is None:
+        cloud = of_topology(load_topology(told.topology))
+    else:
+        cloud = of_settings(settings, shelf, told.ask_bmcs)
     document, found = survivability(cloud, asked(told.lose, cloud), before)
     if told.json:
         at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -92,14 +100,15 @@ def asked(words: Iterable[str], cloud: Cloud) -> tuple[Loss, ...]:
     return tuple(found.values())
 
 
-def of_settings(settings: Settings, ask_bmcs: bool) -> Cloud:
-    """As Nova and Placement have it now."""
-    compute = open_compute(settings)
+def of_settings(settings: Settings, shelf: PolicyShelf, ask_bmcs: bool) -> Cloud:
+    """As Nova and Placement have it now, and as the policies of VMs in the journal want it."""
+    held, compute = shelf.newest(), open_compute(settings)
     try:
         census = compute.prospect()
+        servers = all_settled(compute, held, census.servers)
     finally:
         compute.close()
-    return merged(settings, census, unfenced(settings, ask_bmcs))
+    return merged(settings, replace(census, servers=servers), unfenced(settings, ask_bmcs))
 
 
 def merged(settings: Settings, census: Census, without: Mapping[str, str]) -> Cloud:

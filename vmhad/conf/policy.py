@@ -10,6 +10,7 @@ from oslo_config import cfg
 
 from vmhad.conf.drains import DRAINS
 from vmhad.conf.fencing import FENCING
+from vmhad.conf.placing import PLACING
 from vmhad.kernel.policy import AfterFence, CutOff, OnFailure, OnIoError, Policy, SilentMeans
 
 GROUP = cfg.OptGroup("policy", title="What is done when; per segment in the segments file")
@@ -379,4 +380,4 @@ SERVICES = [
     ),
 ]
 
-OPTS = [*EVIDENCE, *AGENTS, *FENCING, *BRAKE, *RECOVERY, *INSTANCES, *SERVICES, *DRAINS]
+OPTS = [*EVIDENCE, *AGENTS, *FENCING, *BRAKE, *RECOVERY, *PLACING, *INSTANCES, *SERVICES, *DRAINS]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,6 +80,7 @@ def load_segments(path: str, credentials_path: str, defaults: Policy, bmc_defaul
             raise entry.wrong(f"has one host only, and no agent of a peer can ask the BMC of {hosts[0].name!r}")
         segments[name] = Segment(name, tuple(hosts))
         policies[name] = overridden(defaults, fields["policy"]) if "policy" in fields else defaults
+        _refuse_unknown_kind(entry, policies[name].spread_over, hosts)
     storages = storages_of(top["storages"], tuple(segments.values())) if "storages" in top else ()
     return SegmentsFile(tuple(with_backends(one, storages) for one in segments.values()), policies, bmcs, storages)
 
@@ -138,6 +139,12 @@ def overridden(defaults: Policy, entry: Field) -> Policy:
             raise entry.wrong(f"has an unknown key {name!r}")
         changes[name] = _policy_value(option, field)
     return checked(replace(defaults, **changes), f"{entry.file}: {entry.where}")
+
+
+def _refuse_unknown_kind(entry: Field, kind: str, hosts: Sequence[Host]) -> None:
+    """A word that is misspelled would keep nothing apart, and nobody would see it."""
+    if kind and not any(kind in host.domains for host in hosts):
+        raise entry.wrong(f"has no host with a domain of the kind {kind!r}, which spread_over of its policy names")
 
 
 def checked(policy: Policy, where: str) -> Policy:

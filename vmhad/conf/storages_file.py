@@ -28,9 +28,11 @@ def storages_of(entry: Field, segments: Sequence[Segment]) -> tuple[StorageAcces
         name = fields["name"].text()
         if name in found or "/" in name or "," in name:
             raise fields["name"].wrong("must be a name of its own, without «/» and «,»")
-        clients = _clients(fields, planes) if "clients" in fields else _by_plane(row, planes)
+        are_named = "clients" in fields
+        clients = _clients(fields, planes) if are_named else _by_plane(row, planes)
         _refuse_shared_clients(row, clients)
-        storage = StorageAccess(name, fields["driver"].text(), _holds(fields["holds"]), _plain(fields), clients)
+        holds, driver = _holds(fields["holds"]), fields["driver"].text()
+        storage = StorageAccess(name, driver, holds, _plain(fields), clients, are_named)
         _refuse_held_twice(row, storage, found.values())
         found[name] = storage
     return tuple(found.values())
@@ -39,8 +41,12 @@ def storages_of(entry: Field, segments: Sequence[Segment]) -> tuple[StorageAcces
 def with_backends(segment: Segment, storages: Iterable[StorageAccess]) -> Segment:
     """The segment with all storages, and with those of their clients that are its hosts: what one holds that knows none
     of them is held by no other."""
-    mine = (Backend(one.name, one.holds, frozenset(one.clients) & set(segment.names)) for one in storages)
-    return replace(segment, backends=tuple(mine))
+
+    def backend(one: StorageAccess) -> Backend:
+        clients = frozenset(one.clients) & set(segment.names)
+        return Backend(one.name, one.holds, clients, clients if one.are_named else frozenset())
+
+    return replace(segment, backends=tuple(map(backend, storages)))
 
 
 def names_backends(storages: Iterable[StorageAccess]) -> bool:
@@ -54,7 +60,8 @@ def storage_rows(storages: Iterable[StorageAccess]) -> list[dict[str, Any]]:
     for one in storages:
         row: dict[str, Any] = {"name": one.name, "driver": one.driver, "holds": sorted(one.holds)}
         row |= {"settings": dict(one.settings)} if one.settings else {}
-        rows.append(row | {"clients": {host: list(known) for host, known in sorted(one.clients.items())}})
+        named = {host: list(known) for host, known in sorted(one.clients.items())} if one.are_named else {}
+        rows.append(row | ({"clients": named} if named else {}))
     return rows
 
 

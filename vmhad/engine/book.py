@@ -21,6 +21,7 @@ from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof, holds
 from vmhad.kernel.step import Outcome, Step, StepState, Verb, record
 from vmhad.kernel.verdict import Ailment
+from vmhad.kernel.vm_resolve import policy_of
 
 STARTS = (Verb.RESTORE_STATE, Verb.RESTART, Verb.RESTART_SERVICE)
 _NEWS = attrgetter(*(one.name for one in fields(Incident) if one.name != "wake_at"))
@@ -47,12 +48,12 @@ class Survey:
 class Book:
     """incidents, steps: as committed, by id, plus soft observations; changed only through put. epoch: the one it was
     loaded under. fallen: host -> those of its VMs that Nova switched off. standings, left: server -> how it stands, and
-    the newest action on it when it was found to be none of ours. spared: fallen VMs that are off by
-    their users' wish, or opted out: no return of a host starts them. in_want: host -> what its last incident left
-    undone, if that ended because the host seemed to fall again: server -> step. survey: the last one. ails_since,
-    well_since: host and ailment, host -> since when it has been so without a break, until looked_at. answers:
-    incident -> what its last decision rested on, and until when it stands while that is so. eras: what was there when
-    it was taken over."""
+    the newest action on it when it was found to be none of ours; left_by_policy: those of them that policy leaves.
+    spared: fallen VMs that are off by their users' wish, or opted out: no return of a host starts them. in_want: host
+    -> what its last incident left undone, if that ended because the host seemed to fall again: server -> step. survey:
+    the last one. ails_since, well_since: host and ailment, host -> since when it has been so without a break, until
+    looked_at. answers: incident -> what its last decision rested on, and until when it stands while that is so. eras:
+    what was there when it was taken over."""
 
     epoch: int
     incidents: dict[str, Incident]
@@ -62,6 +63,7 @@ class Book:
     fallen: dict[str, Fallen] = field(default_factory=dict)
     standings: dict[str, Standing] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    left_by_policy: dict[str, Server] = field(default_factory=dict)
     spared: frozenset[str] = frozenset()
     in_want: dict[str, Mapping[str, Step]] = field(default_factory=dict)
     survey: Survey | None = None
@@ -128,9 +130,8 @@ class Book:
         if (fallen := self.fallen.get(host)) is None:
             return ()
         alone = {one.vm for one in self._open_of_vms} | self.left.keys() | self.spared
-        window_s, most = policy.instance_window_s, policy.instance_starts_max
-        mine = (one for one in fallen.servers if one.id not in alone)
-        return tuple(one for one in mine if self.starts(one.id, now, window_s) < most)
+        mine = ((one, policy_of(policy, one.settings)) for one in fallen.servers if one.id not in alone)
+        return tuple(one for one, p in mine if self.starts(one.id, now, p.instance_window_s) < p.instance_starts_max)
 
     def fallen_alone(self, host: str, policy: Policy, was_back: bool, now: float) -> tuple[Server, ...]:
         """Those of them that are no failure of their host. was_back: it may have rebooted just now; so it has where

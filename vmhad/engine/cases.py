@@ -25,6 +25,7 @@ from vmhad.kernel.verdict import Verdict
 # Looked up once: a member of an enumeration costs ten times what another name does.
 POWER, SELF_FENCE = Channel.POWER, Channel.SELF_FENCE
 HEEDS_OTHERS = (State.FENCING, State.RECOVERING, State.RECOVERED)
+FENCING, RECOVERING = State.FENCING, State.RECOVERING
 RESTING = (State.SUSPECTED, State.STUCK, State.RECOVERED)
 
 
@@ -61,6 +62,14 @@ class Cases:
         """Those that fell silent. Of one that was not heard yet nobody knows whether it is."""
         known = ((name, self.evidence.of(name)) for name in self._seen.scene.quiet)
         return frozenset(name for name, seen in known if seen.heard_at or seen.agent_from)
+
+    @cached_property
+    def _unplanned(self) -> frozenset[str]:
+        """As the tick begins: a moment later is soon enough. A fence that is held may wait for the very recoveries that
+        would wait for it."""
+        under_way = (one for one in self.current.values() if one.is_of_host and one.state in (FENCING, RECOVERING))
+        planned = {step.incident for step in self._evacuations.values()}
+        return frozenset(one.host for one in under_way if one.id not in planned and not one.held)
 
     @cached_property
     def _evacuations(self) -> dict[str, Step]:
@@ -133,6 +142,7 @@ class Cases:
             fallen=book.worth_starting(host, self.policy, self.now),
             idle=self.current.keys() - self._seen.scene.recovering if evacuations else frozenset(),
             beside=self._beside(host, inventory) if incident.state is State.RECOVERING else {},
+            unplanned=self._unplanned - {host} if incident.state is State.RECOVERING else frozenset(),
             former=book.former(host, inventory) if incident.state is State.RECOVERING else {},
             in_want=book.in_want.get(host, {}),
             hold=self._hold(incident),

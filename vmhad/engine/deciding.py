@@ -76,7 +76,8 @@ class Deciding:
 
     def decide(self, segment: Segment, policy: Policy, book: Book, judged: Judged, now: float) -> Made | None:
         """None where there is nothing to decide."""
-        vms = VmCases(segment, policy, book, judged, self.world.guests, self.contested, now)
+        willing = self.reads.settling.willing(policy)
+        vms = VmCases(segment, policy, book, judged, self.world.guests, self.contested, now, willing)
         book.spared = vms.spared() if book.fallen else frozenset()
         services = ServiceCases(
             segment, policy, book, judged, self.evidence, self.world.units, self.contested, self.has_hands, now

@@ -22,12 +22,14 @@ from vmhad.engine.keeping import FOR_A_MONTH, PRUNE_EVERY_S, Keeping
 from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import RENEW_SHARE, Ownership
 from vmhad.engine.reads import Reads
+from vmhad.engine.settling import Settling
 from vmhad.engine.timeline import Timeline
 from vmhad.engine.units import Units
 from vmhad.engine.world import NoHands, World
 from vmhad.engine.writing import Writing
 from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.journal import EpochLost, Journal
+from vmhad.journal.policies import PolicyShelf
 from vmhad.kernel.incident import State
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.step import Step, Verb
@@ -116,12 +118,14 @@ class Engine:
         self.ownership = Ownership(store, clock, me, tuple(sorted(self.segments)), membership, lease_s)
         world = World(compute, power, clock, hands or NoHands(), self.guests, units, storages)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
-        self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world)
+        self.settling = Settling(PolicyShelf(store), compute, workers, clock, self.guests)
+        self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world, self.settling)
         certifying = Certifying(me, self.segments, self.evidence.of)
         self.writing = Writing(self.journal, timeline, self.executor, self.evidence, certifying)
         self.deciding = Deciding(self.evidence, self.reads, self.writing, world, hands is not None)
         self.books: dict[str, Book] = {}
         self._orders_at: dict[str, float] = {}
+        self._policies_at = 0.0
         self._pruned_at: dict[str, float] = {}
         self._frozen = ""
         self._dropped: dict[str, Book] = {}
@@ -223,6 +227,9 @@ class Engine:
             book.orders = tuple(self.journal.orders(name))
             self.evidence.nudged(self.journal.take_nudges(name))
             self._orders_at[name] = now
+        if now >= self._policies_at + ORDERS_EVERY_S:
+            self.settling.read((*self.books.values(), *self._dropped.values()))
+            self._policies_at = now
         if now >= self._pruned_at.get(name, 0.0) + PRUNE_EVERY_S:
             self.workers.submit(f"prune {name}", partial(self.keeping.prune, self.journal, name, now))
             self._pruned_at[name] = now

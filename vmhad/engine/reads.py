@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from vmhad.engine.book import Book
 from vmhad.engine.evidence_store import EvidenceStore
+from vmhad.engine.settling import Settling
 from vmhad.engine.stopped import Stopped, StoppedLook
 from vmhad.engine.world import World
 from vmhad.guards.instances.judge import Nova, nova_of
@@ -17,6 +18,7 @@ from vmhad.kernel.case import Decision
 from vmhad.kernel.cloud import Fallen, Inventory, ServerState, Standing
 from vmhad.kernel.step import Outcome
 from vmhad.kernel.topology import Segment
+from vmhad.kernel.vm_resolve import Surroundings
 from vmhad.ports import Clock, Compute, Unanswered, Workers
 
 LOG = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Reads:
     clock: Clock
     evidence: EvidenceStore
     world: World
+    settling: Settling
 
     def __post_init__(self) -> None:
         self._stopped = StoppedLook(self.compute)
@@ -42,25 +45,39 @@ class Reads:
         """Those that nothing asks for, if it is time."""
         if look := self._stopped.due(self.clock.now()):
             self.workers.submit("servers stopped lately", look)
+        self.settling.begin_recurring()
 
     def collect(self, books: Mapping[str, Book], dropped: Mapping[str, Book]) -> None:
         """What the workers finished. dropped: the books that are read again, for what was seen of their steps."""
         for name, result in self.workers.finished():
-            if isinstance(result, Inventory):
-                self._take_inventory(result, books)
-            elif isinstance(result, Fallen):
-                for segment, book in books.items():
-                    if result.host in self.segments[segment].names:
-                        book.take_fallen(result)
-            elif isinstance(result, Standing):
-                for book in books.values():
-                    book.take_standing(result)
+            if isinstance(result, Inventory | Fallen | Standing):
+                self._take_servers(result, books)
+            elif isinstance(result, Surroundings):
+                self.settling.take(result, (*books.values(), *dropped.values()))
             elif isinstance(result, Stopped):
                 self.evidence.suspect_fallen(self._stopped.take(result))
             elif isinstance(result, tuple):
                 _take(result, (*books.values(), *dropped.values()))
             elif isinstance(result, Exception):
                 self._failed(name, result)
+
+    def _take_servers(self, result: Inventory | Fallen | Standing, books: Mapping[str, Book]) -> None:
+        """Before it is known what policies say of VMs nothing is believed of any: it is read again."""
+        if isinstance(result, Fallen) and not self.settling.is_ready:
+            self.evidence.ask_again(result.host, self.clock.now())
+        elif not self.settling.is_ready:
+            return
+        elif isinstance(result, Inventory):
+            self._take_inventory(self.settling.inventory(result), books)
+        elif isinstance(result, Fallen):
+            fallen = self.settling.fallen(result)
+            for segment, book in books.items():
+                if result.host in self.segments[segment].names:
+                    book.take_fallen(fallen)
+        else:
+            standing = self.settling.standing(result)
+            for book in books.values():
+                book.take_standing(standing)
 
     def _take_inventory(self, inventory: Inventory, books: Mapping[str, Book]) -> None:
         self.world.remember(inventory)

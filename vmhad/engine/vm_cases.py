@@ -10,6 +10,7 @@ from vmhad.engine.book import Book
 from vmhad.engine.evidence_store import Judged
 from vmhad.engine.guests import Guests
 from vmhad.guards.hosts.lift import was_lifted
+from vmhad.guards.instances.fence import was_left_by_policy
 from vmhad.guards.instances.judge import Guest, guest_of
 from vmhad.journal import keys
 from vmhad.kernel.case import VmCase
@@ -17,6 +18,7 @@ from vmhad.kernel.cloud import Server, Standing
 from vmhad.kernel.incident import Incident, State, opened_of_vm
 from vmhad.kernel.policy import OnIoError, Policy
 from vmhad.kernel.topology import Segment
+from vmhad.kernel.vm_resolve import policy_of
 
 # What an incident is opened on, and decided from at once.
 ASKED_LATELY_S = 15.0
@@ -24,7 +26,8 @@ ASKED_LATELY_S = 15.0
 
 @dataclass
 class VmCases:
-    """hosts: the open incidents of hosts, as they are after this tick's decisions. contested: as Cases has it."""
+    """hosts: the open incidents of hosts, as they are after this tick's decisions. contested: as Cases has it. willing:
+    the segment's policy, with every failure in it that it leaves alone and the policy of some VM does not."""
 
     segment: Segment
     policy: Policy
@@ -33,10 +36,11 @@ class VmCases:
     guests: Guests
     contested: Collection[str]
     now: float
+    willing: Policy
     hosts: Mapping[str, Incident] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.ill = tuple(self.guests.ill(self.segment, self.policy, self.now))
+        self.ill = tuple(self.guests.ill(self.segment, self.willing, self.now))
         self.under_way = {one.id for one in self.book.open_of_vms() if one.state is State.RECOVERING}
 
     def fresh(self, alone: Collection[Server]) -> Iterator[Incident]:
@@ -63,12 +67,12 @@ class VmCases:
 
     def spared(self) -> frozenset[str]:
         """Of the VMs that Nova found gone, those that its hypervisor says were shut down from inside, which is their
-        user's wish, and those that opted out."""
+        user's wish, and those that are not protected."""
         return frozenset(
             server.id
             for host, fallen in self.book.fallen.items()
             for server in fallen.servers
-            if server.opted_out(self.policy.opt_out_key) or self._was_shut_down(server.id, host)
+            if server.why_left(self.policy.opt_out_key) or self._was_shut_down(server.id, host)
         )
 
     def _was_shut_down(self, server_id: str, host: str) -> bool:
@@ -101,28 +105,31 @@ class VmCases:
         now, stale_s = self.now, self.policy.channel_stale_s
         is_new = incident.state in (State.SUSPECTED, State.FENCING)
         domain, domain_at = self.guests.of(incident.vm, incident.host, now, stale_s)
+        standing = self.book.standings.get(incident.vm)
+        server = standing.server if standing is not None else None
+        policy = policy_of(self.policy, server.settings) if server is not None else self.policy
         return VmCase(
             incident=incident,
             steps=self.book.steps_of(incident),
-            policy=self.policy,
+            policy=policy,
             verdict=self.judged.verdicts[incident.host],
             owner=self._owner(incident.host),
-            standing=self.book.standings.get(incident.vm),
+            standing=standing,
             domain=domain,
             domain_at=domain_at,
             beside=self.guests.beside(incident.vm, incident.host, now, stale_s),
             storage_down=self.guests.storage_down(incident.host, now, stale_s),
-            starts=self.book.starts(incident.vm, now, self.policy.instance_window_s) if is_new else 0,
-            resumes=self._resumes(incident.vm),
+            starts=self.book.starts(incident.vm, now, policy.instance_window_s) if is_new else 0,
+            resumes=self._resumes(incident.vm, policy),
             under_way=len(self.under_way - {incident.id}),
             hold=self.book.pause(incident.host, now) if is_new else "",
             orders=self.book.orders_for(incident),
         )
 
-    def _resumes(self, server_id: str) -> int:
-        if self.policy.on_io_error is not OnIoError.RESUME:
+    def _resumes(self, server_id: str, policy: Policy) -> int:
+        if policy.on_io_error is not OnIoError.RESUME:
             return 0
-        return self.book.resumes(server_id, self.now, self.policy.instance_window_s)
+        return self.book.resumes(server_id, self.now, policy.instance_window_s)
 
     def take(self, incident: Incident) -> None:
         """What was decided of one is seen by those decided after it in the same tick."""
@@ -139,6 +146,9 @@ class VmCases:
         self.book.forget_fallen(incident.host, incident.vm)
         if incident.state is State.DISMISSED and standing is not None:
             self.book.left[incident.vm] = _newest(standing)
+            self.book.left_by_policy.pop(incident.vm, None)
+            if standing.server is not None and was_left_by_policy(incident.because, standing.server):
+                self.book.left_by_policy[incident.vm] = standing.server
             self.guests.let(incident.vm, incident.host)
 
 

@@ -20,6 +20,7 @@ OPEN_SERVICES = ROOT + "open/service/"
 OPEN = (OPEN_HOSTS, OPEN_DRAINS, OPEN_VMS, OPEN_SERVICES)
 FENCES = ROOT + "budget/fences"
 CERTIFICATES = ROOT + "certificate/"
+VM_POLICIES = ROOT + "vm-policy/"
 
 
 @lru_cache(maxsize=4096)
@@ -100,6 +101,11 @@ def certificate(incident_id: str, server_id: str, number: int) -> str:
 def file_of(certificate_key: str) -> str:
     """The name of its file: no other certificate has it, for no quoted name holds an @."""
     return certificate_key.removeprefix(CERTIFICATES).replace("/", "@") + ".json"
+
+
+def vm_policies() -> str:
+    """All policies of VMs with their version: one value, changed as a whole."""
+    return VM_POLICIES + "all"
 
 
 def orders(segment_name: str) -> str:

@@ -30,7 +30,8 @@ class Case:
     own fence, which this engine began (both only while FENCING). elsewhere: the evacuations of the segment's
     other open incidents; idle: the incidents that go on with none of theirs; claimed: server id -> the incident that
     has it (all three only while FENCING, RECOVERING or RECOVERED). beside: server id -> another host whose agent says
-    that it has its guest (only while RECOVERING). fallen: VMs of this host that Nova switched off
+    that it has its guest (only while RECOVERING). unplanned: the hosts with an open incident of which it is not known
+    yet which VMs it has to recover (only while RECOVERING). fallen: VMs of this host that Nova switched off
     because their guests were gone. former: server id -> the state that an ended incident of the host wanted it in and
     could not bring about (only while RECOVERING). in_want: server id -> the step that the host's last incident left
     undone, where that one ended because the host seemed to fall again. hold: '' or why the brake holds the first act of
@@ -59,6 +60,7 @@ class Case:
     quiet: frozenset[str] = frozenset()
     former: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, str] = field(default_factory=dict)
+    unplanned: frozenset[str] = frozenset()
     in_want: Mapping[str, Step] = field(default_factory=dict)
     hold: str = ""
     orders: frozenset[str] = frozenset()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from vmhad.kernel.vm_policy import NOTHING_SAID, VmSettings
+
 
 class ServerState(StrEnum):
     """Nova's vm_state, in lower case, as the API's OS-EXT-STS:vm_state gives it; OTHER is any state not named here."""
@@ -27,6 +29,7 @@ class ServerState(StrEnum):
 # How every reason begins with which we disable a compute service; a service disabled with another one is left so.
 OUR_REASON = "vmhad: fenced"
 DRAIN_REASON = "vmhad: drained"
+OPTED_OUT = "its owner wants it left alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class Server:
     Cinder say: «nova», «cinder/BACKEND», or «volume/ID» where Cinder was not asked; () where nobody knows. task_state
     '' if none. vcpus, ram_mib, disk_gib from its flavor.
     updated_at: Nova's own text, only compared for change; two servers that differ in it alone are the same.
+    project, image: ids, flavor: its name; image is '' where it is volume_backed. settings: what the policies of VMs say
+    of it; not Nova's.
     """
 
     id: str
@@ -67,10 +72,19 @@ class Server:
     fault: str = ""
     updated_at: str = field(default="", compare=False)
     disks: tuple[str, ...] = ()
+    project: str = ""
+    flavor: str = ""
+    image: str = ""
+    tags: tuple[str, ...] = ()
+    settings: VmSettings = NOTHING_SAID
 
     def opted_out(self, key: str) -> bool:
         """Its owner wants it left alone: its metadata says false under that key."""
         return self.metadata.get(key, "").lower() == "false"
+
+    def why_left(self, key: str) -> str:
+        """'' or why it is not protected: by its owner's word, which goes first, or by an operator's policy."""
+        return OPTED_OUT if self.opted_out(key) else self.settings.why_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +143,7 @@ class Group:
     policy: str
     members: tuple[str, ...]
     max_per_host: int = 1
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

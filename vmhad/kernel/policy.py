@@ -133,6 +133,11 @@ class Policy:
     evacuate_attempts_max: int = 8
     retry_backoff_s: float = 10.0
     retry_backoff_max_s: float = 120.0
+    # The kind of domain that members of one anti-affinity group are kept apart over, hard or soft, while there is room;
+    # '' for none: then a group is apart over hosts only.
+    spread_over: str = ""
+    # How long a VM waits for the order groups that it comes after; for each link of the chain, where they wait, too.
+    order_wait_s: float = 300.0
     rebuild_local_disks: bool = False
     shared_ephemeral: bool = False
     # The target computes run with [workarounds] disable_group_policy_check_upcall: a hard-affinity group of

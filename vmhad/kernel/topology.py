@@ -31,11 +31,12 @@ UNPLACED = "volume/"
 @dataclass(frozen=True, slots=True)
 class Backend:
     """A shared storage that can cut a host off. holds: which disks of VMs lie there, in the words above. clients: the
-    hosts that it can cut off."""
+    hosts that it can cut off. reached_by: the hosts that are said to reach it; empty where nobody says."""
 
     name: str
     holds: frozenset[str]
     clients: frozenset[str]
+    reached_by: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,9 @@ class Checkers:
         hosts, subject = self._datacentre.hosts, f"vm {server.name}"
         if server.zone_pinned and hosts[move.target].zone != hosts[move.source].zone:
             self.breach(subject, f"it left its zone {hosts[move.source].zone} for {move.target}")
+        for backend in self._datacentre.vms[server.id].disk.backends:
+            if move.target not in self._datacentre.mounted.get(backend, {move.target}):
+                self.breach(subject, f"it has a fresh disk on {move.target}, which does not reach {backend}")
         if self._nova.room(move.target).vcpus < 0:
             self.breach(subject, f"{move.target} has more on it than it has room for")
         for group in self._nova.groups.values():

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from vmhad.kernel.cloud import Action, ComputeService, Inventory, Migration, Server, ServerState
+from vmhad.kernel.vm_resolve import Surroundings
 from vmhad.ports import Unanswered
 from vmhad.sim.clock import SimClock
 from vmhad.sim.life import Life
@@ -126,6 +127,12 @@ class SimCompute:
     def actions(self, server_id: str) -> tuple[Action, ...]:
         self._read()
         return tuple(self._nova.actions.get(server_id, ()))
+
+    def surroundings(self, keys: frozenset[str], domains: frozenset[str]) -> Surroundings:
+        """The simulated cloud has server groups, and neither aggregates nor domains."""
+        self._read()
+        rows = self._nova.groups.values() if "group" in keys else ()
+        return Surroundings(groups={member: (row.id, row.id) for row in rows for member in row.members})
 
     def set_forced_down(self, host: str, forced: bool) -> None:
         self._write("force_down", lambda: self._nova.set_forced_down(host, forced))

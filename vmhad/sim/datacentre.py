@@ -127,7 +127,8 @@ class SimHost(_Watched):
 
 
 class Datacentre:
-    """Hosts and guests, and the faults that befall them. compute_started is called with a host's name."""
+    """Hosts and guests, and the faults that befall them. compute_started is called with a host's name. mounted: a
+    storage that not every host reaches -> those that do."""
 
     def __init__(self, agenda: Agenda) -> None:
         self.agenda = agenda
@@ -141,6 +142,7 @@ class Datacentre:
         self.reset: set[str] = set()
         self.cut_at: dict[tuple[str, str], float] = {}
         self.hung_storages: set[str] = set()
+        self.mounted: dict[str, frozenset[str]] = {}
         self.wans: set[str] = set()
         self.before_change: list[Callable[[], None]] = []
         self.services = Services(self)

@@ -19,6 +19,7 @@ from vmhad.sim.guests import befall, end_on, slip
 from vmhad.sim.hands import Ear
 from vmhad.sim.inbox import order
 from vmhad.sim.nova import GroupRow
+from vmhad.sim.policy_words import PolicyWords
 from vmhad.sim.show import SHOWS, spoken
 from vmhad.sim.storage_words import StorageWords
 from vmhad.sim.world import World
@@ -66,6 +67,7 @@ class Stage:
             "hands": self._hands,
             **AgentWords(self).directives,
             **StorageWords(self).directives,
+            **PolicyWords(self).directives,
             **{fault: self._fault(fault) for fault in HOST_FAULTS},
         }
 

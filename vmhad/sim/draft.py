@@ -54,9 +54,11 @@ class Draft:
     self_fence_s: float = 0.0
 
     def add_backend(self, name: str, options: Mapping[str, str]) -> None:
-        """Without holds: every volume there. Without clients: every host that is declared by the time it is built."""
+        """Without holds: every volume there. Without clients: every host that is declared by the time it is built.
+        Without reach every host reaches it, and nobody says so."""
         holds = options.get("holds", f"{OF_CINDER}{name}").split(",")
-        self.backends.append(Backend(name, frozenset(holds), frozenset(options.get("clients", "").split(",")) - {""}))
+        clients, reach = (frozenset(options.get(key, "").split(",")) - {""} for key in ("clients", "reach"))
+        self.backends.append(Backend(name, frozenset(holds), clients, reach))
 
     def add_segment(self, name: str, options: Mapping[str, str]) -> None:
         self.policies[name] = with_options(Policy(), options)
@@ -115,6 +117,7 @@ class Draft:
         for vm in self.vms:
             world.nova.add_server(vm)
         world.nova.groups.update(self.groups)
+        world.datacentre.mounted = {one.name: one.reached_by for one in self.backends if one.reached_by}
         if self.agents is not None:
             world.add_agents(*self.agents)
             if self.self_fence_s and world.agents is not None:
@@ -125,7 +128,10 @@ class Draft:
 
     def _backends(self, hosts: tuple[Host, ...]) -> tuple[Backend, ...]:
         names = frozenset(host.name for host in hosts)
-        return tuple(replace(one, clients=one.clients & names if one.clients else names) for one in self.backends)
+        return tuple(
+            replace(one, clients=one.clients & names if one.clients else names, reached_by=one.reached_by & names)
+            for one in self.backends
+        )
 
     def _planned(self, host: Host) -> Host:
         """Where agents watch, the topology says at which addresses."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from math import inf
 
-from vmhad.engine import certifying, effects, inheriting, loop, writing
+from vmhad.engine import certifying, effects, inheriting, loop, settling, writing
 from vmhad.engine.executor import Executor
 from vmhad.engine.listening import Listening
 from vmhad.engine.ownership import Ownership
@@ -67,6 +67,7 @@ from vmhad.sim.cuts import (
 )
 from vmhad.sim.mutant import Mutant
 from vmhad.sim.mutants_of_clocks import OF_CLOCKS
+from vmhad.sim.mutants_of_rules import OF_RULES
 from vmhad.sim.mutants_of_storages import OF_STORAGES
 
 
@@ -379,6 +380,20 @@ MUTANTS: tuple[Mutant, ...] = (
     _m("owners_unkept", "who commits is kept", Cut(certifying, "owned", lambda was: lambda owners, *rest: owners)),
     _m("proofs_unkept", "a proof is kept as it was", Cut(certifying, "exhibited", lambda was: lambda *args: args[-1])),
     _m("certificates_uncounted", "none is written over another", Cut(certificate, "counted", always(Certified()))),
+    # Policies of VMs.
+    Mutant(
+        "policies_unread",
+        "what VM policies say is put on servers",
+        (Cut(settling, "settled", lambda was: lambda server, ranked, around: server),),
+        story="vm_policies_say_who_is_recovered",
+    ),
+    Mutant(
+        "left_asked_again",
+        "a lost request is not repeated for what is to be left alone",
+        (Cut(settle, "_left", always(None)),),
+        story="vm_policy_that_comes_after_a_lost_request",
+    ),
     *OF_STORAGES,
     *OF_CLOCKS,
+    *OF_RULES,
 )

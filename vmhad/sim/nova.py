@@ -138,7 +138,7 @@ class SimNova:
         servers = self.on_host(host)
         ids = {server.id for server in servers}
         groups = tuple(
-            Group(row.id, row.policy, tuple(row.members), row.max_per_host)
+            Group(row.id, row.policy, tuple(row.members), row.max_per_host, row.id)
             for row in self.groups.values()
             if ids & set(row.members)
         )

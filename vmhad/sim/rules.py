@@ -17,11 +17,13 @@ from vmhad.kernel.proof import CUT_STORAGE, POWER_OFF
 from vmhad.kernel.signal import Reading
 from vmhad.kernel.step import Step, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.sim import agent_rules, rules_of_storages
+from vmhad.kernel.vm_resolve import policy_of
+from vmhad.sim import agent_rules, rules_of_order, rules_of_storages
 from vmhad.sim.compute import Post
 from vmhad.sim.datacentre import Bmc, SimHost
 from vmhad.sim.nova import HEARTBEAT_S, ServerRow
 from vmhad.sim.power import look
+from vmhad.sim.vm_settings import settings_in
 
 if TYPE_CHECKING:
     from vmhad.sim.ledger import Ledger, Started
@@ -200,6 +202,7 @@ def of_start(at: Ledger, engine: str, new: Step, incident: Incident) -> Iterator
         if look(at.nova.datacentre, host, 0.0)[0] is not Reading.UNKNOWN:
             yield f"its evacuation is started to {target} while {host}, where it failed, has power"
     yield from _of_groups(at, new, incident, target)
+    yield from rules_of_order.of_start(at, engine, new, incident)
 
 
 def of_end(at: Ledger, new: Step, incident: Incident) -> Iterator[str]:
@@ -210,9 +213,14 @@ def of_end(at: Ledger, new: Step, incident: Incident) -> Iterator[str]:
 
 def _of_vm(at: Ledger, row: ServerRow, incident: Incident, target: str) -> Iterator[str]:
     hosts, policy = at.nova.datacentre.hosts, at.policies[incident.segment]
+    settings = settings_in(at.nova, at.store, row.id)
     if row.metadata.get(policy.opt_out_key, "").lower() == "false":
         yield "its evacuation is started although its owner opted out"
-    if row.local_disk and not policy.shared_ephemeral and not policy.rebuild_local_disks:
+    if settings.why_left:
+        yield f"its evacuation is started although {settings.why_left}"
+    if incident.proof is not None and not incident.proof.is_whole and settings.storage_only_proof is False:
+        yield "its evacuation is started by the proof of a cut, which a VM policy forbids"
+    if row.local_disk and not policy.shared_ephemeral and not policy_of(policy, settings).rebuild_local_disks:
         yield "its evacuation is started although that loses its disk"
     if row.zone_pinned and hosts[target].zone != hosts[incident.host].zone:
         yield f"its evacuation is started to {target}, out of its zone"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vmhad.kernel.incident import State
 from vmhad.kernel.step import Step, Verb
 from vmhad.sim.compute import Post
+from vmhad.sim.vm_settings import settings_in
 
 if TYPE_CHECKING:
     from vmhad.sim.ledger import Ledger
@@ -26,6 +27,8 @@ def of_start(at: Ledger, new: Step) -> Iterator[str]:
         yield f"its live migration is started while its drain is {incident.state.value}"
     if row is not None and row.metadata.get(policy.opt_out_key, "").lower() == "false":
         yield "its live migration is started although its owner opted out"
+    if row is not None and (why_left := settings_in(at.nova, at.store, row.id).why_left):
+        yield f"its live migration is started although {why_left}"
     if target == source or target not in at.segment_of(source).names:
         yield f"its live migration is started to {target or 'nowhere'}, which is no other host of its segment"
     yield from _budgets(at, source, incident.segment)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from vmhad.guards.hosts.lift import was_lifted
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.step import Step
+from vmhad.kernel.vm_resolve import policy_of
 from vmhad.sim.compute import Post
+from vmhad.sim.vm_settings import settings_in
 
 if TYPE_CHECKING:
     from vmhad.sim.ledger import Ledger
@@ -24,11 +26,14 @@ TOLD_S = 4.0
 
 
 def of_restart(at: Ledger, post: Post, step: Step) -> Iterator[str]:
-    row, policy = at.nova.servers[post.server], at.policies[at.segment_of(step.args["host"]).name]
+    row, settings = at.nova.servers[post.server], settings_in(at.nova, at.store, post.server)
+    policy = policy_of(at.policies[at.segment_of(step.args["host"]).name], settings)
     done = at.restarted.setdefault(post.server, [])
     done.append(at.now)
     if post.late:
         return
+    if settings.why_left:
+        yield f"it is restarted although {settings.why_left}"
     ordered = any(one.state is State.STUCK for one in at.incidents[step.incident].turns)
     lately = [one for one in done if one > at.now - policy.instance_window_s + DECIDED_S]
     if not ordered and len(lately) > policy.instance_starts_max:

@@ -271,7 +271,7 @@ def replay_command(seed: int, shape: Shape) -> str:
     size = f" --hosts {shape.hosts}" * (shape.hosts != STANDARD.hosts)
     size += f" --hours {shape.hours:g}" * (shape.hours != STANDARD.hours)
     size += " --agents" * shape.agents + " --lonely" * shape.lonely + " --drains" * shape.drains
-    size += " --storages" * shape.storages
+    size += " --storages" * shape.storages + " --rules" * shape.rules
     return f"vmhad-sim seeds --replay {seed}{size}"
 
 

@@ -24,8 +24,9 @@ class StorageWords:
         }
 
     def _backend(self, words: list[str]) -> None:
-        """backend ceph | backend nfs holds=nova,volumes clients=h1,h2 -- a storage that can cut hosts off; before the
-        VMs. Without holds it holds the volumes of its name, without clients it knows every host"""
+        """backend ceph | backend nfs holds=nova,volumes clients=h1,h2 reach=h1,h2,h3 -- a storage that can cut hosts
+        off; before the VMs. Without holds it holds the volumes of its name, without clients it can cut off every host,
+        without reach every host has it mounted, and the segments file does not say so"""
         if self._stage.is_built:
             raise StoryError("backend comes too late: the world runs already")
         self._stage.draft.add_backend(words[0], dict(word.split("=", 1) for word in words[1:]))

@@ -17,6 +17,7 @@ from vmhad.sim.drain_swarm import with_drains
 from vmhad.sim.lateness import lateness
 from vmhad.sim.lonely import lonely, paused
 from vmhad.sim.mischief import Cloud, Timed, mischief
+from vmhad.sim.rules_swarm import with_rules
 from vmhad.sim.storage_swarm import has_agents, with_storages
 from vmhad.sim.twins import twins
 
@@ -55,7 +56,9 @@ PACES: dict[str, tuple[str, ...]] = {
 @dataclass(frozen=True)
 class Shape:
     """How large a seed is, whether its hosts have agents, and whether guests fail alone in it, too. drains: hosts ail,
-    and are emptied; they have agents then. storages: storages cut hosts off, and one half has agents."""
+    and are emptied; they have agents then. storages: storages cut hosts off, and one half has agents.
+    rules: groups are kept apart over domains, VMs have priorities and wait for each other, and some storages are
+    reached by some hosts only."""
 
     hosts: int = 30
     hours: float = 1.0
@@ -63,6 +66,7 @@ class Shape:
     lonely: bool = False
     drains: bool = False
     storages: bool = False
+    rules: bool = False
 
 
 STANDARD = Shape()
@@ -127,6 +131,9 @@ def draw(seed: int, shape: Shape = STANDARD) -> Script:
     if shape.storages:
         declared, lost = with_storages(seed, declared, cloud, faults, calm_from_s)
         late += lost
+    if shape.rules:
+        declared, said = with_rules(seed, declared, cloud)
+        late += said
     if shape.lonely:
         late += lonely(seed, cloud, calm_from_s)
         declared, stopped = paused(seed, cloud, declared, calm_from_s)

@@ -94,7 +94,7 @@ def ground_of(segment: Segment, cloud: Cloud, before: Ground | None = None) -> G
     board = Board(case, inventory, {}, {}, set(), 0, frozenset(), rooms, groups_by_member(inventory.groups))
     old = before if before and (before.segment, before.policy) == (segment, policy) else None
     plans = {name: _plans(name, mine, case, old) for name, mine in servers.items()}
-    kinds = {one.id: kind_of(one) for mine in servers.values() for one in mine}
+    kinds = {one.id: kind_of(one, board) for mine in servers.values() for one in mine}
     planned = {step.subject for steps in plans.values() for step in steps}
     for mine in servers.values():
         for server in mine:

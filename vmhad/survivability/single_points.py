@@ -148,7 +148,7 @@ def _without_room(
         open_hosts = {one.host for one in cloud.services if one.up and one.enabled and not one.forced_down}
         asked = {host: [0, 0, 0] for host in here}
         for server in cloud.servers:
-            if server.host in here and counts(server) and not server.opted_out(key):
+            if server.host in here and counts(server) and not server.why_left(key):
                 row = asked[server.host]
                 asked[server.host] = [row[0] + server.vcpus, row[1] + server.ram_mib, row[2] + disk_gib(server)]
         rooms = {host: cloud.rooms[host] for host in here & open_hosts if host in cloud.rooms}

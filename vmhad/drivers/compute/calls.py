@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request to Nova, Placement or Cinder: sent once, counted, and its answer sorted into three.
+"""One request to Nova, Placement, Cinder or Keystone: sent once, counted, and its answer sorted into three.
 
 A parsed answer; Refused, when the service itself says no in its own words; Unanswered for all else. A proxy's or web
 server's error page is Unanswered too: only the service's own fault document proves that it understood.
@@ -27,9 +27,14 @@ from vmhad.ports import Refused, Unanswered
 
 NOT_UNDERSTOOD = frozenset({401, 407, 408, 425, 429})
 TEXT_MAX = 500
-COMPUTE, PLACEMENT, CINDER = "compute", "placement", "cinder"
+COMPUTE, PLACEMENT, CINDER, KEYSTONE = "compute", "placement", "cinder", "keystone"
 # How the catalog calls them, and the major version that is spoken; Placement has one only, and is not asked for it.
-SERVICES = {COMPUTE: ("compute", 2), PLACEMENT: ("placement", 0), CINDER: ("block-storage", 3)}
+SERVICES = {
+    COMPUTE: ("compute", 2),
+    PLACEMENT: ("placement", 0),
+    CINDER: ("block-storage", 3),
+    KEYSTONE: ("identity", 3),
+}
 
 
 class Missing(Refused):
@@ -38,11 +43,11 @@ class Missing(Refused):
 
 def asked_of(kind: str) -> str:
     """Whom calls of this kind go to."""
-    return next((name for name in (PLACEMENT, CINDER) if kind.startswith(name)), COMPUTE)
+    return next((name for name in (PLACEMENT, CINDER, KEYSTONE) if kind.startswith(name)), COMPUTE)
 
 
 class Calls:
-    """A cloud's compute, placement and block storage APIs behind one log-in. Safe in many threads.
+    """A cloud's compute, placement, block storage and identity APIs behind one log-in. Safe in many threads.
 
     auth: a keystoneauth plugin, or the options of one: auth_url, username, password, ... and optionally auth_type
     (default password). timeout_s bounds every request, its log-in included. calls counts requests by (method, kind).
@@ -76,8 +81,9 @@ class Calls:
         """Every HTTP request that was sent, log-ins and discovery included."""
         return self._wire.sent
 
-    def ask(self, kind: str, method: str, path: str, microversion: str, **request: Any) -> dict[str, Any]:
+    def ask(self, kind: str, method: str, path: str, microversion: str | None, **request: Any) -> dict[str, Any]:
         """The answer's JSON object ({} if it has no body). kind: counted, and named in errors; it says who is asked.
+        microversion: None where the service has none.
 
         Raises Missing, Refused, Unanswered.
         """

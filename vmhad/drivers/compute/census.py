@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vmhad.drivers.compute.around import aggregates_of
 from vmhad.drivers.compute.calls import Calls, Missing
 from vmhad.drivers.compute.rooms import HYPERVISORS_AT, NO_LIMIT, PLACEMENT_AT, Side, room_of
 from vmhad.drivers.compute.rows import server_of
 from vmhad.kernel.cloud import EVACUATION, LIVE, ComputeService, Group, Migration, Room, Server
 from vmhad.ports import Unanswered
 
-AGGREGATES_AT = "2.41"
 TRAIT = "trait"
 # The listings of migrations that say where else a server may run, or may not be moved by force: all evacuations, for
 # what failed counts until one landed; live ones that ended in error; and what is not over. Nova keeps the others for
@@ -64,13 +64,13 @@ def census_of(
     told: list[Server] = calls.parsed("servers", server_of, rows)
     needs: list[tuple[str, ...]] = calls.parsed("servers", needs_of, rows)
     providers = _providers(calls)
-    aggregates = _aggregates(calls)
+    aggregates = aggregates_of(calls)
     wanted = {trait for traits in needs for trait in traits}
 
     def stock(row: Mapping[str, Any]) -> Stock:
         host = str(row["host"])
         known = _figures(calls, host, providers[host], wanted) if host in providers else {}
-        return Stock(host, str(row.get("zone") or ""), aggregates=tuple(aggregates.get(host, ())), **known)
+        return Stock(host, str(row.get("zone") or ""), aggregates=aggregates.get(host, ()), **known)
 
     return Census(
         servers=tuple(sorted(told, key=lambda server: server.id)),
@@ -94,19 +94,6 @@ def needs_of(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _providers(calls: Calls) -> Mapping[str, str]:
     rows = calls.pages("hypervisors", "/os-hypervisors/detail", HYPERVISORS_AT, "hypervisors", {})
     return dict(calls.parsed("hypervisors", lambda row: (str(row["service"]["host"]), str(row["id"])), rows))
-
-
-def _aggregates(calls: Calls) -> Mapping[str, list[str]]:
-    """Host -> the names of its aggregates, sorted."""
-    rows = calls.ask("aggregates", "GET", "/os-aggregates", AGGREGATES_AT).get("aggregates")
-    if not isinstance(rows, list):
-        raise Unanswered("aggregates: the answer has no list of aggregates")
-    named = calls.parsed("aggregates", lambda row: (str(row["name"]), list(row["hosts"])), rows)
-    found: dict[str, list[str]] = {}
-    for name, hosts in sorted(named):
-        for host in hosts:
-            found.setdefault(host, []).append(name)
-    return found
 
 
 def _figures(calls: Calls, host: str, provider: str, wanted: set[str]) -> dict[str, Any]:

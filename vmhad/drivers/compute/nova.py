@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from keystoneauth1.plugin import BaseAuthPlugin
 
+from vmhad.drivers.compute.around import surroundings_of
 from vmhad.drivers.compute.calls import COMPUTE, Calls, Missing, asked_of
 from vmhad.drivers.compute.census import MIGRATIONS, Census, census_of
 from vmhad.drivers.compute.rooms import Rooms, Side
@@ -34,6 +35,7 @@ from vmhad.kernel.cloud import (
     Server,
     ServerState,
 )
+from vmhad.kernel.vm_resolve import Surroundings
 from vmhad.ports import Refused, Unanswered
 
 SERVICES_AT = "2.69"
@@ -79,7 +81,7 @@ class NovaCompute:
 
     @property
     def calls(self) -> Counter[tuple[str, str]]:
-        """Requests made so far, by (HTTP method, kind); those of placement… and cinder… did not go to Nova."""
+        """Requests made so far, by (HTTP method, kind). Those of placement…, cinder… and keystone… went elsewhere."""
         return self._calls.calls
 
     @property
@@ -203,6 +205,22 @@ class NovaCompute:
         newest = sorted(listed.values(), key=lambda one: one.created_at, reverse=True)
         rooms = self._rooms.of(one.host for one in census.stocks)
         return replace(census, services=self.services(), rooms=rooms, migrations=tuple(newest))
+
+    def all_servers(self) -> tuple[Server, ...]:
+        """Of the whole cloud, by id: one request a page."""
+        rows = self._calls.pages("servers", "/servers/detail", SERVERS_AT, "servers", {"all_tenants": "1"})
+        return tuple(sorted(self._calls.parsed("servers", server_of, rows), key=lambda one: one.id))
+
+    def servers_named(self, name: str) -> tuple[Server, ...]:
+        """Those that have this very name, by id. Nova takes it for a pattern."""
+        params = {"all_tenants": "1", "name": name}
+        rows = self._calls.pages("servers", "/servers/detail", SERVERS_AT, "servers", params)
+        found = (one for one in self._calls.parsed("servers", server_of, rows) if one.name == name)
+        return tuple(sorted(found, key=lambda one: one.id))
+
+    def surroundings(self, keys: frozenset[str], domains: frozenset[str]) -> Surroundings:
+        with self._calls.limit.within(INVENTORY_LIMITS * self.timeout_s):
+            return surroundings_of(self._calls, self._all_groups(), keys, domains)
 
     def set_forced_down(self, host: str, forced: bool) -> None:
         """Nova refuses False while evacuations from the host are «done» and its nova-compute has not cleaned up yet."""

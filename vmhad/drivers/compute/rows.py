@@ -42,6 +42,10 @@ def server_of(row: Mapping[str, Any]) -> Server:
         fault=str((row.get("fault") or {}).get("message") or ""),
         updated_at=str(row.get("updated") or ""),
         disks=_disks(row, flavor, volume_backed),
+        project=str(row.get("tenant_id") or ""),
+        flavor=str(flavor.get("original_name") or ""),
+        image=str((row.get("image") or {}).get("id") or ""),
+        tags=tuple(sorted(str(tag) for tag in row.get("tags") or ())),
     )
 
 
@@ -103,6 +107,7 @@ def group_of(row: Mapping[str, Any]) -> Group:
         policy=str(row.get("policy") or ""),
         members=tuple(str(member) for member in row.get("members") or ()),
         max_per_host=int((row.get("rules") or {}).get("max_server_per_host") or 1),
+        name=str(row.get("name") or ""),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import OVER, Group, Inventory, Room, Server
@@ -20,7 +21,7 @@ Turn = tuple[int, int, str]
 Kind = tuple[object, ...]
 
 
-@dataclass(slots=True)
+@dataclass
 class Board:
     """placed: server id -> target of a started evacuation, of one that was done after the cloud was read, or of one
     that was given up and may arrive yet. in_flight: target -> evacuations under way. moving: the servers of those.
@@ -53,6 +54,17 @@ class Board:
 
     def host_of(self, server_id: str) -> str:
         return self.placed.get(server_id) or self.inventory.member_hosts.get(server_id, "")
+
+    @cached_property
+    def domains(self) -> Mapping[str, str]:
+        """Host of the segment -> its failure domain, of the kind that groups are kept apart over."""
+        kind = self.case.policy.spread_over
+        return {host.name: host.domains.get(kind, "") for host in self.case.segment.hosts}
+
+    @cached_property
+    def has_reach(self) -> bool:
+        """Some storage of the segment says who reaches it."""
+        return any(one.reached_by for one in self.case.segment.backends)
 
     def line_up(self, receivers: Iterable[str]) -> None:
         self.turns = {name: self._turn(name) for name in receivers}

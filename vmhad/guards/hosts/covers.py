@@ -20,6 +20,8 @@ def uncovered(case: Case, server: Server) -> str:
     proof = case.incident.proof
     if proof is None or proof.is_whole:
         return ""
+    if server.settings.storage_only_proof is False:
+        return "a VM policy says storage_only_proof = no of it"
     if not server.disks:
         return "it is not known where its disks are"
     for disk in server.disks:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vmhad.guards.hosts.settle import LEFT
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import ARRIVED, EVACUATION, Inventory, ServerState
 from vmhad.kernel.incident import Event
 from vmhad.kernel.step import Step, StepState, Verb, start
+from vmhad.kernel.vm_resolve import policy_of
 
 
 def start_what_is_left(
@@ -18,11 +20,16 @@ def start_what_is_left(
     left = {
         step.subject: (step.args["name"], step.args["state"])
         for step in case.steps
-        if step.verb is Verb.EVACUATE and step.state is not StepState.DONE
+        if step.verb is Verb.EVACUATE and step.state is not StepState.DONE and LEFT not in step.args
     }
-    in_want = {key: one for key, one in case.in_want.items() if case.step(_evacuation_id(case, key)) is None}
+    in_want = {
+        key: one
+        for key, one in case.in_want.items()
+        if case.step(_evacuation_id(case, key)) is None and LEFT not in one.args
+    }
     left |= {key: (one.args["name"], one.args["state"]) for key, one in in_want.items()}
     fallen = {server.id: (server.name, ServerState.ACTIVE.value) for server in case.fallen}
+    starts_max = {one.id: policy_of(case.policy, one.settings).instance_starts_max for one in case.fallen}
     enabled_at = _taken_back_at(case, steps)
     inventory = case.inventory if case.inventory is not None and case.inventory.at >= enabled_at else None
     if inventory is None and any(_was_sent(case, one) and _restore_id(case, one) not in steps for one in left):
@@ -37,7 +44,8 @@ def start_what_is_left(
         step = case.step(step_id) or Step(step_id, case.incident.id, Verb.RESTORE_STATE, server_id)
         falls = int(step.args.get("falls", "0")) + fell_again
         args = {"name": name, "state": state, "source": "", "falls": str(falls)}
-        why_not = f"it fell again after each of {falls} starts" if falls >= case.policy.instance_starts_max else ""
+        is_spent = falls >= starts_max.get(server_id, case.policy.instance_starts_max)
+        why_not = f"it fell again after each of {falls} starts" if is_spent else ""
         if state == ServerState.ACTIVE.value and server_id not in fallen:
             why_not = why_not or emptied.get(server_id, "") or _known_reason(in_want.get(server_id))
         steps[step_id] = start(step, now, args)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from vmhad.guards.hosts import settle
 from vmhad.guards.hosts.board import Board, board
 from vmhad.guards.hosts.place import in_order, place, waits_for_group
-from vmhad.guards.hosts.treat import OPTED_OUT, taken_by
+from vmhad.guards.hosts.treat import taken_by
 from vmhad.kernel.case import Case, DrainCase
 from vmhad.kernel.cloud import LIVE, OVER, Inventory, Server, ServerState
 from vmhad.kernel.step import Answer, Step, StepState, Verb, start
@@ -83,7 +83,7 @@ def plan(case: DrainCase, inventory: Inventory) -> tuple[Step, ...]:
     known = {step.subject: step for step in moves(case)}
     found = []
     for server in sorted(inventory.servers, key=lambda one: one.id):
-        if server.opted_out(case.policy.opt_out_key):
+        if server.why_left(case.policy.opt_out_key):
             continue
         step = known.get(server.id)
         why_not = _refusal(server, inventory)
@@ -142,8 +142,7 @@ def _start_one(server: Server | None, step: Step, at: Board, now: float) -> Step
     case, inventory = at.case, at.inventory
     if server is None:
         return replace(step, state=StepState.DONE, ended_at=now, because="gone: it left the host")
-    opted_out = OPTED_OUT if server.opted_out(case.policy.opt_out_key) else ""
-    why_not = opted_out or _refusal(server, inventory)
+    why_not = server.why_left(case.policy.opt_out_key) or _refusal(server, inventory)
     if why_not:
         return replace(step, state=StepState.FAILED, attempt=0, because=why_not, ended_at=now)
     waits = taken_by(case, server) or _busy(server, inventory) or waits_for_group(server, at)

@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from vmhad.guards.hosts.affinity import complex_allocations, first_has_arrived, is_given_up
 from vmhad.guards.hosts.board import Board, Kind, Turn, disk_gib
-from vmhad.kernel.cloud import EVACUATION, Group, Room, Server
+from vmhad.guards.hosts.domains import FREE, Domains
+from vmhad.guards.hosts.reach import is_reached, must_reach, named
+from vmhad.kernel.cloud import Group, Room, Server
 from vmhad.kernel.step import Step, StepState
+from vmhad.kernel.topology import Backend
 
 MAY_HOLD_A_COPY = " failed to start it and may hold a copy, and is not proven off"
 
@@ -40,35 +44,38 @@ class Stage(IntEnum):
     """How far a host gets as target of one server."""
 
     NO_ROOM = 0
-    NOT_APART = 1
-    FULL = 2
-    OPEN = 3
+    NOT_REACHED = 1
+    NOT_APART = 2
+    FULL = 3
+    OPEN = 4
 
 
-# Whether it was not heard for a while, whether this server failed there, how its soft groups like it.
-Against = tuple[bool, bool, int]
-# What speaks against the target that is right but for how busy and how full it is: see _against.
-NOTHING: Against = (False, False, 0)
+# Whether it was not heard for a while, whether this server failed there, how its failure domain suits its groups, how
+# its soft groups like it.
+Against = tuple[bool, bool, int, int]
+# What speaks against the target that is right but for how busy and how full it is: see _Search.
+NOTHING: Against = (False, False, FREE, 0)
 # Behind everybody.
 END: Turn = (1 << 62, 0, "")
 
 
 def in_order(steps: Mapping[str, Step], at: Board) -> list[str]:
-    """The server ids, first who is to choose first: who was refused least often, then who has the fewest hosts to
-    choose from, then the largest.
+    """The server ids, first who is to choose first: by their priority; then who was refused least often, who has the
+    fewest hosts to choose from, the largest.
 
     A VM that Nova refuses everywhere must not take the last room from one that it would accept, try after try; and what
     fits on one host only finds it taken by what would have fitted anywhere.
     """
     waiting = {one.id: one for one in at.inventory.servers if _is_planned(steps.get(one.id))}
 
-    def rank(server_id: str) -> tuple[int, int, int, int, int, str]:
+    def rank(server_id: str) -> tuple[int, int, int, int, int, int, str]:
         step, server = steps[server_id], waiting.get(server_id)
         refused = len(step.args["failed_on"].split(",")) if step.args.get("failed_on") else 0
         if server is None:
-            return (refused, step.attempt, 0, 0, 0, server_id)
+            return (0, refused, step.attempt, 0, 0, 0, server_id)
         choices = choices_of(server, at) if len(waiting) > 1 else 0
-        return (refused, step.attempt, choices, -server.ram_mib, -server.vcpus, server_id)
+        first = -server.settings.priority
+        return (first, refused, step.attempt, choices, -server.ram_mib, -server.vcpus, server_id)
 
     return sorted(steps, key=rank)
 
@@ -79,51 +86,72 @@ def place(server: Server, step: Step, at: Board, only: str = "") -> Placement:
     for group in groups:
         if group.policy == "affinity":
             return _with_group(server, group, at, only)
-    if not only and server.id not in at.placed and at.choices.get(kind_of(server)) == 0:
+    search = _Search(server, groups, step, at)
+    if not (only or search.storages) and server.id not in at.placed and at.choices.get(kind_of(server, at)) == 0:
         return NO_ROOM
-    failed_on = set(step.args.get("failed_on", "").split(",")) - {""}
-    best: tuple[Against, Turn] | None = None
-    furthest = Stage.NO_ROOM
+    line = line_of(at)
+    if only:
+        search.look([at.turns[only]] if only in at.turns else [], None)
+    else:
+        search.look(_of_soft_groups(server, groups, at), None)
+        if search.best is None or search.best[0] >= NOTHING:
+            _looked_to(search.look(line, NOTHING), at)
+    if only and search.furthest <= Stage.NOT_REACHED:
+        return Placement("", f"{only}{MAY_HOLD_A_COPY}")
+    return search.answer()
 
-    def look(turns: Iterable[Turn], enough: Against | None) -> Turn:
+
+class _Search:
+    """For the best target of one server. best: the best that is open so far, with its turn; full: of those that are
+    only full for now; furthest: how far any got."""
+
+    def __init__(self, server: Server, groups: Sequence[Group], step: Step, at: Board) -> None:
+        self.server, self.groups, self.at = server, groups, at
+        self.storages, self.domains = _storages_of(server, at), Domains(server.id, groups, at)
+        self.failed_on = set(step.args.get("failed_on", "").split(",")) - {""}
+        self.best: tuple[Against, Turn] | None = None
+        self.full: list[Against] = []
+        self.furthest = Stage.NO_ROOM
+
+    def look(self, turns: Iterable[Turn], enough: Against | None) -> Turn:
         """At each in turn, until one has no more against it than that; gives the turn at which it ended."""
-        nonlocal best, furthest
         for turn in turns:
-            stage = _stage(server, groups, turn[2], at)
-            furthest = max(furthest, stage)
+            stage = self._stage(turn[2])
+            self.furthest = max(self.furthest, stage)
+            if stage is Stage.FULL and self.domains.count:
+                self.full.append(self._against(turn[2]))
             if stage is Stage.OPEN:
-                against = _against(server, groups, turn[2], failed_on, at)
-                best = min(best or (against, turn), (against, turn))
-                if enough is not None and against <= enough:
+                found = (self._against(turn[2]), turn)
+                self.best = min(self.best or found, found)
+                if enough is not None and found[0] <= enough:
                     return turn
         return END
 
-    line = line_of(at)
-    if only:
-        look([at.turns[only]] if only in at.turns else [], None)
-    else:
-        look(_of_soft_groups(server, groups, at), None)
-        if best is None or best[0] >= NOTHING:
-            _looked_to(look(line, NOTHING), at)
-    if best is not None:
-        return Placement(best[1][2])
-    if furthest is Stage.NO_ROOM:
-        return Placement("", f"{only}{MAY_HOLD_A_COPY}") if only else NO_ROOM
-    return NOT_APART if furthest is Stage.NOT_APART else TARGETS_FULL
+    def answer(self) -> Placement:
+        """What is better but for being full just now is waited for where its failure domain is."""
+        if self.best is not None and not any(one[:3] < self.best[0][:3] for one in self.full):
+            return Placement(self.best[1][2])
+        if self.furthest >= Stage.FULL:
+            return TARGETS_FULL
+        if self.furthest is Stage.NOT_REACHED:
+            return Placement("", f"no host with room for it reaches {named(self.storages)}, where its disk is")
+        return NOT_APART if self.furthest is Stage.NOT_APART else NO_ROOM
 
+    def _stage(self, name: str) -> Stage:
+        server, at = self.server, self.at
+        if not (_zone_fits(server, name, at) and _has_room((server,), name, at)):
+            return Stage.NO_ROOM
+        if not is_reached(self.storages, name):
+            return Stage.NOT_REACHED
+        for group in self.groups:
+            if group.policy == "anti-affinity" and _count(group, name, at, server.id) >= group.max_per_host:
+                return Stage.NOT_APART
+        return Stage.OPEN if _below_cap(name, at) else Stage.FULL
 
-def _stage(server: Server, groups: Sequence[Group], name: str, at: Board) -> Stage:
-    if not (_zone_fits(server, name, at) and _has_room((server,), name, at)):
-        return Stage.NO_ROOM
-    for group in groups:
-        if group.policy == "anti-affinity" and _count(group, name, at, server.id) >= group.max_per_host:
-            return Stage.NOT_APART
-    return Stage.OPEN if _below_cap(name, at) else Stage.FULL
-
-
-def _against(server: Server, groups: Sequence[Group], name: str, failed_on: set[str], at: Board) -> Against:
-    """Less is better, and counts before its turn in the line. Below NOTHING only for the hosts of _of_soft_groups."""
-    return (name in at.case.quiet, name in failed_on, _spread(groups, name, at, server.id))
+    def _against(self, name: str) -> Against:
+        """Less is better, and counts before its turn in the line. Below NOTHING only for those of _of_soft_groups."""
+        spread = _spread(self.groups, name, self.at, self.server.id)
+        return (name in self.at.case.quiet, name in self.failed_on, self.domains.suit(name), spread)
 
 
 def _of_soft_groups(server: Server, groups: Sequence[Group], at: Board) -> list[Turn]:
@@ -144,13 +172,13 @@ def take(server: Server, target: str, at: Board) -> None:
     if was is None or now is None or _covers(now, at.most):
         return
     for kind, one in at.kinds.items():
-        if not _fits(now, (one,)) and _fits(was, (one,)) and _zone_fits(one, target, at):
+        if not _fits(now, (one,)) and _fits(was, (one,)) and _may_be_on(one, target, at):
             at.choices[kind] -= target in at.turns
 
 
 def choices_of(server: Server, at: Board) -> int:
     """How many hosts have room for it now, whatever its groups want."""
-    kind = kind_of(server)
+    kind = kind_of(server, at)
     if kind not in at.choices:
         line_of(at)
         at.kinds[kind], was = server, at.most
@@ -160,14 +188,24 @@ def choices_of(server: Server, at: Board) -> int:
     return at.choices[kind]
 
 
-def kind_of(server: Server) -> Kind:
+def kind_of(server: Server, at: Board) -> Kind:
     """All of it that fits_alone looks at."""
     zone = server.zone if server.zone_pinned else ""
-    return (zone, server.zone_pinned, server.vcpus, server.ram_mib, disk_gib(server))
+    storages = named(_storages_of(server, at))
+    return (zone, server.zone_pinned, storages, server.vcpus, server.ram_mib, disk_gib(server))
 
 
 def fits_alone(server: Server, name: str, at: Board) -> bool:
-    return _zone_fits(server, name, at) and _fits(at.left.get(name), (server,))
+    return _fits(at.left.get(name), (server,)) and _may_be_on(server, name, at)
+
+
+def _may_be_on(server: Server, name: str, at: Board) -> bool:
+    """However full it is."""
+    return _zone_fits(server, name, at) and is_reached(_storages_of(server, at), name)
+
+
+def _storages_of(server: Server, at: Board) -> tuple[Backend, ...]:
+    return must_reach(server, at.case.segment) if at.has_reach else ()
 
 
 def line_of(at: Board) -> list[Turn]:
@@ -197,21 +235,27 @@ def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement
             "or delete the server group and order a retry",
             final=True,
         )
-    waiting = _complex_allocations(members, at)
+    waiting = complex_allocations(members, at)
     if waiting:
         return Placement("", waiting)
     coming = tuple(one for one in members if one.id in at.coming)
+    storages = tuple(dict.fromkeys(storage for one in coming for storage in _storages_of(one, at)))
 
     def stage(name: str) -> Stage:
         if not all(_zone_fits(one, name, at) for one in coming) or not _has_room(coming, name, at):
             return Stage.NO_ROOM
+        if not is_reached(storages, name):
+            return Stage.NOT_REACHED
         return Stage.OPEN if _below_cap(name, at) else Stage.FULL
 
     found, furthest = _emptiest(stage, at)
-    if only and furthest is not Stage.NO_ROOM:
+    if only and furthest > Stage.NOT_REACHED:
         found, furthest = only, stage(only) if only in at.turns else Stage.NO_ROOM
-        if furthest is Stage.NO_ROOM:
+        if furthest <= Stage.NOT_REACHED:
             return Placement("", f"{only}{MAY_HOLD_A_COPY}")
+    if furthest is Stage.NOT_REACHED:
+        why = f"no host with room for its affinity group reaches {named(storages)}, where its disks are"
+        return Placement("", why)
     if furthest is Stage.NO_ROOM:
         return Placement("", f"no host has room for the {len(coming)} members of its affinity group together")
     return Placement(found, force=True) if furthest is Stage.OPEN else TARGETS_FULL
@@ -220,8 +264,8 @@ def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement
 def _to_its_members(server: Server, group: Group, home: str, at: Board, only: str) -> Placement:
     """To the host where they live, or will."""
     hosts = {at.inventory.member_hosts.get(one, "") for one in group.members}
-    if home not in hosts and not _first_has_arrived(group, home, at):
-        if _is_given_up(group, home, at):
+    if home not in hosts and not first_has_arrived(group, home, at):
+        if is_given_up(group, home, at):
             return Placement("", f"one of its affinity group, given up, may arrive on {home} yet")
         return Placement("", "the first of its affinity group is still on its way", soon=True)
     at.named.add(home)
@@ -230,6 +274,10 @@ def _to_its_members(server: Server, group: Group, home: str, at: Board, only: st
         return Placement("", f"its affinity group lives on {home}, which cannot receive it")
     if not _has_room((server,), home, at):
         return Placement("", f"its affinity group lives on {home}, which has no room for it")
+    storages = _storages_of(server, at)
+    if not is_reached(storages, home):
+        why = f"its affinity group lives on {home}, which does not reach {named(storages)}, where its disk is"
+        return Placement("", why)
     if only not in ("", home):
         return Placement("", f"{only}{MAY_HOLD_A_COPY}")
     return Placement(home) if _below_cap(home, at) else TARGETS_FULL
@@ -265,31 +313,6 @@ def waits_for_group(server: Server, at: Board) -> str:
         if group.policy == "anti-affinity" and rivals:
             return "another member of its anti-affinity group is on its way"
     return ""
-
-
-def _complex_allocations(members: tuple[Server, ...], at: Board) -> str:
-    """'' or why Nova will not force them: a VM that came by an evacuation is booked on both hosts until its first one
-    returns, and Nova 34 forces no VM with two bookings («complex allocations»)."""
-    ids, here = {one.id for one in members}, at.case.incident.host
-    for move in at.inventory.migrations:
-        is_booked = (move.kind, move.status, move.target) == (EVACUATION, "done", here)
-        if is_booked and move.server in ids:
-            return f"Nova cannot move its affinity group by force before {move.source} is back and has cleaned up"
-    return ""
-
-
-def _is_given_up(group: Group, target: str, at: Board) -> bool:
-    """Nobody tries any more to bring there whoever of the group is placed there."""
-    here = {one.id for one in at.inventory.servers}
-    return all(one in here - at.coming for one in group.members if at.host_of(one) == target)
-
-
-def _first_has_arrived(group: Group, target: str, at: Board) -> bool:
-    return any(
-        step.state is StepState.DONE and step.args.get("target") == target
-        for step in at.case.steps
-        if step.subject in group.members
-    )
 
 
 def _receivers(at: Board) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ from vmhad.guards.hosts.board import Board, board
 from vmhad.guards.hosts.covers import read_before, uncovered
 from vmhad.guards.hosts.cut_storage import ROUND, is_open, last
 from vmhad.guards.hosts.fence import go_on, is_going_on
+from vmhad.guards.hosts.order import Order
 from vmhad.guards.hosts.place import in_order, place, take, waits_for_group
-from vmhad.guards.hosts.treat import OPTED_OUT, is_protected, may_run_on, refusal, taken_by, treat
+from vmhad.guards.hosts.treat import is_protected, may_run_on, refusal, taken_by, treat
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.cloud import OUR_REASON, Inventory, Server
 from vmhad.kernel.incident import Event
@@ -103,7 +104,7 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
     if all(step.subject in servers and _rests(step, case, now) for step in waiting):
         return ()
     changed: list[Step] = []
-    at = board(case, inventory, steps)
+    at, order = board(case, inventory, steps), Order(case, now)
     for server_id in in_order(steps, at):
         step = steps[server_id]
         if step.state is StepState.PLANNED and server_id not in servers:
@@ -117,7 +118,7 @@ def _starts(case: Case, inventory: Inventory, now: float) -> tuple[Step, ...]:
             continue
         if _is_enough_at_once(at):
             break
-        moved = _start_one(servers[server_id], step, at, now)
+        moved = _start_one(servers[server_id], step, at, order, now)
         if moved != step:
             steps[server_id] = moved
             changed.append(moved)
@@ -145,18 +146,18 @@ def _is_enough_at_once(at: Board) -> bool:
     return sum(at.in_flight.values()) >= policy.evacuations_max or at.unsent >= policy.evacuation_requests_max
 
 
-def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
+def _start_one(server: Server, step: Step, at: Board, order: Order, now: float) -> Step:
     case, waited = at.case, step
-    step = replace(step, args={key: value for key, value in step.args.items() if key not in (settle.AWAITS, BARE)})
+    ended = (settle.AWAITS, settle.LEFT, BARE)
+    step = replace(step, args={key: value for key, value in step.args.items() if key not in ended})
     why_not = refusal(case, server)
     if why_not:
-        return replace(step, state=StepState.FAILED, because=why_not, ended_at=now)
+        return settle.failed(step, why_not, now, *([] if is_protected(case, server) else [settle.LEFT]))
     bare = uncovered(case, server)
     if bare and (is_going_on(case) or is_open(case)):
         return replace(waited, because=f"{bare}: it waits for the rest of the fence")
     if bare:
-        because = f"{bare}, and its host is not proven off"
-        return replace(step, state=StepState.FAILED, args={**step.args, BARE: "yes"}, because=because, ended_at=now)
+        return settle.failed(step, f"{bare}, and its host is not proven off", now, BARE)
     taken = taken_by(case, server)
     if taken:
         return settle.later(case, replace(step, attempt=step.attempt + 1), taken, now)
@@ -174,7 +175,7 @@ def _start_one(server: Server, step: Step, at: Board, now: float) -> Step:
     if unproven and unproven != [step.args.get("target", unproven[0])]:
         because = f"it may run on {unproven[0]}, which is not proven off"
         return settle.later(case, _awaiting(unproven[0], step), because, now)
-    turn = waits_for_group(server, at)
+    turn = order.waits(server) or waits_for_group(server, at)
     if turn:
         return replace(waited, because=turn)
     found = place(server, step, at, unproven[0] if unproven else "")
@@ -215,17 +216,27 @@ def _end(case: Case, inventory: Inventory, steps: tuple[Step, ...], now: float) 
     last_end = max((step.ended_at for step in of_vms), default=0.0)
     if inventory.at < last_end:
         return Move(because, steps=steps, needs_inventory=last_end, wake_at=now + LOOK_AGAIN_S)
-    failed = [step for step in of_vms if step.state is StepState.FAILED]
+    mine = [step for step in evacuations if not _was_left(step)]
+    failed = [step for step in of_vms if step.state is StepState.FAILED and (step in mine or step not in evacuations)]
     if failed:
         names = "; ".join(f"{step.args.get('name', step.subject)}: {step.because}" for step in failed[:3])
-        return Move(f"{len(failed)} of {len(evacuations)} VMs are not recovered: {names}", Event.EXHAUSTED, steps)
-    return Move(f"all {len(evacuations)} VMs run elsewhere{_left_alone(case, inventory)}", Event.RECOVERED, steps)
+        return Move(f"{len(failed)} of {len(mine)} VMs are not recovered: {names}", Event.EXHAUSTED, steps)
+    return Move(f"all {len(mine)} VMs run elsewhere{_left_alone(case, inventory)}", Event.RECOVERED, steps)
+
+
+def _was_left(step: Step) -> bool:
+    """It is to be left alone since it was planned, and nothing of it may arrive anywhere: nothing is tried again."""
+    return step.state is StepState.FAILED and bool(step.args.get(settle.LEFT)) and not settle.may_hold(step)
 
 
 def _left_alone(case: Case, inventory: Inventory) -> str:
     """'' or who else was there: whatever is not done is told."""
-    names = sorted(one.name for one in inventory.servers if not is_protected(case, one))
-    return f"; {', '.join(names[:3])}{', ...' * (len(names) > 3)}: {OPTED_OUT}" if names else ""
+    told: dict[str, list[str]] = {}
+    for one in sorted(inventory.servers, key=lambda one: one.name):
+        if why_left := one.why_left(case.policy.opt_out_key):
+            told.setdefault(why_left, []).append(one.name)
+    said = (f"; {', '.join(names[:3])}{', ...' * (len(names) > 3)}: {why}" for why, names in sorted(told.items()))
+    return "".join(said)
 
 
 def _disable(case: Case, now: float) -> Step:

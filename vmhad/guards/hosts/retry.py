@@ -14,6 +14,7 @@ from vmhad.guards.hosts import cut_storage, self_fenced, word
 from vmhad.guards.hosts.judge import ROUNDING_S
 from vmhad.guards.hosts.power_off import FELL_WITH_IT
 from vmhad.guards.hosts.recover import BARE
+from vmhad.guards.hosts.settle import LEFT
 from vmhad.kernel.case import Case, Move
 from vmhad.kernel.evidence import SILENCE_S
 from vmhad.kernel.incident import Event
@@ -98,10 +99,11 @@ def _power_stands_until(case: Case, power: Reading) -> float:
 
 def _may_go_better(case: Case, step: Step) -> bool:
     """A VM that was tried in vain may be tried again, so may what Nova did not take in this round; one that was never
-    tried needs another policy, or an order."""
+    tried, or is to be left alone, needs another policy, or an order."""
     of_vms = step.verb in (Verb.EVACUATE, Verb.RESTORE_STATE)
     told_nova = step.id == f"{case.incident.id}/{case.incident.round}/{Verb.FORCE_DOWN.value}"
-    return (of_vms or told_nova) and step.state is StepState.FAILED and step.attempt > 0
+    has_failed = step.state is StepState.FAILED and step.attempt > 0
+    return (of_vms or told_nova) and has_failed and LEFT not in step.args
 
 
 def _replanned(case: Case) -> tuple[Step, ...]:

@@ -15,6 +15,8 @@ CALL_LIMIT_S = 15.0
 FAILED_ON_TARGET = "failed"
 # The argument of an evacuation that waits for the proof of this host, where its VM may run or arrive yet.
 AWAITS = "awaits"
+# The argument of an evacuation that ended because its VM is to be left alone by now; no return of its host starts it.
+LEFT = "left"
 # No nova-compute has read the request yet.
 UNTAKEN = "accepted"
 # Said of an evacuation that no nova-compute took up and that Nova has no task for. One that was taken up may look so,
@@ -124,6 +126,20 @@ def _again(case: Case, step: Step, because: str, now: float) -> Step:
     return replace(step, state=StepState.FAILED, ended_at=now, because=because)
 
 
+def _left(case: Case, step: Step, now: float) -> Step | None:
+    """Its end, where its VM is to be left alone by now: then it is not asked for once more."""
+    servers = case.inventory.servers if case.inventory is not None else ()
+    server = next((one for one in servers if one.id == step.subject), None)
+    why_left = server.why_left(case.policy.opt_out_key) if server is not None else ""
+    return failed(step, why_left, now, LEFT) if why_left else None
+
+
+def failed(step: Step, because: str, now: float, *marks: str) -> Step:
+    """marks: arguments that say more of how it ended."""
+    args = {**step.args, **dict.fromkeys(marks, "yes")}
+    return replace(step, args=args, state=StepState.FAILED, ended_at=now, because=because)
+
+
 def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float) -> Step:
     target = step.args["target"]
     if COPY_THERE in newest.text and (newest.answer is Answer.FAILED or _was_dropped(step, newest)):
@@ -141,7 +157,7 @@ def _conclude_evacuation(case: Case, step: Step, newest: Observation, now: float
     if is_lost and target not in case.busy_hosts and _serves(case, target):
         # Nova never made a record of it: the call was lost on its way, or whoever stopped before it will send it yet.
         # The same target again, unless that one fell; and no other in the next round.
-        again = _again(case, step, f"Nova makes no record of it: {newest.text}", now)
+        again = _left(case, step, now) or _again(case, step, f"Nova makes no record of it: {newest.text}", now)
         unclean_on = _joined(step, "unclean_on", target) if again.state is StepState.FAILED else ""
         return replace(again, args={**again.args, "unclean_on": unclean_on}) if unclean_on else again
     if _was_dropped(step, newest):

@@ -12,6 +12,7 @@ from vmhad.guards.instances.judge import Guest, Nova, Remedy, Row, guest_of, is_
 from vmhad.kernel.alone import OWNED, counted_from, spent
 from vmhad.kernel.beat import DomainState
 from vmhad.kernel.case import Move, VmCase
+from vmhad.kernel.cloud import Server
 from vmhad.kernel.incident import Event
 from vmhad.kernel.order import CLOSED_BY_ORDER
 from vmhad.kernel.proof import Proof
@@ -27,6 +28,8 @@ OLD_S = 5.0
 UNTOLD_S = 120.0
 # A host tells that it lost a storage some seconds after the first error of a disk on it.
 STORAGE_TOLD_S = 8.0
+# How a reason ends that is policy's.
+LEAVES = " = leave"
 
 
 def suspect(case: VmCase, now: float) -> Move:
@@ -129,6 +132,11 @@ def _wait(case: VmCase, row: Row, now: float) -> Move:
     return Move(case.incident.because, held=row.because, needs_inventory=since, wake_at=now + LOOK_AGAIN_S)
 
 
+def was_left_by_policy(because: str, server: Server) -> bool:
+    """Whether this end of its incident was a policy's doing: what that says anew counts for it, too."""
+    return because.endswith(LEAVES) or because == server.settings.why_left
+
+
 def _why_not(case: VmCase, row: Row) -> str:
     """'' or why it is not touched."""
     if row.judgement is Judgement.HEALTHY:
@@ -136,8 +144,10 @@ def _why_not(case: VmCase, row: Row) -> str:
     server = case.standing.server if case.standing else None
     if server is not None and server.opted_out(case.policy.opt_out_key):
         return "its owner opted out"
+    if server is not None and server.settings.why_left:
+        return server.settings.why_left
     if is_left(case.policy, row):
-        return f"left alone: {row.because}, and {row.policy} = leave"
+        return f"left alone: {row.because}, and {row.policy}{LEAVES}"
     return ""
 
 
