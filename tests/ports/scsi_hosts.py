@@ -19,7 +19,8 @@ from vmhad.kernel.signal import Access
 OPEN, CUT, UNKNOWN = Access.OPEN, Access.CUT, Access.UNKNOWN
 HOST, OTHER, KEY, OTHER_KEY, OPERATOR_KEY = "h", "other", 0xA1, 0xB1, 0x0E
 KEYS = {HOST: (hex(KEY),), OTHER: (hex(OTHER_KEY),)}
-LIMIT_S = 3.0
+# A target in an emulated guest is slow on a busy machine; nothing is measured by this.
+LIMIT_S = 10.0
 RESERVED = Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY
 RELEASE, CLEAR = 0x02, 0x03
 COUNT = itertools.count()

@@ -163,7 +163,7 @@ class Tgt(Target):
 class Client:
     """A nexus of a host, and what its agent does for it: registers it once, only where no cut of the host stands."""
 
-    def __init__(self, tgt: Target, host: str, key: int, allowed_s: float = 3.0, luns: Sequence[int] = ()) -> None:
+    def __init__(self, tgt: Target, host: str, key: int, allowed_s: float = 10.0, luns: Sequence[int] = ()) -> None:
         self._allowed_s = allowed_s
         self.luns = tuple(luns or tgt.luns)
         name = f"iqn.2026-01.example.vmhad:{host}"
