@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 
-from vmhad.engine.stopped import FIRST_AFTER_S, REACHES_BACK_S
+from vmhad.engine.stopped import EVERY_S, REACHES_BACK_S
 from vmhad.kernel.cloud import ServerState
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.step import Step, StepState, Verb
@@ -209,10 +209,11 @@ def _wished_meanwhile(world: World, server_id: str) -> bool:
 
 
 def _nobody_was_there(world: World, stopped_at: float) -> bool:
-    """When Nova switched it off no engine lived, and none came while it would still have looked back that far: it may
-    be its user's wish for all that anybody can know."""
-    until = stopped_at + REACHES_BACK_S - FIRST_AFTER_S
-    return not any(node.life.born_at <= until and node.life.died_at > stopped_at for node in world.nodes.values())
+    """When Nova switched it off no engine lived for long enough to see it, and none came while it would still have
+    looked back that far: it may be its user's wish for all that anybody can know. Long enough is two looks: Nova may
+    leave one unanswered, and whoever comes has to take over first."""
+    seen_at, come_by = stopped_at + 2 * EVERY_S, stopped_at + REACHES_BACK_S - 2 * EVERY_S
+    return not any(node.life.born_at <= come_by and node.life.died_at > seen_at for node in world.nodes.values())
 
 
 def _is_spoilt(world: World, row: ServerRow) -> bool:
