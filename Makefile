@@ -22,7 +22,7 @@ demo: dev packages ## a real small cloud, a dying host, and its VMs back
 demo-unplug: dev packages ## hosts that lose their power with their BMCs; real guests on a real Ceph; needs root
 	$(PYTHON) lab/demo_unplug.py
 
-test: ## all checks: lint, unit tests, then the tests on a real small cloud
+test: ## all checks: lint, unit tests, drivers, simulator, storages, then the tests on a real small cloud
 	.ci/test
 
 lint: dev ## ruff, mypy --strict on the core, the layers

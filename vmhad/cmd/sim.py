@@ -4,13 +4,14 @@
     vmhad-sim story FILE... [--rewrite]
     vmhad-sim sweep FILE... [--every N] [--jobs J] [--json]
     vmhad-sim mutants [--seeds N] [--start S] [--only NAME] [--jobs J] [--json]
-    vmhad-sim seeds --count N [--start S] [--hosts H] [--hours X] [--agents] [--drains] [--storages] [--rules]
-                   [--jobs J] [--json]
-    vmhad-sim seeds --replay SEED [--agents] [--write DIR]
+    vmhad-sim seeds --count N [--start S] [SHAPE] [--jobs J] [--json]
+    vmhad-sim seeds --replay SEED [SHAPE] [--write DIR]
     vmhad-sim explore --depth N [--opening cut|hang] [--cpu-limit S] [--json]
     vmhad-sim noise --episodes N [--seed S] [--jobs J] [--json]
     vmhad-sim plans --clouds N [--start S] [--jobs J] [--json]
     vmhad-sim rehearse --topology FILE --fail rack:r1 [--policy FILE] [--hours H] [--seeds N] [--json]
+
+SHAPE: [--hosts H] [--hours X] [--agents] [--lonely] [--drains] [--storages] [--rules]
 
 Rewriting replaces what a story expects by what it does now. Read the diff; keep it only if you know what caused it.
 """

@@ -34,7 +34,7 @@ FENCING = [
             (CutStorage.AFTER_POWER.value, "When its BMC refuses, is silent, or was not read OFF in time."),
             (CutStorage.NEVER.value, "Never: its power, its watchdog or an operator's word has to prove it."),
         ],
-        help="When a host that is fenced is cut off from the shared storages of the topology file.",
+        help="When a host that is fenced is cut off from the shared storages of the segments file.",
     ),
     cfg.FloatOpt(
         "cut_storage_deadline_s",

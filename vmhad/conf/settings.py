@@ -144,7 +144,7 @@ class PowerSettings:
 
 @dataclass(frozen=True, slots=True)
 class StorageAccess:
-    """A shared storage of the topology file. holds: as kernel.topology.Backend has it. settings: the driver's own.
+    """A shared storage of the segments file. holds: as kernel.topology.Backend has it. settings: the driver's own.
     clients: host -> what the storage knows it by. are_named: the file lists them; else they are the hosts with an
     address on the storage plane, and nobody says that no other host reaches it."""
 

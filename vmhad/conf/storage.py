@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""[storage]: how the shared storages of the topology file are asked to cut a host off."""
+"""[storage]: how the shared storages of the segments file are asked to cut a host off."""
 
 from __future__ import annotations
 
