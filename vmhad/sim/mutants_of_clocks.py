@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guards of what an heir counts: it was stamped by another clock. Each with the way to switch it off."""
+"""The guards of when something was: what an heir counts was stamped by another clock, and a look has a time only for
+when it began. Each with the way to switch it off."""
 
 from __future__ import annotations
 
@@ -7,15 +8,17 @@ from typing import Any
 
 from vmhad.engine.cases import Cases
 from vmhad.engine.eras import Eras
+from vmhad.guards.hosts import power_off
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.step import Step
-from vmhad.sim.cuts import Cut
+from vmhad.sim.cuts import Cut, always
 from vmhad.sim.mutant import Mutant
 
 STORIES: dict[str, str] = {
     "restarts_by_another_clock": "heir_counts_restarts_by_a_clock_behind",
     "storms_by_another_clock": "heir_counts_a_storm_by_a_clock_behind",
     "held_long_is_over": "suspects_held_longer_than_a_storm_window",
+    "one_moment_excused": "hosts_that_fall_in_one_moment_prove_nothing",
 }
 
 
@@ -48,4 +51,9 @@ OF_CLOCKS: tuple[Mutant, ...] = (
     _m("restarts_by_another_clock", "an heir counts what was restarted", Cut(Eras, "placed", as_stamped)),
     _m("storms_by_another_clock", "an heir counts who failed lately", Cut(Eras, "opened_at", opened_as_stamped)),
     _m("held_long_is_over", "what is being fenced counts in a storm", Cut(Cases, "_is_old", old_by_its_age)),
+    _m(
+        "one_moment_excused",
+        "who is excused had power when the other was off",
+        Cut(power_off, "_surely_off_at", always(0.0)),
+    ),
 )

@@ -8,6 +8,7 @@ sent even where the host is off already, and a BMC that does not answer proves n
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 from vmhad.guards.hosts.columns import is_borne_out, nobody_saw_it_since
 from vmhad.guards.hosts.cut_storage import outstanding
@@ -112,9 +113,10 @@ def _fell_with_it(case: Case, step: Step) -> str:
 
 def _failed_by_itself(case: Case, step: Step, name: str) -> bool:
     """Hosts that fail together are seldom suspected in one moment. This one was silent already when this fence began,
-    still had power after our act, and then its own power_off was sent: it is no innocent one that our act has hit."""
+    had power yet when what is read as this one's was off, so that is not its own, and then its own power_off was
+    sent: it is no innocent one that our act has hit."""
     was_quiet = name in step.args.get("quiet", "").split(",")
-    return was_quiet and case.on_before_fence.get(name, 0.0) > step.acted_at
+    return was_quiet and case.on_before_fence.get(name, 0.0) > _surely_off_at(case, step)
 
 
 def _all_read_since(case: Case, step: Step, now: float) -> bool:
@@ -140,11 +142,7 @@ def _gone_at(case: Case, step: Step) -> float:
 def _proof(case: Case, step: Step, now: float) -> Proof | None:
     if not step.acts or step.state is not StepState.STARTED or not is_borne_out(case.evidence, case.policy, now):
         return None
-    newest_run: list[Observation] = []
-    for seen in reversed(step.observed):
-        if seen.reading != Reading.OFF.value or seen.at <= max(step.acted_at, case.evidence.life_at):
-            break
-        newest_run.insert(0, seen)
+    newest_run = _newest_run(case, step)
     if not newest_run or newest_run[-1].at - newest_run[0].at < case.policy.readings_apart_s:
         return None
     if not nobody_saw_it_since(case.evidence, newest_run[0].at, now):
@@ -152,6 +150,22 @@ def _proof(case: Case, step: Step, now: float) -> Proof | None:
     pair = (newest_run[0], newest_run[-1])
     was_off = step.attempt == 1 and step.observed[0].reading == Reading.OFF.value
     return Proof(case.incident.host, Verb.POWER_OFF.value, pair[0].at, not was_off, case.incident.round, pair)
+
+
+def _newest_run(case: Case, step: Step) -> list[Observation]:
+    """Of looks that read OFF after the act and after its last sign of life."""
+    run: list[Observation] = []
+    for seen in reversed(step.observed):
+        if seen.reading != Reading.OFF.value or seen.at <= max(step.acted_at, case.evidence.life_at):
+            break
+        run.insert(0, seen)
+    return run
+
+
+def _surely_off_at(case: Case, step: Step) -> float:
+    """A look may take long, and its time is when it began: it was over when the next look of its step began."""
+    run = _newest_run(case, step)
+    return run[1].at if len(run) > 1 else inf
 
 
 def _was_recovered_from(case: Case) -> bool:
