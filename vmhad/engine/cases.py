@@ -149,6 +149,7 @@ class Cases:
             orders=book.orders_for(incident),
             word=book.word_for(incident),
             fences_lately=book.fences(host, self.policy, self.now) if incident.state is State.LIFTING else 0,
+            ours_since=book.eras.since,
         )
 
     def beside(self, incident: Incident, started: Sequence[Step], claimed: Mapping[str, str]) -> Case:

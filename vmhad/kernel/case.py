@@ -37,7 +37,8 @@ class Case:
     undone, where that one ended because the host seemed to fall again. hold: '' or why the brake holds the first act of
     this incident's fence. orders: kinds of the operator's orders for it ("retry", "close"). word: the order of one who
     says that the host is down. fences_lately: how many incidents of the host were fenced within
-    policy.quarantine_window_s, this one among them (only while LIFTING).
+    policy.quarantine_window_s, this one among them (only while LIFTING). ours_since: when this engine took over, by its
+    own clock; what was stamped before that is of another one.
     """
 
     incident: Incident
@@ -66,6 +67,7 @@ class Case:
     orders: frozenset[str] = frozenset()
     word: Order | None = None
     fences_lately: int = 0
+    ours_since: float = 0.0
 
     @property
     def life_at(self) -> float:

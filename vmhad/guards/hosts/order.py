@@ -50,9 +50,9 @@ class Order:
 
     @property
     def _begun_at(self) -> float:
-        """Where another engine's clock is ahead it counts from now, and so waits the limit once more."""
+        """What another engine stamped may be of any time: it counts from the take-over, and waits the limit once more."""
         turns = self._case.incident.turns
-        return min(turns[-1].at, self._now) if turns else self._now
+        return min(max(turns[-1].at, self._case.ours_since), self._now) if turns else self._now
 
     @cached_property
     def _awaited(self) -> Mapping[str, frozenset[str]]:
