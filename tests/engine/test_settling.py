@@ -10,6 +10,8 @@ import pytest
 from vmhad.engine.book import Book
 from vmhad.engine.guests import Guests
 from vmhad.engine.settling import AGAIN_S, AROUND_EVERY_S, UNTOLD_S, Settling
+from vmhad.journal import keys
+from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.policies import PolicyShelf
 from vmhad.kernel.cloud import Fallen, Group, Inventory, Server, ServerState, Standing
 from vmhad.kernel.vm_policy import NOTHING_SAID, Match, Protect, Settings, VmPolicy
@@ -36,7 +38,8 @@ class World:
     is_busy: bool = False
 
     def __post_init__(self) -> None:
-        self.shelf = PolicyShelf(MemoryStore())
+        self.store = MemoryStore()
+        self.shelf = PolicyShelf(self.store)
         self.book = Book(1, {}, {})
         self.settling = Settling(self.shelf, self, self, self, Guests())  # type: ignore[arg-type]
 
@@ -134,6 +137,31 @@ def test_a_change_counts_once_it_is_known_what_it_matches_by(world: World) -> No
     world.around = KNOWN
     world.tick(AGAIN_S)
     assert world.priority == 6
+
+
+def test_what_cannot_be_read_leaves_those_before_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.put(OFF)
+    world.tick()
+    assert world.settling.server(VM).settings.protect is False
+    good = world.store.get(keys.vm_policies())
+    assert good is not None
+    world.store.commit([], {keys.vm_policies(): good.replace(b'"no"', b'"perhaps"')})
+    for _ in range(3):
+        world.tick(2.0)
+    assert world.settling.server(VM).settings.protect is False
+    told = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    assert len(told) == 1 and keys.vm_policies() in told[0]
+    mended = good.replace(b'"no"', b'"yes"').replace(b'"version":1', b'"version":2')
+    world.store.commit([], {keys.vm_policies(): mended})
+    world.tick(2.0)
+    assert world.settling.server(VM).settings.protect is True
+
+
+def test_an_engine_that_knows_none_yet_stops_at_what_it_cannot_read(world: World) -> None:
+    world.store.commit([], {keys.vm_policies(): b"garbage"})
+    with pytest.raises(JournalUnreadable, match=keys.vm_policies()):
+        world.tick()
+    assert not world.settling.is_ready
 
 
 def test_of_two_changes_the_second_is_not_taken_for_known_by_the_firsts_answer(world: World) -> None:

@@ -2,9 +2,10 @@
 """What the policies of VMs say of each server that is read: put on it here, before any decision sees it.
 
 A change of the policies counts from one round to the next, and only once all is known that they match by: until then
-those before it hold. Before the first ones are known nothing of a server is believed. What Nova or Keystone will not
-tell is waited for so long, and what was known of it before holds; then those policies match no VM by it, and the log
-says so: one policy whose domain cannot be read must not keep all VMs from being recovered.
+those before it hold, and so they do where a change cannot be read: that must not keep every VM from being recovered.
+Before the first ones are known nothing of a server is believed. What Nova or Keystone will not tell is waited for so
+long, and what was known of it before holds; then those policies match no VM by it, and the log says so: one policy
+whose domain cannot be read must not keep all VMs from being recovered.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from math import inf
 
 from vmhad.engine.book import Book
 from vmhad.engine.guests import Guests
+from vmhad.journal.codec import JournalUnreadable
 from vmhad.journal.policies import PolicyShelf
 from vmhad.kernel.cloud import Fallen, Inventory, Server, Standing
 from vmhad.kernel.policy import OnFailure, OnIoError, Policy
@@ -46,6 +48,7 @@ class Settling:
     wanted: VmPolicies | None = None
     around: Surroundings = NOWHERE
     _seen: int = -1
+    _unread: str = ""
     _known: frozenset[str] = frozenset()
     _asked: frozenset[str] = frozenset()
     _ask_at: float = inf
@@ -57,8 +60,17 @@ class Settling:
         return self.held is not None
 
     def read(self, books: Iterable[Book]) -> None:
-        """Raises Unanswered, JournalUnreadable."""
-        found = self.shelf.newest()
+        """Raises Unanswered; JournalUnreadable where none are known yet."""
+        try:
+            found = self.shelf.newest()
+        except JournalUnreadable as error:
+            if self.held is None:
+                raise
+            if self._unread != str(error):
+                LOG.error("the VM policies before it count on: %s", error)
+            self._unread = str(error)
+            return
+        self._unread = ""
         if found.version == self._seen:
             return
         self._seen, self.wanted = found.version, found

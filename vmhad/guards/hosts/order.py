@@ -50,7 +50,7 @@ class Order:
 
     @property
     def _begun_at(self) -> float:
-        """What another engine stamped may be of any time: it counts from the take-over, and waits the limit once more."""
+        """What another engine stamped may be of any time: it counts from the take-over, and waits once more."""
         turns = self._case.incident.turns
         return min(max(turns[-1].at, self._case.ours_since), self._now) if turns else self._now
 
