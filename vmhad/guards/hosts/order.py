@@ -38,7 +38,7 @@ class Order:
     def waits(self, server: Server) -> str:
         """'' or whom it waits for."""
         after = frozenset(server.settings.after) - {server.settings.order_group}
-        if not after or self._now >= self._begun_at + self._case.policy.order_wait_s * self._links(after, frozenset()):
+        if not after or self._now >= self._begun_at + self._case.policy.order_wait_s * self._links(after):
             return ""
         groups = sorted(after & self._awaited.keys())
         if groups:
@@ -78,7 +78,23 @@ class Order:
             return self._now < min(step.ended_at, self._now) + float(step.args.get(READY_AFTER_S, "0"))
         return step.is_open
 
-    def _links(self, groups: frozenset[str], above: frozenset[str]) -> int:
-        """How long the chain is; one that goes in a circle ends where it began."""
-        below = (self._awaited.get(group, frozenset()) - above for group in groups)
-        return 1 + max((self._links(one, above | groups) for one in below if one), default=0)
+    def _links(self, groups: frozenset[str]) -> int:
+        """How long the chain is."""
+        return max(self._depths.get(one, 1) for one in groups)
+
+    @cached_property
+    def _depths(self) -> Mapping[str, int]:
+        """How many links hang from each group, itself one of them: of several ways down the longest. One that goes in a
+        circle ends where it began, so no way has more links than there are groups on it."""
+        depths, below = dict.fromkeys(self._awaited, 1), self._awaited
+        for _ in depths:
+            depths = {one: 1 + max((depths.get(each, 1) for each in below[one]), default=0) for one in depths}
+        return {one: min(depth, len(self._reached(one))) for one, depth in depths.items()}
+
+    def _reached(self, group: str) -> frozenset[str]:
+        """All that it waits for, and what these wait for; and itself."""
+        found, new = frozenset({group}), frozenset({group})
+        while new:
+            new = frozenset().union(*(self._awaited.get(one, frozenset()) for one in new)) - found
+            found |= new
+        return found
