@@ -214,6 +214,7 @@ BAD: list[tuple[str, Change, str]] = [
     ("driver of an outlet", outlets({}, {"driver": "snmp"}), HOST + r"\.outlets\[1\]\.driver must be one of ipmi, redfish"),
     ("one switch twice", outlets({}, {"address": "192.0.2.90"}), HOST + r" has the BMC 192\.0\.2\.90 port 623, which is the BMC of 'h1'"),
     ("one outlet twice", outlets({"driver": "redfish", "system": "a"}, {"driver": "redfish", "address": "192.0.2.90", "system": "a"}), HOST + r" has the BMC 192\.0\.2\.90 port 443, which is the BMC of 'h1'"),
+    ("one outlet by two spellings", outlets({"driver": "redfish", "system": f"{PDU}/Outlets/A1"}, {"driver": "redfish", "address": "192.0.2.90", "system": f"{PDU}//outlets/%611"}), HOST + r" has the BMC 192\.0\.2\.90 port 443, which is the BMC of 'h1'"),
     ("one device under two addresses", outlets({"guid": "1" * 32}, {"guid": "1" * 32}), HOST + r" has a BMC with the guid 1{32}, which is that of 'h1'"),
     ("outlet that is the BMC", outlets({}, {"address": "192.0.2.1"}), HOST + r" has the BMC 192\.0\.2\.1 port 623, which is the BMC of 'h1'"),
     ("outlet of two hosts", outlet_of_two_hosts, r".*hosts\[1\] has the BMC 192\.0\.2\.91 port 623, which is the BMC of 'h1'"),

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from urllib.parse import unquote
 
 from vmhad.conf.settings import BmcAccess, ConfigError
 from vmhad.conf.yaml_file import Field, parse, read_secret_text
@@ -117,7 +118,7 @@ class Switches:
             # One service may have many systems; for one host it is one thing that can fail, and no second path. But its
             # outlets have to go off together, and one device may have them all.
             may_share = host != other_host or (bmc.outlet and other.outlet)
-            told_apart = may_share and bmc.system and other.system and bmc.system != other.system
+            told_apart = may_share and bmc.system and other.system and _plain(bmc.system) != _plain(other.system)
             if (bmc.address, bmc.port) == (other.address, other.port) and not told_apart:
                 raise entry.wrong(f"has the BMC {bmc.address} port {bmc.port}, which is the BMC of {other_host!r}")
             # One device that is named twice as two outlets would be read OFF while another one feeds the host.
@@ -167,6 +168,11 @@ def _one_of(fields: Mapping[str, Field], name: str, known: tuple[str, ...], defa
 def _path(system: str) -> str:
     """One spelling for a path and an id, so that two names of one system are seen to be one."""
     return "/" + system.strip("/") if "/" in system else f"{SYSTEMS}/{system}"
+
+
+def _plain(system: str) -> str:
+    """What a service may take for the same: it need not tell A1 from a1, %41 from A, or two slashes from one."""
+    return re.sub("/+", "/", unquote(system)).casefold()
 
 
 def _ca_file(fields: Mapping[str, Field], defaults: BmcDefaults, via: str) -> str:
