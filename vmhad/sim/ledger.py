@@ -52,7 +52,7 @@ class Ledger:
 
     fenced: the incidents whose fence was begun, in order. again_at: when a fence was taken up again because its proof
     was lost, which no brake holds and no other decision of that moment could know.
-    opened: incident id -> when that was, by the world's clock.
+    opened: incident id -> when that was decided, by the world's clock.
     proven: incident id -> who proved its host off, and when, by the world's clock.
     over_at: step id -> when it ended last, by the world's clock. failed_at: when it was given up last, with a reason.
     due: asked once a whole decision is written. confirmed, cut_late: hosts called down, and cut off by who had slept.
@@ -129,7 +129,7 @@ class Ledger:
             self.proven[new.id] = (engine, new.proof.at - self.offset_s(engine))
         self._written_by_owner(engine, new.segment, f"host {new.host}")
         was = old.state if old else State.SUSPECTED
-        self.opened.setdefault(new.id, self.now)
+        self.opened.setdefault(new.id, min(self.now, new.opened_at - self.offset_s(engine)))
         if new.state is State.FENCING and was is not State.FENCING:
             self.fenced.append(new.id)
             self.fencing_since[new.id] = self.now
