@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guards of when something was: what an heir counts was stamped by another clock, and a look has a time only for
-when it began. Each with the way to switch it off."""
+"""The guards of when something was, and whose it was: what an heir counts was stamped by another clock, a look has a
+time only for when it began, and an OFF may be another host's. Each with the way to switch it off."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ STORIES: dict[str, str] = {
     "restarts_by_another_clock": "heir_counts_restarts_by_a_clock_behind",
     "storms_by_another_clock": "heir_counts_a_storm_by_a_clock_behind",
     "held_long_is_over": "suspects_held_longer_than_a_storm_window",
+    "hit_is_forgotten": "order_retries_a_bmc_of_another_host",
     "one_moment_excused": "hosts_that_fall_in_one_moment_prove_nothing",
 }
 
@@ -55,5 +56,10 @@ OF_CLOCKS: tuple[Mutant, ...] = (
         "one_moment_excused",
         "who is excused had power when the other was off",
         Cut(power_off, "_surely_off_at", always(0.0)),
+    ),
+    _m(
+        "hit_is_forgotten",
+        "a BMC that hit another host is not believed again for the asking",
+        Cut(power_off, "_was_on", always(True)),
     ),
 )

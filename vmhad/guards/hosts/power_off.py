@@ -76,7 +76,8 @@ def hit(case: Case) -> str:
 
 
 def _is_ordered(case: Case) -> bool:
-    """It was STUCK, and what hit another host is STUCK until an operator orders a retry."""
+    """It was STUCK, and what hit another host is STUCK until an operator orders a retry; that finds it ON, or proves
+    nothing."""
     return any(turn.state is State.STUCK for turn in case.incident.turns[-2:-1])
 
 
@@ -87,7 +88,12 @@ def _whose(case: Case, other: str) -> str:
 def _missing(case: Case, step: Step) -> str:
     missing = f"no proof that {case.incident.host} is off: power_off, tried {step.attempt} times: {_last(step)}"
     if step.observed and step.observed[-1].reading == Reading.OFF.value:
-        missing += ", but its nova-compute was heard since, so this BMC is not believed"
+        other = hit(case)
+        missing += (
+            f", but {other} went off with it before: look whose BMC this is, then confirm-down"
+            if other
+            else (", but its nova-compute was heard since, so this BMC is not believed")
+        )
     return missing
 
 
@@ -142,6 +148,8 @@ def _gone_at(case: Case, step: Step) -> float:
 def _proof(case: Case, step: Step, now: float) -> Proof | None:
     if not step.acts or step.state is not StepState.STARTED or not is_borne_out(case.evidence, case.policy, now):
         return None
+    if hit(case) and not _was_on(step):
+        return None
     newest_run = _newest_run(case, step)
     if not newest_run or newest_run[-1].at - newest_run[0].at < case.policy.readings_apart_s:
         return None
@@ -150,6 +158,13 @@ def _proof(case: Case, step: Step, now: float) -> Proof | None:
     pair = (newest_run[0], newest_run[-1])
     was_off = step.attempt == 1 and step.observed[0].reading == Reading.OFF.value
     return Proof(case.incident.host, Verb.POWER_OFF.value, pair[0].at, not was_off, case.incident.round, pair)
+
+
+def _was_on(step: Step) -> bool:
+    """Where another host went with an earlier power_off, an OFF may be that one's still, also after an order to retry.
+    What was read ON and then OFF by this power_off is proven as ever: whoever goes with it is looked for again."""
+    looks = (*step.observed, *(seen for one in step.past for seen in one.observed))
+    return any(seen.reading == Reading.ON.value for seen in looks)
 
 
 def _newest_run(case: Case, step: Step) -> list[Observation]:
