@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vmhad.cmd import sim
-from vmhad.sim.sweep import DIFFERS, sweep
+from vmhad.sim.sweep import DIFFERS, OPEN, sweep
 
 STORIES = sorted((Path(__file__).parents[1] / "stories").glob("*.txt"))
 # How many calls of each story are died at: of those that write, before and after each, and of those that read.
@@ -25,6 +25,11 @@ def test_a_death_at_any_call_is_harmless(path: Path) -> None:
 def test_few_stories_may_end_otherwise() -> None:
     excused = [path.stem for path in STORIES if DIFFERS in path.read_text()]
     assert len(excused) <= 12, excused
+
+
+def test_what_is_open_is_one_story() -> None:
+    named = [path.stem for path in STORIES if OPEN in path.read_text()]
+    assert named == ["hosts_that_fall_in_one_moment_prove_nothing"]
 
 
 def test_a_death_that_does_harm_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,8 @@ CATCHES_UP_WITHIN_S = 400.0
 HEALS_WITHIN_S = 1200.0
 LOOK_EVERY_S = 50.0
 DIFFERS = "# sweep: differs, because "
+# In such a story a death breaks a rule by what is known and open (tests/seeds/record.md): it is not swept until then.
+OPEN = "# sweep: open, because "
 # What a story itself forbids, which is about its moments too.
 FORBIDDEN = "power_off sent although"
 MORE_OFTEN = "evacuated more often"
@@ -111,6 +113,8 @@ def sweep(path: Path, every: int = 1, calls_max: int | None = None) -> Swept:
     calls_max: at no more of each kind than these, all over the story. Raises StoryError."""
     began = time.process_time()
     text = path.read_text()
+    if OPEN in text:
+        return Swept(path.stem, 0, 0, (), 0.0)
     lines = directives_of(parse(text))
     with failures_of_engines() as failures:
         story = _Sweep(lines, DIFFERS in text)
