@@ -26,13 +26,13 @@ def found(cut: Cut) -> object:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
 def test_a_guard_that_is_off_is_found(mutant: Mutant) -> None:
-    if mutant.story:
-        with mutated(mutant):
-            told = tell(STORIES / f"{mutant.story}.txt")
-        assert told.breaches, f"{mutant.guard} is off and its story does not tell"
-        return
-    verdict = hunt(mutant, range(SPARE))
-    assert verdict.seed is not None, f"{mutant.guard} is off and nothing tells"
+    verdict = hunt(mutant, range(SPARE), stories=STORIES)
+    assert verdict.is_killed and verdict.story == mutant.story, f"{mutant.guard} is off and nothing tells"
+
+
+@pytest.mark.parametrize("story", sorted({one.story for one in MUTANTS} - {""}))
+def test_a_story_on_record_breaks_nothing_in_the_core_as_it_is(story: str) -> None:
+    assert not tell(STORIES / f"{story}.txt").breaches
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
@@ -49,10 +49,17 @@ def test_each_has_a_name_of_its_own() -> None:
 
 
 def test_the_command_prints_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
-    assert sim.main(["mutants", "--only", "no_brake", "--only", "unknown_is_dead", "--seeds", "5", "--json"]) == 0
+    only = [word for name in ("no_brake", "unknown_is_dead", "hit_is_forgotten") for word in ("--only", name)]
+    assert sim.main(["mutants", *only, "--stories", str(STORIES), "--seeds", "5", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["mutants"], told["killed"], told["survivors"]) == (2, 2, [])
-    assert told["seeds_per_mutant_max"] >= 1 and set(told["by"]) == {"no_brake", "unknown_is_dead"}
+    assert (told["mutants"], told["killed"], told["survivors"]) == (3, 3, [])
+    assert told["seeds_per_mutant_max"] >= 1 and set(told["by"]) == {"no_brake", "unknown_is_dead", "hit_is_forgotten"}
+    assert told["by"]["hit_is_forgotten"]["story"] == "order_retries_a_bmc_of_another_host"
+
+
+def test_a_folder_without_the_stories_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sim.main(["mutants", "--only", "hit_is_forgotten", "--stories", str(tmp_path)]) == 2
+    assert f"--stories {tmp_path}: there is no order_retries_a_bmc_of_another_host.txt" in capsys.readouterr().err
 
 
 def test_a_mutant_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:

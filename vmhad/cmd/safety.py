@@ -17,6 +17,8 @@ from vmhad.sim.mutants import NASTY, figures, hunt_all, named
 from vmhad.sim.mutants_list import MUTANTS
 from vmhad.sim.sweep import sweep_all
 
+STORIES = Path("tests/stories")
+
 
 def add_mutants(commands: Any) -> None:
     parser = commands.add_parser(
@@ -24,13 +26,16 @@ def add_mutants(commands: Any) -> None:
     )
     parser.add_argument("--seeds", type=int, default=400, metavar="N", help="how many to try beside the one on record")
     parser.add_argument("--start", type=int, default=0, metavar="S", help="the first of them")
+    parser.add_argument(
+        "--stories", type=Path, default=STORIES, metavar="DIR", help="where the stories are that some are found by"
+    )
     parser.add_argument("--only", action="append", metavar="NAME", help="this mutant; may be given several times")
     parser.add_argument("--jobs", type=int, default=1, metavar="J", help="processes at a time")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def mutants(options: argparse.Namespace) -> int:
-    """0 if every mutant was found, 1 if one survived, 2 if there is none of that name."""
+    """0 if every mutant was found, 1 if one survived, 2 if there is none of that name, or not its story."""
     known = [one.name for one in MUTANTS]
     for name in options.only or []:
         if name not in known:
@@ -38,10 +43,17 @@ def mutants(options: argparse.Namespace) -> int:
             return 2
     verdicts = []
     chosen = [named(name) for name in options.only or known]
-    for verdict in hunt_all(chosen, range(options.start, options.start + options.seeds), options.jobs):
+    missing = sorted({one.story for one in chosen if one.story and not (options.stories / f"{one.story}.txt").exists()})
+    if missing:
+        where = f"vmhad-sim: --stories {options.stories}:"
+        print(f"{where} there is no {missing[0]}.txt; it is tests/stories of vmhad's sources.", file=sys.stderr)
+        return 2
+    seeds = range(options.start, options.start + options.seeds)
+    for verdict in hunt_all(chosen, seeds, options.jobs, options.stories):
         verdicts.append(verdict)
         if not options.json:
-            fate = f"seed {verdict.seed}: {verdict.why}" if verdict.seed is not None else "SURVIVES"
+            by = f"story {verdict.story}" if verdict.story else f"seed {verdict.seed}"
+            fate = f"{by}: {verdict.why}" if verdict.is_killed else "SURVIVES"
             print(f"{verdict.name:<26} {fate}", flush=True)
     report = {**figures(verdicts), "hosts": NASTY.hosts, "hours": NASTY.hours}
     _print(report, options.json, without=("by",))

@@ -3,7 +3,7 @@
 
     vmhad-sim story FILE... [--rewrite]
     vmhad-sim sweep FILE... [--every N] [--jobs J] [--json]
-    vmhad-sim mutants [--seeds N] [--start S] [--only NAME] [--jobs J] [--json]
+    vmhad-sim mutants [--seeds N] [--start S] [--only NAME] [--stories DIR] [--jobs J] [--json]
     vmhad-sim seeds --count N [--start S] [SHAPE] [--jobs J] [--json]
     vmhad-sim seeds --replay SEED [SHAPE] [--write DIR]
     vmhad-sim explore --depth N [--opening cut|hang] [--cpu-limit S] [--json]

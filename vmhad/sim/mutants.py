@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutants of safety: the shipped core with one guard switched off must be found by the seeds.
+"""Mutants of safety: the shipped core with one guard switched off must be found by seeds, or by the story on record.
 
 A mutant that survives is a missing checker, a disaster that is never drawn, or a guard that guards nothing. Nothing is
 written to any file: a guard is cut out in this process, and put back.
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -21,6 +22,7 @@ from vmhad.sim.cuts import Cut
 from vmhad.sim.mutant import Mutant
 from vmhad.sim.mutants_list import MUTANTS
 from vmhad.sim.seeds import Played, play
+from vmhad.sim.story import tell
 from vmhad.sim.swarm import Shape, draw
 
 # Small and busy: two or three disasters among ten hosts.
@@ -30,13 +32,19 @@ CORE = ("vmhad.kernel", "vmhad.guards", "vmhad.engine", "vmhad.journal")
 
 @dataclass(frozen=True)
 class Verdict:
-    """seed: the one that found it, None for a survivor. why: the rule that it broke. seeds: how many were tried."""
+    """seed, story: the one that found it; of a survivor None and ''. why: the rule that it broke. seeds: how many were
+    tried."""
 
     name: str
     seed: int | None
     why: str
     seeds: int
     cpu_s: float
+    story: str = ""
+
+    @property
+    def is_killed(self) -> bool:
+        return self.seed is not None or bool(self.story)
 
 
 def named(name: str) -> Mutant:
@@ -101,9 +109,12 @@ def broken_by(mutant: Mutant, seed: int, shape: Shape = NASTY) -> str:
     return played.failed[0]
 
 
-def hunt(mutant: Mutant, seeds: Sequence[int], shape: Shape = NASTY) -> Verdict:
-    """Tries the seed that is on record, then these."""
+def hunt(mutant: Mutant, seeds: Sequence[int], shape: Shape = NASTY, stories: Path | None = None) -> Verdict:
+    """Tries the story or the seed that is on record, then these. stories: the folder. Raises StoryError, OSError."""
     began = time.process_time()
+    if mutant.story and stories is not None:
+        why = _breach_in(mutant, stories / f"{mutant.story}.txt")
+        return Verdict(mutant.name, None, why, 0, time.process_time() - began, mutant.story if why else "")
     kinds = {"lonely": mutant.lonely, "agents": mutant.agents, "drains": mutant.drains, "storages": mutant.storages}
     shape = replace(shape, **kinds)
     order = [*([mutant.seed] if mutant.seed is not None else []), *(one for one in seeds if one != mutant.seed)]
@@ -118,6 +129,12 @@ def hunt(mutant: Mutant, seeds: Sequence[int], shape: Shape = NASTY) -> Verdict:
     return Verdict(mutant.name, None, "", tried, time.process_time() - began)
 
 
+def _breach_in(mutant: Mutant, story: Path) -> str:
+    """'' or the first rule that it breaks with this story, which breaks none in the core as it is: a test has that."""
+    with mutated(mutant):
+        return next(iter(tell(story).breaches), "")
+
+
 def _has(seed: int, shape: Shape, needs: Sequence[str]) -> bool:
     """Its script has what the guard is there for."""
     if not needs:
@@ -127,26 +144,28 @@ def _has(seed: int, shape: Shape, needs: Sequence[str]) -> bool:
     return all(one in text for one in needs)
 
 
-def hunt_all(mutants: Sequence[Mutant], seeds: Sequence[int], jobs: int = 1) -> Iterator[Verdict]:
+def hunt_all(
+    mutants: Sequence[Mutant], seeds: Sequence[int], jobs: int = 1, stories: Path | None = None
+) -> Iterator[Verdict]:
     if jobs <= 1:
         for mutant in mutants:
-            yield hunt(mutant, seeds)
+            yield hunt(mutant, seeds, stories=stories)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(partial(_hunt_named, seeds=seeds), [one.name for one in mutants])
+        yield from pool.imap(partial(_hunt_named, seeds=seeds, stories=stories), [one.name for one in mutants])
 
 
-def _hunt_named(name: str, seeds: Sequence[int]) -> Verdict:
-    return hunt(named(name), seeds)
+def _hunt_named(name: str, seeds: Sequence[int], stories: Path | None) -> Verdict:
+    return hunt(named(name), seeds, stories=stories)
 
 
 def figures(verdicts: Sequence[Verdict]) -> Mapping[str, Any]:
-    killed = [one for one in verdicts if one.seed is not None]
+    killed = [one for one in verdicts if one.is_killed]
     return {
         "mutants": len(verdicts),
         "killed": len(killed),
-        "survivors": [one.name for one in verdicts if one.seed is None],
+        "survivors": [one.name for one in verdicts if not one.is_killed],
         "seeds_per_mutant_max": max((one.seeds for one in verdicts), default=0),
-        "by": {one.name: {"seed": one.seed, "why": one.why} for one in killed},
+        "by": {one.name: {"story" if one.story else "seed": one.story or one.seed, "why": one.why} for one in killed},
         "cpu_seconds": round(sum(one.cpu_s for one in verdicts), 2),
     }
