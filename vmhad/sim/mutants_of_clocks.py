@@ -14,18 +14,6 @@ from vmhad.kernel.step import Step
 from vmhad.sim.cuts import Cut, always
 from vmhad.sim.mutant import Mutant
 
-STORIES: dict[str, str] = {
-    "restarts_by_another_clock": "heir_counts_restarts_by_a_clock_behind",
-    "storms_by_another_clock": "heir_counts_a_storm_by_a_clock_behind",
-    "held_long_is_over": "suspects_held_longer_than_a_storm_window",
-    "hit_is_forgotten": "order_retries_a_bmc_of_another_host",
-    "one_moment_excused": "hosts_that_fall_in_one_moment_prove_nothing",
-}
-
-
-def _m(name: str, guard: str, *cuts: Cut) -> Mutant:
-    return Mutant(name, guard, cuts, story=STORIES[name])
-
 
 def as_stamped(was: Any) -> Any:
     def call(eras: Eras, step: Step, incident: Incident | None) -> Step:
@@ -49,17 +37,34 @@ def old_by_its_age(was: Any) -> Any:
 
 
 OF_CLOCKS: tuple[Mutant, ...] = (
-    _m("restarts_by_another_clock", "an heir counts what was restarted", Cut(Eras, "placed", as_stamped)),
-    _m("storms_by_another_clock", "an heir counts who failed lately", Cut(Eras, "opened_at", opened_as_stamped)),
-    _m("held_long_is_over", "what is being fenced counts in a storm", Cut(Cases, "_is_old", old_by_its_age)),
-    _m(
+    Mutant(
+        "restarts_by_another_clock",
+        "an heir counts what was restarted",
+        (Cut(Eras, "placed", as_stamped),),
+        story="heir_counts_restarts_by_a_clock_behind",
+    ),
+    Mutant(
+        "storms_by_another_clock",
+        "an heir counts who failed lately",
+        (Cut(Eras, "opened_at", opened_as_stamped),),
+        story="heir_counts_a_storm_by_a_clock_behind",
+    ),
+    Mutant(
+        "held_long_is_over",
+        "what is being fenced counts in a storm",
+        (Cut(Cases, "_is_old", old_by_its_age),),
+        story="suspects_held_longer_than_a_storm_window",
+    ),
+    Mutant(
         "one_moment_excused",
         "who is excused had power when the other was off",
-        Cut(power_off, "_surely_off_at", always(0.0)),
+        (Cut(power_off, "_surely_off_at", always(0.0)),),
+        story="hosts_that_fall_in_one_moment_prove_nothing",
     ),
-    _m(
+    Mutant(
         "hit_is_forgotten",
         "a BMC that hit another host is not believed again for the asking",
-        Cut(power_off, "_was_on", always(True)),
+        (Cut(power_off, "_was_on", always(True)),),
+        story="order_retries_a_bmc_of_another_host",
     ),
 )
