@@ -36,15 +36,16 @@ def name(number: int) -> str:
     return f"flood.{number % OBJECTS}"
 
 
-def newest(objects: Any) -> int:
-    """The highest number that any of the objects holds; 0 when there is none."""
-    found = 0
-    for one in range(OBJECTS):
-        try:
-            found = max(found, struct.unpack("<Q", objects.read(name(one), 8))[0])
-        except rados.ObjectNotFound:
-            continue
-    return found
+def numbers(objects: Any) -> list[int]:
+    """The number of the newest write to each of the objects; 0 where there is none."""
+    return [_number(objects, name(one)) for one in range(OBJECTS)]
+
+
+def _number(objects: Any, one: str) -> int:
+    try:
+        return int(struct.unpack("<Q", objects.read(one, 8))[0])
+    except rados.ObjectNotFound:
+        return 0
 
 
 def answer(objects: Any) -> None:
@@ -69,7 +70,7 @@ class Flood:
     def run(self, in_flight: int) -> None:
         # A write whose answer comes late counts all the same.
         objects = objects_of(*self._where, limit_s=60)
-        self._numbers = itertools.count(newest(objects) + 1)
+        self._numbers = itertools.count(max(numbers(objects)) + 1)
         for _ in range(in_flight):
             threading.Thread(target=self._write_on, args=[objects], daemon=True).start()
         while True:

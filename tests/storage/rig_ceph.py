@@ -49,10 +49,14 @@ class CephRig:
         return self._stamps.since(at)
 
     def held(self) -> int:
-        # Not on top: where Ceph's binding is missing these tests are to be skipped.
-        from tests.ports.ceph_client import newest
+        return max(self.medium())
 
-        return newest(self._seen)
+    def medium(self) -> list[int]:
+        """The number of the newest write to each object."""
+        # Not on top: where Ceph's binding is missing these tests are to be skipped.
+        from tests.ports.ceph_client import numbers
+
+        return numbers(self._seen)
 
     def end(self) -> None:
         if self._writer is not None:

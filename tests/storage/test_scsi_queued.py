@@ -30,8 +30,7 @@ SLOW = ("--bsoflags", "sync")
 WRITES_PER_S = 200
 QUEUED = 64
 MIN_WRITES = 20
-# On a fast disk the queue of tgt is seldom caught full: in one round of six, or of twenty.
-ROUNDS_MAX = 200
+ROUNDS_MAX = 20
 WITHIN_S = 10.0
 WATCH_S = 0.5
 
@@ -87,7 +86,10 @@ def test_what_was_queued_is_ended_before_cut_is_said(one: ScsiRig) -> None:
     assert [landed_after_the_proof(one) for _ in range(ROUNDS)] == [0] * ROUNDS
 
 
+@pytest.mark.parametrize("one", ["lio"], indirect=True)
 def test_to_take_the_key_alone_is_found_out(one: ScsiRig) -> None:
-    """tgt knows no PREEMPT AND ABORT. LIO says that it aborted, and did not."""
+    """LIO says that it aborted, and did not. tgt knows no PREEMPT AND ABORT, but the disk of a build machine may be so
+    fast that its queue is never caught full, in 200 rounds: only LIO, whose disk takes so many writes a second and no
+    more, shows each time what the guard is for."""
     one.storage = Hasty(one.storage, one.portal)
     assert any(landed_after_the_proof(one) for _ in range(ROUNDS_MAX))
