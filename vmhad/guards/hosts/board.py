@@ -15,6 +15,8 @@ from vmhad.kernel.case import Case
 from vmhad.kernel.cloud import OVER, Group, Inventory, Room, Server
 from vmhad.kernel.step import Answer, Step, StepState
 
+# The argument of an evacuation that says what its VM takes on its target.
+NEEDS = "needs"
 # A receiver's place in the line: evacuations under way to it, what RAM it has left (negative), its name.
 Turn = tuple[int, int, str]
 # What tells one server from another when it is asked on how many hosts it fits; place.py says of what.
@@ -27,7 +29,8 @@ class Board:
     that was given up and may arrive yet. in_flight: target -> evacuations under way. moving: the servers of those.
     unsent: how many of those Nova was not seen to have been asked for yet. coming: the servers that this incident has
     moved, moves or still means to move. left: host -> what Placement says is left on it less what this incident has
-    placed there since; without those that Placement could not be read for. groups_of: server id -> its groups.
+    placed there since, and others since Placement was read; without those that it could not be read for. groups_of:
+    server id -> its groups.
 
     line: the receivers by their turns, the emptiest first; turns: each one's turn in it. choices: kind of a server ->
     on how many receivers such a one fits; kinds: one server of each kind; most: what these ask for at most. depth,
@@ -132,8 +135,24 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
     for server in inventory.servers:
         if placed.get(server.id) in left:
             left[placed[server.id]] = less(left[placed[server.id]], (server,))
+    for step in case.elsewhere:
+        _subtract(step, inventory, left)
     groups_of = groups_by_member(inventory.groups)
     return Board(case, inventory, placed, in_flight, moving, unsent, coming, left, groups_of)
+
+
+def needs_of(server: Server) -> str:
+    """For the incidents that see no more of the VM than its evacuation."""
+    return f"{server.vcpus},{server.ram_mib},{disk_gib(server)}"
+
+
+def _subtract(step: Step, inventory: Inventory, left: dict[str, Room]) -> None:
+    """What another incident sent there since Placement was read for this one."""
+    room, needs = left.get(step.args.get("target", "")), step.args.get(NEEDS, "")
+    is_sent = step.state in (StepState.STARTED, StepState.DONE) and step.started_at >= inventory.at
+    if room is not None and needs and is_sent and step.subject not in {one.id for one in inventory.servers}:
+        vcpus, ram_mib, disk = map(int, needs.split(","))
+        left[room.host] = Room(room.host, room.vcpus - vcpus, room.ram_mib - ram_mib, room.disk_gib - disk)
 
 
 def _newest(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> dict[str, Step]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmhad.guards.hosts import settle
-from vmhad.guards.hosts.board import Board, board
+from vmhad.guards.hosts.board import NEEDS, Board, board, needs_of
 from vmhad.guards.hosts.covers import read_before, uncovered
 from vmhad.guards.hosts.cut_storage import ROUND, is_open, last
 from vmhad.guards.hosts.fence import go_on, is_going_on
@@ -189,6 +189,7 @@ def _start_one(server: Server, step: Step, at: Board, order: Order, now: float) 
     args = dict(step.args)
     args = {key: value for key, value in args.items() if not key.startswith("proof_")}
     args.update(target=found.target, force="yes" if found.force else "")
+    args[NEEDS] = needs_of(server)
     args[ROUND] = str(case.incident.round)
     args.update(read_before(case, set(others) - set(unproven), server))
     args.update(settle.known_migrations(server.id, at.inventory.migrations, step))
