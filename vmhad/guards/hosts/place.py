@@ -241,7 +241,12 @@ def _with_group(server: Server, group: Group, at: Board, only: str) -> Placement
     coming = tuple(one for one in members if one.id in at.coming)
     storages = tuple(dict.fromkeys(storage for one in coming for storage in _storages_of(one, at)))
 
+    needed_mib, there = sum(one.ram_mib for one in coming), {at.placed.get(one.id) for one in coming}
+
     def stage(name: str) -> Stage:
+        room = at.left.get(name)
+        if room is not None and room.ram_mib < needed_mib and name not in there:
+            return Stage.NO_ROOM
         if not all(_zone_fits(one, name, at) for one in coming) or not _has_room(coming, name, at):
             return Stage.NO_ROOM
         if not is_reached(storages, name):
