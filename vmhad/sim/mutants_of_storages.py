@@ -18,7 +18,7 @@ from vmhad.kernel.signal import Access
 from vmhad.kernel.step import Answer, Observation, Step, Verb
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement
-from vmhad.sim.cuts import Cut, always, as_property, lift, with_effect, without_policy
+from vmhad.sim.cuts import Cut, always, as_property, fence, lift, with_effect, without_policy
 from vmhad.sim.mutant import Mutant
 
 # Found with hosts and hours of mutants.NASTY, and storages.
@@ -41,6 +41,8 @@ STORIES: dict[str, str] = {
     "watchdogs_trusted_unasked": "self_fenced_without_the_policy",
     "cuts_of_another_clock": "cut_storage_taken_over_by_a_clock_behind",
     "words_not_read_again": "word_and_then_its_power_is_on_for_long",
+    "closed_while_cut": "cut_storage_and_the_order_to_close",
+    "dumps_unwaited": "agent_dump_is_waited_for",
     "needed_off_unasked": "host_stays_off_while_a_vm_rests_on_that",
     "no_quarantine": "quarantine_after_three_fences",
     "promise_not_waited_for": "self_fenced_when_the_promise_is_due",
@@ -78,6 +80,11 @@ def words_unread(was: Any) -> Any:
         return str(was(self, replace(step, args={key: one for key, one in step.args.items() if key != "proof_words"})))
 
     return call
+
+
+def resting_as_any(was: Any) -> Any:
+    """As a host that was not cut off rests."""
+    return lift._rest
 
 
 def word_as_power(was: Any) -> Any:
@@ -158,6 +165,8 @@ OF_STORAGES: tuple[Mutant, ...] = (
         "a word is held against its power just before an act",
         Cut(Executor, "_proof_refusal", words_unread),
     ),
+    _m("closed_while_cut", "no incident is over while its host is cut off", Cut(lift, "_rest_of_cut", resting_as_any)),
+    _m("dumps_unwaited", "a dump is waited for where the policy says so", Cut(fence, "_dump_until", always(0.0))),
     _m("needed_off_unasked", "a host that others need off stays off", Cut(lift, "_needed_off", always(""))),
     _m(
         "no_quarantine",
