@@ -18,7 +18,7 @@ from vmhad.kernel.order import Order, OrderKind
 from vmhad.kernel.policy import Policy, SilentMeans
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.kernel.topology import Segment
-from vmhad.sim import agent_rules, rules, rules_of_drains, rules_of_storages, rules_of_vms
+from vmhad.sim import agent_rules, rules, rules_of_drains, rules_of_hosts, rules_of_storages, rules_of_vms
 from vmhad.sim.agents import Agents
 from vmhad.sim.compute import Post
 from vmhad.sim.nova import HEARTBEAT_S, SERVICE_DOWN_S, SimNova
@@ -189,12 +189,8 @@ class Ledger:
         self.open_steps[new.id] = new
         if fresh:
             self._written_by_owner(engine, incident.segment, f"host {incident.host}")
-        if fresh and new.verb is Verb.POWER_OFF and not rules_of_storages.is_fenced_still(incident):
-            self.report(f"host {new.subject}", f"power_off is started while its incident is {incident.state.value}")
-        if fresh and new.verb in (Verb.CUT_STORAGE, Verb.RESTORE_STORAGE):
-            self._tell(f"host {new.subject}", rules_of_storages.of_start(new, incident))
-        if fresh and new.verb is Verb.FORCE_DOWN and incident.state is not State.RECOVERING:
-            self.report(f"host {new.subject}", f"force_down is started while its incident is {incident.state.value}")
+        if fresh and incident.is_of_host:
+            self._tell(f"host {incident.host}", rules_of_hosts.of_start(self, new, incident))
         if fresh and new.verb is Verb.EVACUATE:
             began = Started(self.now, engine, incident.id, new.args.get("target", ""), new.attempt)
             self.started.setdefault(new.subject, []).append(began)
@@ -386,9 +382,7 @@ class Ledger:
         if self.now - self.sees_since(engine) < limit:
             limit = SERVICE_DOWN_S + EYES_LATE_S
         return [
-            name
-            for name in segment.names
-            if not self.was_seen_off(name) and self.now - self._told_at(name) > limit
+            name for name in segment.names if not self.was_seen_off(name) and self.now - self._told_at(name) > limit
         ]
 
     def _told_at(self, name: str) -> float:

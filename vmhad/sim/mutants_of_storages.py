@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guards of hosts that are cut off from their storages, each with the way to switch it off."""
+"""The guards of hosts that are cut off from their storages, called down by an operator, or in quarantine, each with the
+way to switch it off."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from vmhad.engine import effects
+from vmhad.engine import effects, inheriting
 from vmhad.engine.executor import Executor
 from vmhad.guards.hosts import covers, cut_storage, power_off, self_fenced, word
 from vmhad.kernel import views
@@ -17,7 +18,7 @@ from vmhad.kernel.signal import Access
 from vmhad.kernel.step import Answer, Observation, Step, Verb
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement
-from vmhad.sim.cuts import Cut, always, as_property, with_effect, without_policy
+from vmhad.sim.cuts import Cut, always, as_property, fence, lift, with_effect, without_policy
 from vmhad.sim.mutant import Mutant
 
 # Found with hosts and hours of mutants.NASTY, and storages.
@@ -38,6 +39,12 @@ STORIES: dict[str, str] = {
     "same_boot_belies_nothing": "cut_storage_that_a_lying_bmc_would_give_back",
     "held_elsewhere_is_held_here": "cut_storage_of_a_client_that_was_forgotten",
     "watchdogs_trusted_unasked": "self_fenced_without_the_policy",
+    "cuts_of_another_clock": "cut_storage_taken_over_by_a_clock_behind",
+    "words_not_read_again": "word_and_then_its_power_is_on_for_long",
+    "closed_while_cut": "cut_storage_and_the_order_to_close",
+    "dumps_unwaited": "agent_dump_is_waited_for",
+    "needed_off_unasked": "host_stays_off_while_a_vm_rests_on_that",
+    "no_quarantine": "quarantine_after_three_fences",
     "promise_not_waited_for": "self_fenced_when_the_promise_is_due",
 }
 
@@ -66,6 +73,18 @@ def cuts_unread(was: Any) -> Any:
         return str(was(self, replace(step, args={key: one for key, one in step.args.items() if key != "proof_cuts"})))
 
     return call
+
+
+def words_unread(was: Any) -> Any:
+    def call(self: Executor, step: Step) -> str:
+        return str(was(self, replace(step, args={key: one for key, one in step.args.items() if key != "proof_words"})))
+
+    return call
+
+
+def resting_as_any(was: Any) -> Any:
+    """As a host that was not cut off rests."""
+    return lift._rest
 
 
 def word_as_power(was: Any) -> Any:
@@ -136,5 +155,23 @@ OF_STORAGES: tuple[Mutant, ...] = (
         Cut(self_fenced, "proof", without_policy(self_fence_proof=True)),
     ),
     _m("promise_not_waited_for", "a promise is due before it counts", Cut(views, "_is_over", always(True))),
+    _m(
+        "cuts_of_another_clock",
+        "an heir looks at a cut itself",
+        Cut(inheriting, "_looked_at_anew", lambda was: lambda cut, now: cut),
+    ),
+    _m(
+        "words_not_read_again",
+        "a word is held against its power just before an act",
+        Cut(Executor, "_proof_refusal", words_unread),
+    ),
+    _m("closed_while_cut", "no incident is over while its host is cut off", Cut(lift, "_rest_of_cut", resting_as_any)),
+    _m("dumps_unwaited", "a dump is waited for where the policy says so", Cut(fence, "_dump_until", always(0.0))),
+    _m("needed_off_unasked", "a host that others need off stays off", Cut(lift, "_needed_off", always(""))),
+    _m(
+        "no_quarantine",
+        "a host that failed again and again waits before it receives VMs",
+        Cut(lift, "_quarantine", always("")),
+    ),
     _m("words_believed", "an operator's word is held against what is seen", Cut(word, "belied", always(""))),
 )

@@ -83,9 +83,7 @@ def of_fence(at: Ledger, engine: str, new: Incident, was: State) -> Iterator[str
                 yield f"{name} was silent too and is heard again for {heard_s:.0f} s"
 
 
-def of_storm(
-    at: Ledger, new: Incident, segment: Segment, policy: Policy, others: Sequence[Incident]
-) -> Iterator[str]:
+def of_storm(at: Ledger, new: Incident, segment: Segment, policy: Policy, others: Sequence[Incident]) -> Iterator[str]:
     """At least the hosts that are fenced or recovered already, and this one, count as failed."""
     failed = {one.host for one in others if one.state in HANDLED and at.is_of_storm(one, policy)} | {new.host}
     where = {segment.host(name).domains.get(policy.domain_kind, "") for name in failed}
@@ -339,6 +337,9 @@ def of_post(at: Ledger, post: Post) -> Iterator[str]:
     if (post.server, index) in at.sent:
         yield f"one attempt of its evacuation to {post.target} is sent twice"
     at.sent.add((post.server, index))
+    incident = at.incidents.get(begun[index].incident)
+    if incident is not None and not post.late:
+        yield from rules_of_storages.of_post(at, incident, begun[index].at)
     living = () if row is None or post.late else _failed_on_living(at, post.server, {post.target, row.host})
     for host in living:
         yield f"its evacuation is sent to {post.target} while {host}, where it failed, has power"

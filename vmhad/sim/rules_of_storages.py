@@ -21,13 +21,8 @@ CUTS_IN = (State.FENCING, State.RECOVERING)
 SEEN_S = 15.0
 # A look and what is decided by it are so far apart.
 READ_LATE_S = 2.0
+LOOK_S = 6.0
 RESTORES_IN = (State.RECOVERED, State.STUCK, State.LIFTING)
-
-
-def of_start(new: Step, incident: Incident) -> Iterator[str]:
-    states = CUTS_IN if new.verb is Verb.CUT_STORAGE else RESTORES_IN
-    if incident.state not in states:
-        yield f"{new.verb.value} is started while its incident is {incident.state.value}"
 
 
 def is_fenced_still(incident: Incident) -> bool:
@@ -88,6 +83,8 @@ def of_proof(at: Ledger, engine: str, proof: Proof, held: Sequence[str] = ()) ->
     """What is proven of its storages is true, and what an operator said was said, and not belied. held: the storages
     that were proven before, and somebody may have opened since: they are read before every act."""
     datacentre = at.nova.datacentre
+    if any(one.at - at.offset_s(engine) > at.now for one in proof.observed):
+        yield "it is recovered by a look that nobody has made yet"
     if proof.kind == CUT_STORAGE:
         shown = [name for name in proof.backends if name not in held]
         opened = [name for name in shown if proof.host not in datacentre.fenced.get(name, ())]
@@ -110,6 +107,16 @@ def of_proof(at: Ledger, engine: str, proof: Proof, held: Sequence[str] = ()) ->
         yield "it is recovered by an operator's word while its power reads ON"
     if is_heard:
         yield "it is recovered by an operator's word while its nova-compute is heard"
+
+
+def of_post(at: Ledger, incident: Incident, started_at: float) -> Iterator[str]:
+    """An evacuation is sent. Power is read once more between its start and that, and a look takes no longer than
+    LOOK_S."""
+    proof, truth = incident.proof, at.nova.datacentre.hosts[incident.host]
+    shows = truth.powered and truth.feed and truth.bmc is Bmc.OK and not truth.bmc_silenced_by
+    if proof is not None and proof.kind == WORD and shows:
+        if max(truth.powered_at, truth.bmc_at, truth.blips_until) < max(started_at, at.now - LOOK_S):
+            yield "its evacuation is sent by an operator's word while its power reads ON"
 
 
 def _of_watchdog(at: Ledger, host: str) -> Iterator[str]:
