@@ -1,5 +1,5 @@
 # Every target is one line that calls what does the work.
-.PHONY: dev packages demo demo-unplug test lint unit parts sim storage soak cloud chaos bench bench-growth bench-plan bench-scale bench-agent bench-detect bench-peer soak-guests clean
+.PHONY: dev packages demo demo-unplug test lint unit parts sim storage soak cloud chaos bench bench-growth bench-plan bench-scale bench-agent bench-detect bench-peer soak-guests test-rules clean
 PYTHON := .venv/bin/python
 # Tests that start servers or processes of their own, and those that simulate for long.
 PARTS := tests/ports tests/journal tests/agent tests/conf/test_command.py
@@ -73,6 +73,9 @@ bench-peer: dev packages ## measures masakari on the same lab
 
 soak-guests: dev packages ## three hosts fail three ways, twenty rounds on each storage; needs root
 	VMHAD_CELLS_ROUNDS=20 $(PYTHON) -m pytest -m cloud tests/cloud/test_no_second_writer.py
+
+test-rules: dev packages ## a cloud full of groups loses hosts and racks, with vmhad and with Nova alone; lab/run/rules.json
+	$(PYTHON) -m pytest -m cloud tests/cloud/test_rules_kept.py
 
 clean: ## forgets .venv, caches and everything the lab left
 	.ci/clean

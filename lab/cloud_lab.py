@@ -117,6 +117,12 @@ class CloudLab:
         assert response.ok, f"{method} {path}: HTTP {response.status_code} {response.text[:500]}"
         return dict(response.json()) if response.content else {}
 
+    def placement(self, path: str) -> dict[str, Any]:
+        """What Placement says there."""
+        response = self.nova.placement.get(path, microversion="1.36")
+        assert response.ok, f"GET {path}: HTTP {response.status_code} {response.text[:500]}"
+        return dict(response.json())
+
     def server(self, server_id: str) -> dict[str, Any]:
         return dict(self.api("GET", f"/servers/{server_id}")["server"])
 
