@@ -30,12 +30,12 @@ from tests.ports.scsi_hosts import (
     somebody,
 )
 from tests.ports.tgt import Client, Target, Tgt, free_port, lacks, stand_guard
-from vmhad.drivers.storage import scsi_bytes as scsi
-from vmhad.drivers.storage.scsi_bytes import In, Kind, Out
 from vmhad.drivers.storage.scsi_lun import Lun
 from vmhad.drivers.storage.scsi_pr import ScsiPr
-from vmhad.drivers.storage.scsi_settings import PREFIX, marks_of
 from vmhad.ports import Refused, Unanswered
+from vmhad.scsi import scsi_bytes as scsi
+from vmhad.scsi.marks import PREFIX, marks_of
+from vmhad.scsi.scsi_bytes import In, Kind, Out
 
 pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks() or "it is here")
 
