@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 from vmhad.agent.bootclock import boot_id
 from vmhad.agent.directory import Directory
@@ -12,8 +13,10 @@ from vmhad.agent.dumps import Dumps
 from vmhad.agent.guests import Guests
 from vmhad.agent.hardware import Hardware
 from vmhad.agent.loop import Agent, Identity
+from vmhad.agent.lun_memory import KeptFile, LunMemory
 from vmhad.agent.peers import PeerLooks, Target
 from vmhad.agent.rados_pool import RadosPool
+from vmhad.agent.registrations import Registrations, Reserved
 from vmhad.agent.services import Services, Systemd
 from vmhad.agent.storage import SharedStorage, Store
 from vmhad.agent.told import Eye
@@ -21,6 +24,7 @@ from vmhad.agent.watchdog import LinuxWatchdog, Watchdog
 from vmhad.conf.agent_settings import WRITE_S, AgentSettings, StorageAccess
 from vmhad.kernel.beat import Beat, Plane
 from vmhad.kernel.ring import rings, watched_by
+from vmhad.scsi.marks import marks_of
 
 MANAGEMENT = Plane.MANAGEMENT.value
 
@@ -50,6 +54,8 @@ def agent_of(told: AgentSettings, say: Callable[[Beat], None], acts: bool = True
         for one in told.storages
     }
     eyes += [*storages.values(), Hardware(told.links)]
+    if told.registered_storages and acts:
+        eyes.append(registrations_of(told, who.boot))
     farewell: Callable[[Beat], None] = no_farewell
     if told.watchdog is not None and acts:
         numbers, lease = told.watchdog.numbers, storages[told.watchdog.storage]
@@ -68,6 +74,14 @@ def store_of(one: StorageAccess, buffered: bool) -> Store:
         return Directory(path, buffered)
     pool, conf_file, user = one.place
     return RadosPool(pool, conf_file, user)
+
+
+def registrations_of(told: AgentSettings, boot: str) -> Registrations:
+    reserved = [
+        Reserved(one.storage, one.key, marks_of(told.host, one.prefix), one.luns, one.wwids)
+        for one in told.registered_storages
+    ]
+    return Registrations(reserved, LunMemory(KeptFile(Path(told.registrations_file)), boot))
 
 
 def no_farewell(last: Beat) -> None:
