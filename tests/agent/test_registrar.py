@@ -117,8 +117,8 @@ class Orders:
         if ours.sent is not None:
             lun, said = state.lun.after(ours.sent, NEXUSES)
             yield replace(state, lun=lun, agent=agents.after(state.agent, undated(said)))
-            if self._dies and not state.died:
-                # Whether what it sent last was begun or not.
+            if self._dies and not state.died and ours.noted != state.memory:
+                # Whether what it sent last was begun or not. Before it has noted anything it is as one that starts now.
                 yield replace(state, memory=ours.noted, agent=0, died=True)
                 yield replace(state, lun=lun, memory=ours.noted, agent=0, died=True)
         if theirs.sent is not None:

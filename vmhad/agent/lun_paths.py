@@ -18,7 +18,8 @@ KINDS = {"naa": "3", "eui": "2"}
 class LunPath:
     """name: of its block device. born: no other path that is there, or was, has the same. by: the port that it goes by
     on this host; a target that hangs keeps those of one port only. target: the iSCSI name; '' where it is none. wwid:
-    of the LUN, as the kernel has it ("naa.6001405..."), '' where it has none."""
+    of the LUN, as the kernel has it ("naa.6001405..."), '' where it has none. works: commands go by it now; one that
+    does not may work again, and whoever has it open has it open then."""
 
     name: str
     born: str
@@ -26,6 +27,7 @@ class LunPath:
     target: str
     number: int
     wwid: str
+    works: bool = True
 
     @property
     def where(self) -> str:
@@ -34,26 +36,27 @@ class LunPath:
 
 
 def paths(root: Path) -> list[LunPath]:
-    """Those that work. root: where /sys is."""
+    """root: where /sys is."""
     found = (path for entry in sorted(root.glob("sys/block/sd*")) if (path := path_of(root, entry)) is not None)
     return list(found)
 
 
 def path_of(root: Path, entry: Path) -> LunPath | None:
-    """entry: a block device in /sys. None where it is no path to a LUN, is gone, or does not work."""
+    """entry: a block device in /sys. None where it is no path to a LUN, or gone."""
     try:
         device = (entry / "device").resolve(strict=True)
         born = f"{device}/{device.stat().st_ino}"
     except OSError:
         return None
     address = ADDRESS.fullmatch(device.name)
-    if address is None or _text(device / "state") != "running":
+    if address is None:
         return None
     number = int(address[4])
     number = number & FLAT_BITS if number >> 14 == FLAT >> 14 else number
     session = next((part for part in device.parts if part.startswith("session")), "")
     target = _text(root / "sys/class/iscsi_session" / session / "targetname") if session else ""
-    return LunPath(entry.name, born, f"host{address[1]}", target, number, _text(device / "wwid"))
+    works = _text(device / "state") == "running"
+    return LunPath(entry.name, born, f"host{address[1]}", target, number, _text(device / "wwid"), works)
 
 
 def has_map(root: Path, wwid: str) -> bool:

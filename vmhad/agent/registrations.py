@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +53,6 @@ class Reserved:
 
     def has(self, path: LunPath) -> bool:
         return (path.target, path.number) in self.luns or path.wwid.lower() in self.wwids
-
-
-Opens = Callable[[LunPath], Iterator[Nexus]]
 
 
 class Gone(Exception):
@@ -105,7 +102,8 @@ class Registrations:
 
     def _look(self) -> None:
         """Which paths there are, and who looks after them."""
-        there = {path.born: path for path in paths(self._root)}
+        found = paths(self._root)
+        there = {path.born: path for path in found if path.works}
         watched = {born: one for born, one in self._watched.items() if born in there}
         for born, path in there.items():
             storage = next((one for one in self._storages if one.has(path)), None)
@@ -115,12 +113,11 @@ class Registrations:
                 self._wwids[path.where] = path.wwid
         fresh = {one.path.by for born, one in watched.items() if born not in self._watched}
         self._watched = watched
-        self._forget()
+        self._forget({path.where for path in found})
         self._attend(fresh)
 
-    def _forget(self) -> None:
+    def _forget(self, there: Collection[str]) -> None:
         """What is attached anew is a new path for whoever opens it. But what a multipath map has open lives on."""
-        there = {one.path.where for one in self._watched.values()}
         for lun in self._memory.luns():
             if lun not in there and not has_map(self._root, self._wwids.get(lun, "")):
                 self._memory.forget(lun)
@@ -179,11 +176,24 @@ class Registrations:
 
     def _hear(self) -> None:
         """Edges only: a path that nobody told of is found a second later."""
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, KOBJECT_UEVENT) as heard:
-            heard.bind((0, FROM_KERNEL))
-            while not self._ending.is_set():
-                if b"SUBSYSTEM=block" in heard.recv(EVENT_BYTES):
-                    self._list.nudge()
+        try:
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, KOBJECT_UEVENT) as heard:
+                heard.bind((0, FROM_KERNEL))
+                while not self._ending.is_set():
+                    if _is_of_block(heard):
+                        self._list.nudge()
+        except OSError as error:
+            LOG.info("the kernel does not tell of its devices (%s); they are looked for", error.strerror)
+
+
+def _is_of_block(heard: socket.socket) -> bool:
+    try:
+        return b"SUBSYSTEM=block" in heard.recv(EVENT_BYTES)
+    except OSError as error:
+        if error.errno == errno.ENOBUFS:
+            # More came than were taken, and some are lost.
+            return True
+        raise
 
 
 def _complaints(found: Mapping[tuple[str, str], Sequence[LunPath]]) -> Iterator[str]:
