@@ -6,11 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
+from vmhad.agent.eyes import agent_of
 from vmhad.agent.lun_memory import KeptFile, Known, LunMemory
 from vmhad.agent.lun_paths import LunPath, has_map, paths
 from vmhad.agent.registrations import COMPLAINTS_MAX, STALE_S, Registrations, Reserved
 from vmhad.agent.scsi_device import sense_of
+from vmhad.conf.agent_settings import AgentSettings, agent_settings
+from vmhad.conf.load import parse
+from vmhad.conf.settings import ConfigError
 from vmhad.scsi.marks import PREFIX, marks_of
 
 IQN, WWN = "iqn.2026-01.example:disks", "naa.60014051234567890123456789abcdef"
@@ -147,6 +152,48 @@ def test_complaints_are_few_and_an_old_look_is_one(machine: Machine, tmp_path: P
     for number, one in enumerate(eye._watched.values()):
         one.word = f"reason {number}"
     assert len(eye.tell(now).hardware) <= COMPLAINTS_MAX
+
+
+def told(where: Path, more: str = "") -> AgentSettings:
+    """Of an agent that registers its host on one LUN."""
+    storage = {"name": "lun-a", "driver": "scsi_pr", "holds": ["nova"], "clients": {"h1": ["0xa1"]}}
+    storage["settings"] = {"portals": ["192.0.2.1"], "target": IQN, "luns": [1], "initiator": f"{IQN}:x"}
+    segments = {"segments": [{"name": "s", "hosts": [{"name": "h1"}]}], "storages": [storage]}
+    (where / "segments.yaml").write_text(yaml.safe_dump(segments))
+    text = f"[agent]\nhost = h1\nlibvirt_uri =\nsegments_file = {where}/segments.yaml\n{more}"
+    (where / "vmhad.conf").write_text(f"{text}registrations_file = {where}/registrations\n")
+    return agent_settings(parse(["--config-file", str(where / "vmhad.conf")]))
+
+
+def test_who_registers_and_who_does_not(tmp_path: Path) -> None:
+    """Not without having been told to, and never one that only looks."""
+
+    def registers(one: AgentSettings, acts: bool = True) -> bool:
+        agent = agent_of(one, lambda beat: None, acts)
+        return any(isinstance(eye, Registrations) for eye in agent._eyes)
+
+    opted = told(tmp_path, "registered_storages = lun-a\n")
+    assert registers(opted) and not registers(opted, acts=False)
+    assert not registers(told(tmp_path))
+
+
+def test_who_cannot_read_what_was_registered_does_not_begin(tmp_path: Path) -> None:
+    opted = told(tmp_path, "registered_storages = lun-a\n")
+    (tmp_path / "registrations").write_text("nothing of ours")
+    with pytest.raises(ConfigError) as caught:
+        agent_of(opted, lambda beat: None)
+    said = f"[agent] registrations_file: {tmp_path}/registrations cannot be read: no agent wrote it."
+    assert str(caught.value) == said
+
+
+def test_this_very_machine_can_be_looked_at(tmp_path: Path) -> None:
+    """Whatever disks it has: none is of the list, and the threads begin and end."""
+    eye = Registrations([_reserved()], LunMemory(KeptFile(tmp_path / "file"), "b"))
+    eye.start()
+    eye._look()
+    assert eye.tell(0.0).hardware == ()
+    eye.stop()
+    assert eye._list.join(10.0)
 
 
 def test_luns_are_known_by_target_or_by_wwn() -> None:

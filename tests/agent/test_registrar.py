@@ -22,7 +22,7 @@ MARKS = marks_of("h", PREFIX)
 RESERVED = Kind.WRITE_EXCLUSIVE_REGISTRANTS_ONLY
 NEXUSES = frozenset({"p", "q", "actor", "holder", "o"})
 GUARDED = ModelLun(frozenset({("o", OPERATOR)}), "o", RESERVED)
-# The driver is tried again by the engine, and not without an end here.
+# The driver is tried again by the engine; here once, where the agent does not die as well.
 CUTS_MAX = 2
 
 
@@ -57,17 +57,21 @@ def agent(memory: str = "", looks: int = 1, kept: Callable[..., InMind] = InMind
     return Party(runs)
 
 
-def cuts(answers: list[Said], noted: Callable[[str], None]) -> Hashable:
-    """As the driver does it, and what it then reads."""
-    actor, holder = Lun(Replayed("actor", answers), 1), Lun(Replayed("holder", answers), 1)
-    for _ in range(CUTS_MAX):
-        try:
-            scsi_lun.cut(actor, holder, frozenset({KEY}), MARKS)
-        except Overtaken:
-            continue
-        if is_cut(actor.look(), frozenset({KEY}), MARKS):
-            return "CUT"
-    return "not cut"
+def driver(tries: int = CUTS_MAX) -> Party:
+    """Cuts the host off, and says what it reads then."""
+
+    def runs(answers: list[Said], noted: Callable[[str], None]) -> Hashable:
+        actor, holder = Lun(Replayed("actor", answers), 1), Lun(Replayed("holder", answers), 1)
+        for _ in range(tries):
+            try:
+                scsi_lun.cut(actor, holder, frozenset({KEY}), MARKS)
+            except Overtaken:
+                continue
+            if is_cut(actor.look(), frozenset({KEY}), MARKS):
+                return "CUT"
+        return "not cut"
+
+    return Party(runs)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Orders:
         self._first = State(lun)
         self._looks, self._eats, self._dies = looks, eats, dies
         self._agents: dict[str, Party] = {}
-        self._driver = Party(cuts)
+        self._driver = driver(1 if dies else CUTS_MAX)
         self.ends: list[tuple[ModelLun, Hashable, Hashable]] = []
         self.open_after_cut: list[ModelLun] = []
         self.count = 0
@@ -142,7 +146,7 @@ def settled(lun: ModelLun, memory: str = "", looks: int = 1) -> tuple[ModelLun, 
 
 
 def cut(lun: ModelLun) -> ModelLun:
-    lun, end = Party(cuts).alone(lun, NEXUSES)
+    lun, end = driver().alone(lun, NEXUSES)
     assert end.result == "CUT"
     return lun
 
@@ -201,7 +205,7 @@ def test_where_a_mark_stands_nothing_is_sent(mark: int) -> None:
 
 def test_what_was_taken_away_in_this_boot_comes_back_by_given_back_alone() -> None:
     registered, _, memory = settled(GUARDED)
-    gone = cut(registered)
+    gone = cut(registered).told("p")
     assert not gone.key_of("p")
     assert settled(gone, memory)[:2] == (gone, CUT)
     taken = marked(GUARDED)
