@@ -130,6 +130,18 @@ def test_what_is_not_there_any_more_is_forgotten_unless_a_map_holds_it(machine: 
     assert memory.luns() == ()
 
 
+def test_a_device_that_is_another_one_by_now_is_told_nothing(machine: Machine, tmp_path: Path) -> None:
+    """Here it is no device at all: to tell it anything would be an error."""
+    machine.has("sda", "3:0:0:1", "session1")
+    (machine.root / "dev").mkdir()
+    (machine.root / "dev/sda").touch()
+    eye = Registrations([_reserved()], LunMemory(KeptFile(tmp_path / "file"), "b"), machine.root)
+    eye._ending.set()
+    eye._look()
+    eye._settle("host3")
+    assert [one.word for one in eye._watched.values()] == [None]
+
+
 def test_complaints_are_few_and_an_old_look_is_one(machine: Machine, tmp_path: Path) -> None:
     for number in range(1, 4):
         machine.has(f"sd{number}", f"3:0:0:{number}", "session1")
