@@ -12,7 +12,6 @@ import os
 import signal
 import socketserver
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -65,7 +64,8 @@ def agent(target: str) -> None:
 class Orders(socketserver.StreamRequestHandler):
     """One a line."""
 
-    running: subprocess.Popen[bytes] | None = None
+    # The process of the agent; 0: there is none.
+    running = 0
 
     def handle(self) -> None:
         for line in self.rfile:
@@ -89,27 +89,30 @@ class Orders(socketserver.StreamRequestHandler):
         return [[one.name, one.target, one.number, one.wwid] for one in paths(Path("/")) if one.target == target]
 
     def start(self, target: str) -> None:
-        """Anew, by the memory that is kept for this boot."""
+        """Anew, by the memory that is kept for this boot. Python itself would take seconds to start here."""
         self.kill()
         WORDS.unlink(missing_ok=True)
-        Orders.running = subprocess.Popen([sys.executable, os.path.abspath(__file__), "agent", target])
+        Orders.running = os.fork()
+        if Orders.running == 0:
+            try:
+                agent(target)
+            finally:
+                os._exit(1)
 
     def kill(self) -> None:
-        if Orders.running is not None:
-            Orders.running.kill()
-            Orders.running.wait()
-            Orders.running = None
+        if Orders.running:
+            os.kill(Orders.running, signal.SIGKILL)
+            os.waitpid(Orders.running, 0)
+            Orders.running = 0
 
     def hold(self) -> None:
         HOLD.touch()
 
     def is_stopped(self) -> bool:
-        assert Orders.running is not None
-        return Path(f"/proc/{Orders.running.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return Path(f"/proc/{Orders.running}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def go_on(self) -> None:
-        assert Orders.running is not None
-        Orders.running.send_signal(signal.SIGCONT)
+        os.kill(Orders.running, signal.SIGCONT)
 
     def words(self) -> Any:
         return json.loads(WORDS.read_text()) if WORDS.exists() else None
@@ -148,7 +151,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["agent"]:
-        agent(sys.argv[2])
-    else:
-        main()
+    main()

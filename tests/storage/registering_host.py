@@ -122,6 +122,7 @@ class Host:
 def fetch_initiator() -> None:
     """Out of its packages: installed it would change how this machine boots."""
     with tempfile.TemporaryDirectory(dir=SHARED) as folder:
+        install.run(["apt-get", "-q", "update"])
         install.run(["apt-get", "-q", "download", *PACKAGES], cwd=folder)
         for package in sorted(Path(folder).glob("*.deb")):
             install.run(["dpkg-deb", "--extract", package, f"{folder}/tree"])

@@ -211,3 +211,17 @@ def test_an_agent_that_hung_while_its_host_was_cut_off(place: Place, told: bool)
     assert after.keys == before.keys
     assert (after.generation != before.generation) == told, "it was registered for a moment, or was not"
     assert place.storage.read(HOST)[0] is CUT and not place.writes()
+
+
+def test_an_agent_that_was_killed_in_the_middle(place: Place) -> None:
+    """The next one cannot know whether its path was registered: where nobody is, it stays so until the host boots."""
+    place.host.ask("hold")
+    place.start_agent()
+    wait(lambda: place.host.ask("is_stopped"))
+    place.start_agent()
+    place.until_it_says(registrar.LOST)
+    assert KEY not in place.keys().keys
+    place.host.ask("boot")
+    place.start_agent()
+    place.until_it_says("")
+    assert place.writes()
