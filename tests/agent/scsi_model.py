@@ -140,6 +140,17 @@ class Replayed:
         return self._answers.pop(0)
 
 
+class Direct:
+    """nexus.Way to a LUN that changes as it is told, without anybody between."""
+
+    def __init__(self, nexus: str, lun: ModelLun, nexuses: frozenset[str]) -> None:
+        self._nexus, self.lun, self._nexuses = nexus, lun, nexuses
+
+    def command(self, lun: int, cdb: bytes, out: bytes = b"", wanted: int = 0) -> Answer:
+        self.lun, (status, data, sense) = self.lun.after(Sent(self._nexus, cdb, out), self._nexuses)
+        return Answer(status, data, sense)
+
+
 @dataclass(frozen=True)
 class Step:
     """What a party is at: what it sends next, or how it ended. noted: what it has written down by then."""

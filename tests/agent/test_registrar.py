@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from tests.agent.scsi_model import ModelLun, Party, Replayed, Said
+from tests.agent.scsi_model import Direct, ModelLun, Party, Replayed, Said
 from vmhad.agent.lun_memory import LunMemory
 from vmhad.agent.registrar import CUT, FOREIGN, LOST, Registrar
 from vmhad.drivers.storage import scsi_lun
@@ -228,6 +228,29 @@ def test_a_give_back_of_long_ago_is_none() -> None:
 def test_a_path_that_comes_while_another_one_stands_is_registered() -> None:
     _, _, memory = settled(GUARDED)
     lun, word, _ = settled(STARTS["another path"], memory)
+    assert word == "" and lun.key_of("p") == KEY
+
+
+@pytest.mark.parametrize("sees_the_cut", [False, True])
+def test_every_path_is_registered_again_after_it_was_given_back(sees_the_cut: bool) -> None:
+    """Also one that looked neither at the cut nor at what a new path registered after it."""
+    memory = LunMemory(InMind(), "boot")
+    p, q = (Registrar(KEY, MARKS, memory, LUN, path) for path in ("p", "q"))
+
+    def settle(registrar: Registrar, path: str, lun: ModelLun) -> tuple[ModelLun, str]:
+        way = Direct(path, lun, NEXUSES)
+        word = registrar.settle(Nexus(way, 1))
+        return way.lun, word
+
+    lun, word = settle(p, "p", GUARDED)
+    assert word == ""
+    lun = cut(lun)
+    if sees_the_cut:
+        lun, word = settle(q, "q", lun)
+        assert word == CUT
+    lun, word = settle(q, "q", marked(lun, MARKS.opened))
+    assert word == "" and lun.key_of("q") == KEY and not lun.key_of("p")
+    lun, word = settle(p, "p", lun)
     assert word == "" and lun.key_of("p") == KEY
 
 

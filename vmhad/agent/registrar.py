@@ -76,8 +76,8 @@ class Registrar:
         elif known.registered and (known.opened or not opened):
             self._memory.gone(self._lun, known.opened)
             return LOST
-        elif self._turn == known.turn:
-            # It was taken away, and given back, between two looks: the other paths lost theirs as well.
+        elif known.registered:
+            # It was taken away, and given back, since anybody looked: the other paths lost theirs as well.
             self._memory.gone(self._lun, False)
         return self._register(nexus, opened, self._persists)
 
