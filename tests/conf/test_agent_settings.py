@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from vmhad.cmd.agent import power_of
+from vmhad.conf.agent_luns import ReservedLuns
 from vmhad.conf.agent_settings import AgentSettings, StorageAccess, WatchdogAccess, Witness, agent_settings
 from vmhad.conf.load import parse
 from vmhad.conf.settings import ConfigError
@@ -53,6 +54,48 @@ def test_a_watchdog_with_one_storage(tmp_path: Path) -> None:
     told = load(tmp_path, "host = h1\nstorages = a dir:/mnt/a m-1\nwatchdog_device = /dev/watchdog0")
     assert told.watchdog == WatchdogAccess("/dev/watchdog0", "a", SelfFence(1.0, 5.0, 20.0, 4.0, 20.0))
     assert load(tmp_path, "host = h1\nlinks = eno1,eno2").watchdog is None
+
+
+LUNS: dict[str, Any] = {"name": "lun-a", "driver": "scsi_pr", "holds": ["nova"], "clients": {"h1": ["0xa1"]}, "settings": {"portals": ["192.0.2.1"], "target": "iqn.2026-01.example:disks", "luns": [1, 2], "initiator": "iqn.2026-01.example:vmhad", "password_file": "/not/on/this/host", "user": "vmhad"}}
+
+
+def with_storage(**changes: Any) -> dict[str, Any]:
+    return {**SEGMENTS, "storages": [{**LUNS, **changes}]}
+
+
+def test_luns_that_are_registered(tmp_path: Path) -> None:
+    """By the engines' own words: key and prefix stand in one place."""
+    lines = "host = h1\nregistered_storages = lun-a naa.6001405AB\nregistrations_file = /run/there"
+    settings = {"urls": ["iscsi://192.0.2.1/iqn.2026-01.example:more/7"], "prefix": 0x1234}
+    told = load(tmp_path, lines, with_storage(settings={**LUNS["settings"], **settings}))
+    target = "iqn.2026-01.example:disks"
+    luns = frozenset({(target, 1), (target, 2), ("iqn.2026-01.example:more", 7)})
+    assert told.registered_storages == (ReservedLuns("lun-a", 0xA1, 0x1234, luns, frozenset({"naa.6001405ab"})),)
+    assert told.registrations_file == "/run/there"
+    assert load(tmp_path, "host = h1", with_storage()).registered_storages == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "sentence"),
+    [
+        ("lun-b", {}, "'lun-b' is no storage of "),
+        ("lun-a wwn", {}, "'lun-a wwn' must be NAME of a storage, or NAME and WWNs like naa."),
+        ("lun-a\nregistered_storages = lun-a", {}, "the name 'lun-a' stands twice."),
+        ("lun-a", {"driver": "ceph"}, "'lun-a' has the driver 'ceph', and LUNs are those of scsi_pr."),
+        ("lun-a", {"clients": {"h2": ["0xa1"]}}, "'lun-a' must know 'h1' by one reservation key in "),
+        ("lun-a", {"clients": {"h1": ["0xa1", "0xa2"]}}, "'lun-a' must know 'h1' by one reservation key in "),
+        ("lun-a", {"clients": {"h1": ["a1"]}}, "clients: h1 must have reservation keys like 0x1f, of at most 16 hex digits and not zero."),
+        ("lun-a", {"clients": {"h1": ["0x766d0c0000000001"]}}, "the key of 'h1' at 'lun-a' begins with the prefix of vmhad's own keys."),
+        ("lun-a", {"settings": {"luns": [1]}}, "target must hold an iSCSI name like iqn.2026-01.example:disks."),
+        ("lun-a", {"settings": {}}, "either portals, target and luns, or urls, must say which LUNs there are."),
+        ("lun-a", {"settings": {**LUNS["settings"], "prefix": "vm"}}, "prefix must be a number from 1 to 0xffff."),
+    ],
+)  # fmt: skip
+def test_luns_that_cannot_be_registered(tmp_path: Path, line: str, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"host = h1\nregistered_storages = {line}", with_storage(**changes))
+    said = str(caught.value)
+    assert said.startswith("[agent] registered_storages: ") and sentence in said and said.count("\n") == 0
 
 
 def test_it_needs_no_bmcs_and_reads_none(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def _ramdisk() -> bytes:
     found = {path.stem.replace("-", "_"): path for path in tree.rglob("*.ko")}
     modules: list[str] = []
     for name in WANTED:
-        _with_needs(name, found, modules)
+        with_needs(name, found, modules)
     init = INIT.replace("MODULES", " ".join(modules)).replace("TARGET/", f"{TARGET}/")
     files = {"init": init.encode(), "bin/busybox": (install.GUEST / "bin" / "busybox").read_bytes()}
     files.update({f"modules/{name}.ko": found[name].read_bytes() for name in modules})
@@ -117,12 +117,12 @@ def _ramdisk() -> bytes:
     return gzip.compress(b"".join(parts) + guest.entry("TRAILER!!!", 0), 6, mtime=0)
 
 
-def _with_needs(name: str, found: dict[str, Path], modules: list[str]) -> None:
+def with_needs(name: str, found: dict[str, Path], modules: list[str]) -> None:
     """What a module needs goes in before it; what is built in has no file."""
     if name in modules or name not in found:
         return
     needs = re.search(rb"depends=([^\0]*)\0", found[name].read_bytes())
     for need in needs[1].decode().split(",") if needs else ():
         if need:
-            _with_needs(need.replace("-", "_"), found, modules)
+            with_needs(need.replace("-", "_"), found, modules)
     modules.append(name)

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.ports.tgt import FENCER, TARGET, Target
-from vmhad.drivers.storage import scsi_bytes as scsi
 from vmhad.drivers.storage.iscsi_session import Portal, Session
-from vmhad.drivers.storage.scsi_bytes import Kind, Out
 from vmhad.drivers.storage.scsi_lun import Lun, Seen
 from vmhad.drivers.storage.scsi_pr import ScsiPr
 from vmhad.kernel.signal import Access
+from vmhad.scsi import scsi_bytes as scsi
+from vmhad.scsi.scsi_bytes import Kind, Out
 
 OPEN, CUT, UNKNOWN = Access.OPEN, Access.CUT, Access.UNKNOWN
 HOST, OTHER, KEY, OTHER_KEY, OPERATOR_KEY = "h", "other", 0xA1, 0xB1, 0x0E

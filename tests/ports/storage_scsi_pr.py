@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.ports.tgt import FENCER, TARGET, Client, Target, Tgt, lacks, stand_guard
-from vmhad.drivers.storage.iscsi_session import Broken
-from vmhad.drivers.storage.scsi_bytes import Kind
 from vmhad.drivers.storage.scsi_pr import ScsiPr
+from vmhad.scsi.nexus import Broken
+from vmhad.scsi.scsi_bytes import Kind
 
 __all__ = ["bench", "bench_of", "lacks"]
 KEYS = {"h": 0xA1, "other": 0xB1}

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from vmhad.drivers.storage import scsi_bytes as scsi
-from vmhad.drivers.storage.scsi_bytes import Garbled, In, Keys, Kind, Out, Reservation
+from vmhad.scsi import scsi_bytes as scsi
+from vmhad.scsi.scsi_bytes import Garbled, In, Keys, Kind, Out, Reservation
 
 NONE = bytes.fromhex("00000007 00000000")
 TWO = bytes.fromhex("00000102 00000010 00000000000000a1 766d0c0102030405")

@@ -29,13 +29,25 @@ from tests.ports.scsi_hosts import (
     looked,
     somebody,
 )
-from tests.ports.tgt import Client, Target, Tgt, free_port, lacks, stand_guard
-from vmhad.drivers.storage import scsi_bytes as scsi
-from vmhad.drivers.storage.scsi_bytes import In, Kind, Out
+from tests.ports.tgt import (
+    TRIES,
+    WRITE_BYTES,
+    Client,
+    Target,
+    Tgt,
+    free_port,
+    lacks,
+    stand_guard,
+    to_be_sent_again,
+    write,
+)
+from vmhad.drivers.storage.iscsi_session import Session
 from vmhad.drivers.storage.scsi_lun import Lun
 from vmhad.drivers.storage.scsi_pr import ScsiPr
-from vmhad.drivers.storage.scsi_settings import PREFIX, marks_of
 from vmhad.ports import Refused, Unanswered
+from vmhad.scsi import scsi_bytes as scsi
+from vmhad.scsi.marks import PREFIX, marks_of
+from vmhad.scsi.scsi_bytes import In, Kind, Out
 
 pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks() or "it is here")
 
@@ -325,3 +337,22 @@ def test_all_outlives_a_power_cut_of_a_target_that_can_do_that(
         Lun(session, 1).look()
         answer = session.command(1, scsi.reserve_in(In.REPORT_CAPABILITIES, 8), wanted=8)
     assert bool(answer.data[3] & 0x01) == persists == scsi.can_persist(answer.data)
+
+
+def test_a_session_that_nobody_registered_is_cut_off_with_its_host(target: Target) -> None:
+    """As QEMU opens by itself. It writes until a cut takes the reservation, and what it had queued ends with that."""
+    Client(target, HOST, KEY)
+    other = Client(target, OTHER, OTHER_KEY)
+    storage = driver(target, reserve="at-cut")
+
+    def takes(own: Session) -> bool:
+        answers = (own.command(1, write(0, data), data) for _ in range(TRIES))
+        return next(answer for answer in answers if not to_be_sent_again(answer)).status == scsi.GOOD
+
+    data = bytes(WRITE_BYTES)
+    with somebody(target) as own:
+        assert takes(own)
+        storage.cut(HOST)
+        assert storage.read(HOST)[0] is CUT and not takes(own) and other.writes()
+        storage.restore(HOST)
+        assert not takes(own)

@@ -13,11 +13,11 @@ import pytest
 from tests.ports.istgt import TARGET, Istgt, present
 from tests.ports.tgt import FENCER, lacks
 from vmhad.drivers.storage.iscsi_session import Portal, Session
-from vmhad.drivers.storage.scsi_bytes import Kind
 from vmhad.drivers.storage.scsi_lun import Lun
 from vmhad.drivers.storage.scsi_pr import ScsiPr
 from vmhad.kernel.signal import Access
 from vmhad.ports import Unanswered
+from vmhad.scsi.scsi_bytes import Kind
 
 HOST, KEY, HOLDER, HOLDER_KEY, LUN = "h", 0xA1, "other", 0xB1, 0
 

@@ -9,7 +9,8 @@ import pytest
 
 from vmhad.drivers.storage.iscsi_session import Portal
 from vmhad.drivers.storage.scsi_pr import ScsiPr
-from vmhad.drivers.storage.scsi_settings import PREFIX, Target, marks_of, settings_of
+from vmhad.drivers.storage.scsi_settings import Target, settings_of
+from vmhad.scsi.marks import PREFIX, marks_of
 
 IQN, FENCER = "iqn.2026-01.example:disks", "iqn.2026-01.example:fencer"
 SAID: dict[str, object] = {"portals": ["192.0.2.1"], "target": IQN, "luns": [2, 1], "initiator": FENCER}

@@ -16,11 +16,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmhad.drivers.storage import scsi_bytes as scsi
-from vmhad.drivers.storage.iscsi_session import Answer, NoLibrary, Portal, Session, library
-from vmhad.drivers.storage.scsi_bytes import Out
+from vmhad.drivers.storage.iscsi_session import NoLibrary, Portal, Session, library
 from vmhad.drivers.storage.scsi_lun import Lun
-from vmhad.drivers.storage.scsi_settings import PREFIX, marks_of
+from vmhad.scsi import scsi_bytes as scsi
+from vmhad.scsi.marks import PREFIX, marks_of
+from vmhad.scsi.nexus import Answer
+from vmhad.scsi.scsi_bytes import Out
 
 TARGET = "iqn.2026-01.example.vmhad:disks"
 FENCER = "iqn.2026-01.example.vmhad:fencer"

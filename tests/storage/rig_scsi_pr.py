@@ -15,9 +15,9 @@ from tests.ports.lio import lacks as lio_lacks
 from tests.ports.tgt import FENCER, TARGET, Target, Tgt, lacks, stand_guard
 from tests.storage.stamps import Stamps
 from vmhad.drivers.storage.iscsi_session import Portal
-from vmhad.drivers.storage.scsi_bytes import Kind
 from vmhad.drivers.storage.scsi_pr import ScsiPr
 from vmhad.ports import Storage
+from vmhad.scsi.scsi_bytes import Kind
 
 __all__ = ["lacks", "lio_lacks", "lio_rig", "rig"]
 ROOT = Path(__file__).parents[2]

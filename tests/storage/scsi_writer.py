@@ -14,9 +14,10 @@ from pathlib import Path
 
 from tests.ports.tgt import BLOCK, DISK_BYTES, TARGET, WRITE_BYTES, to_be_sent_again, write
 from tests.storage.stamps import Stamps
-from vmhad.drivers.storage import scsi_bytes as scsi
-from vmhad.drivers.storage.iscsi_session import Answer, Broken, Portal, Session
+from vmhad.drivers.storage.iscsi_session import Portal, Session
 from vmhad.drivers.storage.scsi_lun import Lun
+from vmhad.scsi import scsi_bytes as scsi
+from vmhad.scsi.nexus import Answer, Broken
 
 PLACES = DISK_BYTES // WRITE_BYTES
 LUN = 1

@@ -20,9 +20,9 @@ from tests.storage.rounds import ROUNDS
 from vmhad.drivers.storage import scsi_lun
 from vmhad.drivers.storage.iscsi_session import Portal, Session
 from vmhad.drivers.storage.scsi_lun import Lun
-from vmhad.drivers.storage.scsi_settings import ACTOR_PORT, PREFIX, marks_of
 from vmhad.kernel.signal import Access
 from vmhad.ports import Storage
+from vmhad.scsi.marks import ACTOR_PORT, PREFIX, marks_of
 
 pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks() or "it is here")
 # Each write is on its medium before it is answered.

@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 from vmhad.agent.bootclock import boot_s
 from vmhad.agent.guest_states import GuestStates, Row
+from vmhad.agent.own_sessions import OwnSessions
 from vmhad.agent.told import Rounds, Told
 from vmhad.kernel.beat import Domain
 from vmhad.kernel.signal import Reading
@@ -83,12 +84,19 @@ class Guests:
     """The eye on libvirt. on_news: called from its threads when a guest's state changed."""
 
     def __init__(
-        self, uri: str, on_news: Callable[[], None] = lambda: None, *, list_s: float = LIST_S, stale_s: float = STALE_S
+        self,
+        uri: str,
+        on_news: Callable[[], None] = lambda: None,
+        *,
+        own_sessions: OwnSessions | None = None,
+        list_s: float = LIST_S,
+        stale_s: float = STALE_S,
     ) -> None:
         """Raises LibvirtMissing."""
         self._libvirt = binding()
         self._uri = uri
         self._on_news = on_news
+        self._own_sessions = own_sessions or OwnSessions(())
         self._stale_s = stale_s
         self._rounds = Rounds("guests", self._look, list_s, LISTS_APART_S)
         self._link: Any = None
@@ -211,17 +219,19 @@ class Guests:
         self._unread = {server for server in self._unread if server in running}
         self._unread |= {server for server, process in running.items() if self._processes.get(server) != process}
         self._processes = running
+        self._own_sessions.keep(running)
         turn = [server for server in self._ports if server in running and server not in self._unread]
         self._ports = deque([*sorted(self._unread), *turn])
         for server in list(self._ports)[: AGENT_PORTS_A_ROUND if self._unread else 1]:
             self._ports.rotate(-1)
             self._unread.discard(server)
             try:
-                connected = _agent_port(domains[server].XMLDesc(0))
+                text = domains[server].XMLDesc(0)
             except self._libvirt.libvirtError as error:
                 LOG.debug("guest %s went while it was looked at: %s", server, error)
                 continue
-            if connected is not None:
+            self._own_sessions.read(server, text)
+            if (connected := _agent_port(text)) is not None:
                 self._states.agent(server, connected)
 
     # Called by libvirt's event thread: they note and nudge, and never wait.

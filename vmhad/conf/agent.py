@@ -78,6 +78,20 @@ OPTS = [
         max=60.0,
         help="A storage whose marker could not be read for so long is told as down.",
     ),
+    cfg.MultiStrOpt(
+        "registered_storages",
+        default=[],
+        sample_default=["lun-a", "lun-b naa.60014051234567890123456789abcdef"],
+        help="NAME of a storage of segments_file whose driver is scsi_pr; once per storage. Every path of this host to "
+        "its LUNs is registered with this host's key, once, and never while a cut of this host stands there. LUNs that "
+        "this host reaches by Fibre Channel are named after it, as /sys/block/sdX/device/wwid has them. Empty: "
+        "whatever attaches LUNs has to register this host.",
+    ),
+    cfg.StrOpt(
+        "registrations_file",
+        default="/run/vmhad/registrations.json",
+        help="Where is kept, for this boot, which LUNs this host was registered on.",
+    ),
     cfg.StrOpt(
         "nova_compute_unit",
         default="nova-compute.service",

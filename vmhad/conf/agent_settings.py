@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from oslo_config import cfg
 
+from vmhad.conf.agent_luns import ReservedLuns, reserved_luns
 from vmhad.conf.bmcs import BmcDefaults
 from vmhad.conf.load import filled
 from vmhad.conf.segments_file import NAME, load_bmcs, load_hosts
@@ -68,6 +69,8 @@ class AgentSettings:
     storages: tuple[StorageAccess, ...]
     storage_down_after_s: float
     storage_buffered: bool
+    registered_storages: tuple[ReservedLuns, ...]
+    registrations_file: str
     nova_compute_unit: str
     libvirt_unit: str
     takes_orders: bool
@@ -92,6 +95,7 @@ class _Texts:
     bmc_credentials_file: str
     witnesses: list[str]
     storages: list[str]
+    registered_storages: list[str]
     links: list[str]
     storage_down_after_s: float
     watchdog_device: str
@@ -104,14 +108,20 @@ def agent_settings(conf: cfg.ConfigOpts) -> AgentSettings:
     """Raises ConfigError."""
     texts = filled(_Texts, conf, "agent")
     storages = _storages(texts.storages)
+    segments = load_hosts(texts.segments_file, SEGMENTS_OPTION)
+    if not any(texts.host in one.names for one in segments):
+        raise ConfigError(f"[agent] host: {texts.host!r} is in no segment of {texts.segments_file}.")
     told = filled(
         AgentSettings,
         conf,
         "agent",
         host=texts.host,
-        segment=_segment(texts),
+        segment=next(one for one in segments if texts.host in one.names),
         witnesses=tuple(_witness(text) for text in texts.witnesses),
         storages=storages,
+        registered_storages=reserved_luns(
+            texts.registered_storages, texts.segments_file, SEGMENTS_OPTION, texts.host, segments
+        ),
         bmcs=_bmcs(texts, filled(BmcDefaults, conf, "power")),
         links=tuple(texts.links),
         watchdog=_watchdog(texts, [one.name for one in storages]),
@@ -119,13 +129,6 @@ def agent_settings(conf: cfg.ConfigOpts) -> AgentSettings:
     if told.kdump_port and Plane.MANAGEMENT.value not in told.segment.host(told.host).planes:
         raise ConfigError(f"[agent] kdump_port: {told.host!r} has no management address in {texts.segments_file}.")
     return told
-
-
-def _segment(texts: _Texts) -> Segment:
-    for segment in load_hosts(texts.segments_file, SEGMENTS_OPTION):
-        if texts.host in segment.names:
-            return segment
-    raise ConfigError(f"[agent] host: {texts.host!r} is in no segment of {texts.segments_file}.")
 
 
 def _bmcs(texts: _Texts, defaults: BmcDefaults) -> Mapping[str, BmcAccess]:

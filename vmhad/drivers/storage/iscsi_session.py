@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vmhad.drivers.storage.scsi_bytes import CHECK_CONDITION, GOOD
+from vmhad.scsi.nexus import Answer, Broken
+from vmhad.scsi.scsi_bytes import CHECK_CONDITION, GOOD
 
 LOG = logging.getLogger(__name__)
 LIBRARIES = ("libiscsi.so.7", "libiscsi.so.8", "libiscsi.so.9", "libiscsi.so.10", "libiscsi.so.11", "libiscsi.so")
@@ -30,10 +31,6 @@ POLL_S = 0.5
 # What libiscsi says of a command that got no answer of the target.
 NO_STATUS = 0x0F000000
 SENSE_BYTES = 64
-
-
-class Broken(Exception):
-    """The session does not answer (any more); says nothing about what was sent last."""
 
 
 class NoLibrary(Exception):
@@ -49,19 +46,6 @@ class Portal:
     initiator: str
     user: str = ""
     password: str = field(default="", repr=False)
-
-
-@dataclass(slots=True)
-class Answer:
-    """status: as SCSI has it; -1 while it is not there. sense: key and additional code, 0 if none."""
-
-    status: int = -1
-    data: bytes = b""
-    sense: tuple[int, int] = (0, 0)
-
-    @property
-    def is_there(self) -> bool:
-        return self.status >= 0
 
 
 class _Sense(C.Structure):

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Protocol
 
-from vmhad.drivers.storage import scsi_bytes as scsi
-from vmhad.drivers.storage.iscsi_session import Answer, Broken, Session
-from vmhad.drivers.storage.scsi_bytes import In, Keys, Kind, Out, Reservation
-from vmhad.drivers.storage.scsi_settings import Marks
+from vmhad.scsi import scsi_bytes as scsi
+from vmhad.scsi.marks import Marks
+from vmhad.scsi.nexus import Declined, Nexus, Overtaken, Way
+from vmhad.scsi.scsi_bytes import In, Kind, Out, Reservation
 
-# Each of them is said once a session and LUN, and a few may wait.
-ATTENTIONS_MAX = 8
 LOOKS_MAX = 5
 
 
-class Declined(Exception):
-    """The target understood and will not."""
-
-
-class Overtaken(Exception):
-    """Somebody else changed the registrations meanwhile."""
+class Session(Way, Protocol):
+    def lun_reset(self, lun: int) -> bool:
+        """Ends all commands of all initiators that this LUN has begun. False: the target declined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +32,21 @@ class Seen:
     doubled: frozenset[int] = frozenset()
 
 
-class Lun:
+class Lun(Nexus):
     """Raises Broken, Declined, Overtaken, Garbled."""
 
     def __init__(self, session: Session, number: int) -> None:
+        super().__init__(session, number)
         self._session = session
-        self._number = number
         self._persists: bool | None = None
 
     def look(self) -> Seen:
         """Both answers are of the same moment: the generation did not move between them."""
         self._must_be_there()
-        before = self._keys()
+        before = self.keys()
         for _ in range(LOOKS_MAX):
             reservation = scsi.reservation_of(self._read(scsi.reserve_in(In.READ_RESERVATION, 24), 24))
-            after = self._keys()
+            after = self.keys()
             if after == before and reservation.generation == after.generation:
                 doubled = frozenset(key for key, count in Counter(after.keys).items() if count > 1)
                 return Seen(frozenset(after.keys), reservation, doubled)
@@ -60,7 +56,7 @@ class Lun:
     def register(self, key: int) -> None:
         """This nexus, whatever it was registered with."""
         if self._persists is None:
-            self._persists = self._can_persist()
+            self._persists = self.can_persist()
         cdb = scsi.reserve_out(Out.REGISTER_AND_IGNORE)
         self._good(self._command(cdb, scsi.parameters(0, key, self._persists)))
 
@@ -90,40 +86,8 @@ class Lun:
         if answer.status != scsi.GOOD or not scsi.is_disk(answer.data):
             raise Declined("there is no such disk")
 
-    def _keys(self) -> Keys:
-        return scsi.keys_of(self._read(scsi.reserve_in(In.READ_KEYS, scsi.READ_MAX), scsi.READ_MAX))
-
-    def _can_persist(self) -> bool:
-        """Not every target answers that."""
-        try:
-            return scsi.can_persist(self._read(scsi.reserve_in(In.REPORT_CAPABILITIES, 8), 8))
-        except Declined:
-            return False
-
-    def _read(self, cdb: bytes, wanted: int) -> bytes:
-        answer = self._command(cdb, wanted=wanted)
-        self._good(answer)
-        return answer.data
-
     def _out(self, action: Out, key: int, action_key: int, kind: int = 0) -> None:
         self._good(self._command(scsi.reserve_out(action, kind), scsi.parameters(key, action_key)))
-
-    def _command(self, cdb: bytes, out: bytes = b"", wanted: int = 0) -> Answer:
-        """A unit attention says what happened before, and that the command was not begun."""
-        for _ in range(ATTENTIONS_MAX):
-            answer = self._session.command(self._number, cdb, out, wanted)
-            if answer.status not in (scsi.BUSY, scsi.TASK_SET_FULL) and answer.sense[0] != scsi.UNIT_ATTENTION:
-                return answer
-        raise Broken("it does not get ready for a command")
-
-    @staticmethod
-    def _good(answer: Answer) -> None:
-        if answer.status == scsi.RESERVATION_CONFLICT:
-            raise Overtaken("a reservation or a registration is in the way")
-        if answer.sense[0] == scsi.ILLEGAL_REQUEST:
-            raise Declined("the target does not do that")
-        if answer.status != scsi.GOOD:
-            raise Broken(f"status 0x{answer.status:02x}, sense 0x{answer.sense[0]:x}")
 
 
 def is_cut(seen: Seen, victims: frozenset[int], marks: Marks) -> bool:

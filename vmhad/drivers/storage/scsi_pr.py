@@ -22,12 +22,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vmhad.drivers.storage import scsi_lun
-from vmhad.drivers.storage.iscsi_session import Broken, NoLibrary, Session
-from vmhad.drivers.storage.scsi_bytes import Garbled
-from vmhad.drivers.storage.scsi_lun import Declined, Lun, Overtaken, Seen
-from vmhad.drivers.storage.scsi_settings import ACTOR_PORT, Marks, Target, clients_of, marks_of, settings_of
+from vmhad.drivers.storage.iscsi_session import NoLibrary, Session
+from vmhad.drivers.storage.scsi_lun import Lun, Seen
+from vmhad.drivers.storage.scsi_settings import Target, clients_of, settings_of
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused, Unanswered
+from vmhad.scsi.marks import ACTOR_PORT, Marks, marks_of
+from vmhad.scsi.nexus import Broken, Declined, Overtaken
+from vmhad.scsi.scsi_bytes import Garbled
 
 # What a look before the cut may take of its time, so that a target that hangs leaves enough for the others.
 LOOK_SHARE = 0.4

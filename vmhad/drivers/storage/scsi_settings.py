@@ -6,7 +6,6 @@ Raises ValueError with one sentence that names the key, and never what a secret 
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import re
 import stat
@@ -15,18 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmhad.drivers.storage.iscsi_session import Portal
-from vmhad.drivers.storage.scsi_bytes import KEY_MAX
+from vmhad.scsi.listed import NOTHING, iqn, lun, numbers, texts, urls
+from vmhad.scsi.marks import ACTOR_PORT, PREFIX, key_of, marks_of, prefix_of
 
 KNOWN = frozenset({"portals", "target", "luns", "urls", "initiator", "user", "password_file", "reserve", "prefix"})
 RESERVES = ("never", "at-cut")
 PORT = 3260
-LUN_MAX = 16383
-URL = re.compile(r"iscsi://(?P<portal>[^/]+)/(?P<target>[^/]+)/(?P<lun>\d+)")
-# The two upper bytes of every key that is registered here: «vm».
-PREFIX = 0x766D
-ACTOR, BEGUN, CUT, OPEN = 0x0A, 0x0B, 0x0C, 0x0F
-# The port that acts, whichever engine it is. Those that only hold a mark have theirs of the host's name.
-ACTOR_PORT = 0x766D0A0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +32,6 @@ class Target:
     @property
     def name(self) -> str:
         return self.portals[0].target
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """What stands of a host among the keys of a LUN, by ourselves: that a cut began, that it is complete, that it was
-    taken back. They outlive the engine that registered them, and every engine makes out the same ones. actor: the key
-    of the nexus that acts, for all hosts. port: of the nexus that holds the mark."""
-
-    begun: int
-    cut: int
-    opened: int
-    actor: int
-    port: int
-
-    @property
-    def all(self) -> frozenset[int]:
-        return frozenset((self.begun, self.cut, self.opened))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +48,8 @@ def settings_of(said: Mapping[str, object]) -> Settings:
     if unknown:
         raise ValueError(f"{unknown[0]} is no setting of scsi_pr")
     reserve = _one_of(said, "reserve", RESERVES, "never")
-    prefix = said.get("prefix", PREFIX)
-    if isinstance(prefix, bool) or not isinstance(prefix, int) or not 0 < prefix <= 0xFFFF:
-        raise ValueError("prefix must be a number from 1 to 0xffff")
+    prefix = prefix_of(said.get("prefix", PREFIX))
     return Settings(_targets(said), reserve == "at-cut", prefix)
-
-
-def marks_of(host: str, prefix: int) -> Marks:
-    """Two bytes of prefix, one of what it says, five of the host's name."""
-    name = int.from_bytes(hashlib.sha256(host.encode()).digest()[:5])
-    begun, cut, opened = ((prefix << 48) | (says << 40) | name for says in (BEGUN, CUT, OPEN))
-    return Marks(begun, cut, opened, (prefix << 48) | (ACTOR << 40), name)
 
 
 def clients_of(clients: Mapping[str, tuple[str, ...]], prefix: int) -> dict[str, frozenset[int]]:
@@ -90,7 +57,7 @@ def clients_of(clients: Mapping[str, tuple[str, ...]], prefix: int) -> dict[str,
     found: dict[str, frozenset[int]] = {}
     whose: dict[int, str] = {}
     for host in sorted(clients):
-        keys = frozenset(_key(host, text) for text in clients[host])
+        keys = frozenset(key_of(host, text) for text in clients[host])
         for key in sorted(keys):
             if key in whose:
                 raise ValueError(f"clients: {host} and {whose[key]} have the same reservation key")
@@ -103,30 +70,17 @@ def clients_of(clients: Mapping[str, tuple[str, ...]], prefix: int) -> dict[str,
     return found
 
 
-def _key(host: str, text: str) -> int:
-    if not re.fullmatch(r"0[xX][0-9a-fA-F]{1,16}", text) or not 0 < int(text, 16) <= KEY_MAX:
-        raise ValueError(f"clients: {host} must have reservation keys like 0x1f, of at most 16 hex digits and not zero")
-    return int(text, 16)
-
-
 def _targets(said: Mapping[str, object]) -> tuple[Target, ...]:
     found: dict[tuple[str, tuple[str, ...]], set[int]] = {}
     if any(key in said for key in ("portals", "target", "luns")):
-        portals = tuple(_portal(text, "portals") for text in _texts(said, "portals"))
-        luns = said.get("luns")
-        if not isinstance(luns, (list, tuple)) or not luns:
-            raise ValueError("luns must be a list of numbers")
-        found[(_iqn(said.get("target"), "target"), portals)] = {_lun(lun, "luns") for lun in luns}
-    if "urls" in said:
-        for url in _texts(said, "urls"):
-            parts = URL.fullmatch(url)
-            if parts is None:
-                raise ValueError("urls must be like iscsi://192.0.2.1:3260/iqn.2026-01.example:disks/1")
-            key = (_iqn(parts["target"], "urls"), (_portal(parts["portal"], "urls"),))
-            found.setdefault(key, set()).add(_lun(int(parts["lun"]), "urls"))
+        portals = tuple(_portal(text, "portals") for text in texts(said, "portals"))
+        found[(iqn(said.get("target"), "target"), portals)] = numbers(said)
+    for parts in urls(said):
+        key = (iqn(parts["target"], "urls"), (_portal(parts["portal"], "urls"),))
+        found.setdefault(key, set()).add(lun(int(parts["lun"]), "urls"))
     if not found:
-        raise ValueError("either portals, target and luns, or urls, must say which LUNs there are")
-    initiator = _iqn(said.get("initiator"), "initiator")
+        raise ValueError(NOTHING)
+    initiator = iqn(said.get("initiator"), "initiator")
     user, password_file = (_text(said, key) for key in ("user", "password_file"))
     if bool(user) != bool(password_file):
         raise ValueError("user and password_file must be set together")
@@ -158,29 +112,10 @@ def _password(path: Path) -> str:
     return password
 
 
-def _texts(said: Mapping[str, object], key: str) -> tuple[str, ...]:
-    value = said.get(key)
-    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(one, str) for one in value):
-        raise ValueError(f"{key} must be a list of texts")
-    return tuple(value)
-
-
 def _one_of(said: Mapping[str, object], key: str, words: tuple[str, ...], default: str) -> str:
     value = said.get(key, default)
     if not isinstance(value, str) or value not in words:
         raise ValueError(f"{key} must be one of {', '.join(words)}")
-    return value
-
-
-def _iqn(value: object, key: str) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"(iqn|eui|naa)\.[A-Za-z0-9.:-]{1,219}", value):
-        raise ValueError(f"{key} must hold an iSCSI name like iqn.2026-01.example:disks")
-    return value
-
-
-def _lun(value: object, key: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LUN_MAX:
-        raise ValueError(f"{key} must hold numbers from 0 to {LUN_MAX}")
     return value
 
 

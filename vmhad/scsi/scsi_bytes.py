@@ -36,6 +36,7 @@ class Garbled(Exception):
 class Out(IntEnum):
     """Service actions of PERSISTENT RESERVE OUT."""
 
+    REGISTER = 0x00
     RESERVE = 0x01
     PREEMPT = 0x04
     PREEMPT_AND_ABORT = 0x05
