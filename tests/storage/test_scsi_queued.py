@@ -30,7 +30,7 @@ SLOW = ("--bsoflags", "sync")
 WRITES_PER_S = 200
 QUEUED = 64
 MIN_WRITES = 20
-ROUNDS_MAX = 20
+ROUNDS_MAX = 100
 WITHIN_S = 10.0
 WATCH_S = 0.5
 
