@@ -24,7 +24,7 @@ class CephRig:
     name, host = "ceph", "h"
 
     def __init__(self, server: CephServer, cables: Cabled, where: Path) -> None:
-        self.server, self._cables, self._where = server, cables, where
+        self.server, self.cables, self._where = server, cables, where
         self.address = cables.addresses[self.host]
         self.storage = Ceph("ceph-a", settings(server), {self.host: (self.address,)}, LIMIT_S)
         self._writer: subprocess.Popen[str] | None = None
@@ -38,7 +38,11 @@ class CephRig:
     def start_writer(self, in_flight: int) -> None:
         path = self._where / "stamps"
         self._stamps = Stamps(path)
-        self._writer = on_host(self._cables, self.host, self.server, path, str(in_flight))
+        self._writer = on_host(self.cables, self.host, self.server, path, str(in_flight))
+
+    def link(self, state: str) -> None:
+        """Of the host, up or down."""
+        subprocess.run(self.cables.on(self.host, "ip", "link", "set", "eth0", state), check=True)
 
     def last_accepted(self) -> float:
         assert self._stamps is not None
