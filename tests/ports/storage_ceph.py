@@ -29,10 +29,10 @@ def settings(server: CephServer) -> dict[str, object]:
 
 
 def on_host(
-    cables: Cabled, host: str, server: CephServer, *words: str | Path, user: str = NOVA, conf_file: Path | None = None
+    cables: Cabled, host: str, server: CephServer, *words: str | Path, user: str = NOVA
 ) -> subprocess.Popen[str]:
-    """ceph_client.py, there. conf_file: another one than the server's own."""
-    argv = (sys.executable, "-m", "tests.ports.ceph_client", conf_file or server.conf_file, user, POOL, *words)
+    """ceph_client.py, there."""
+    argv = (sys.executable, "-m", "tests.ports.ceph_client", server.conf_file, user, POOL, *words)
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
     return subprocess.Popen(
         cables.on(host, *argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
@@ -41,10 +41,8 @@ def on_host(
 class Client:
     """One client that is open on a host."""
 
-    def __init__(
-        self, cables: Cabled, host: str, server: CephServer, user: str = NOVA, conf_file: Path | None = None
-    ) -> None:
-        self._process = on_host(cables, host, server, user=user, conf_file=conf_file)
+    def __init__(self, cables: Cabled, host: str, server: CephServer, user: str = NOVA) -> None:
+        self._process = on_host(cables, host, server, user=user)
 
     def is_open(self) -> bool:
         """It may be refused already when it connects."""

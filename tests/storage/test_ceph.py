@@ -15,10 +15,12 @@ import pytest
 
 from tests.ports.ceph_server import PG_NUM, VMHAD, VMHAD_CAPS
 from tests.ports.loopback import free_port
-from tests.ports.storage_ceph import lacks, settings
+from tests.ports.storage_ceph import Client, lacks, settings
 from tests.storage.rig_ceph import CephRig, rig
-from vmhad.drivers.storage.ceph import Ceph
+from vmhad.drivers.storage.ceph import EXPIRE_S, Ceph
+from vmhad.drivers.storage.ceph_blocklist import block_clients
 from vmhad.drivers.storage.ceph_groups import NAMESPACE, group, names
+from vmhad.drivers.storage.ceph_session import Session
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused
 
@@ -182,6 +184,39 @@ def test_no_daemon_of_the_cluster_is_blocked(ceph: CephRig) -> None:
     access, said = with_daemon.read("h")
     assert access is UNKNOWN and "a daemon of the cluster" in said
     assert ceph.storage.read("h")[0] is OPEN
+
+
+def test_no_list_of_a_hosts_clients_is_whole(ceph: CephRig) -> None:
+    """Why nobody is cut off client by client. All that the monitors know of are blocked, and the user that all of them
+    have is gone: a client that was out of reach while the monitors were started anew is in no list, and its ticket lets
+    it write on, also at an OSD that it never spoke to. Of its whole address it is cut off."""
+    user = "of-one-host"
+    ceph.server.add_user(user, ("mon", "profile rbd", "osd", "profile rbd pool=vms"))
+    client = Client(ceph.cables, ceph.host, ceph.server, user=user)
+    assert client.is_open()
+    ceph.link("down")
+    ceph.server.restart("mon-a")
+    ceph.server.ask("auth rm", entity=f"client.{user}")
+    session = Session(str(ceph.server.conf_file), VMHAD, LIMIT_S)
+    try:
+        known = session.clients(ceph.address)
+        block_clients(session, known, EXPIRE_S)
+        for pool, groups in PG_NUM.items():
+            session.pass_through(pool, groups)
+        ceph.link("up")
+        later = Client(ceph.cables, ceph.host, ceph.server, user=user)
+        assert not later.is_open()
+        assert known == session.clients(ceph.address) == frozenset()
+        assert client.writes()
+        assert ceph.storage.read("h")[0] is OPEN
+    finally:
+        ceph.link("up")
+        session.close()
+    ceph.storage.cut("h")
+    proof(ceph)
+    assert not client.writes()
+    for one in (client, later):
+        one.end()
 
 
 def test_a_pool_that_is_not_there_keeps_from_a_proof(ceph: CephRig) -> None:

@@ -3,8 +3,8 @@
 
 The blocklist is for clients. OSDs and monitors are none of each other: one whose address is blocked serves on, boots
 and recovers. A manager and an MDS are clients, for everybody: blocked they keep their place and can write nothing. And
-a client is known by the address by which it came to its first monitor, so that of a monitor on its own host is one of
-the host's, too.
+a client is known by the address by which it came to the monitor that answered it first: on the host of a monitor, by
+chance, by that monitor's.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def refuse_to_block(session: Session, host: str, addresses: tuple[str, ...], hyp
         raise Unsaid("the host is the one that this engine runs on", refused=True)
     if hyperconverged and _osds_at(dump, addresses) and (tiers := _tiers(dump)):
         # An OSD that promotes an object reads it from another OSD, as a client.
-        raise Unsaid(f"pool {', '.join(tiers)} is a cache, and the host has OSDs, which fill it as clients", refused=True)
+        raise Unsaid(f"pool {tiers[0]} is a cache, and the host has OSDs, which fill it as clients", refused=True)
     metadata = session.ask("mon metadata")
     known = {_host_of(session.ask("osd metadata", id=osd)) for osd in _osds_at(dump, addresses)}
     for name, at in unlisted_monitors(mons, metadata, {host} | known, addresses):
         raise Unsaid(
-            f"its monitor {name} has the address {at}, which is not among its clients: who comes to Ceph by that "
-            "monitor is known by it",
+            f"its monitor {name} has the address {at}, which is not among its clients: whom that monitor answers "
+            "first is known by it",
             refused=True,
         )
 
