@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.ports.cabled import Cabled
-from tests.ports.ceph_server import POOL, CephServer
-from tests.ports.storage_ceph import lacks, on_host, settings
+from tests.ports.ceph_server import NOVA, POOL, CephServer
+from tests.ports.storage_ceph import Client, lacks, on_host, settings
 from tests.storage.stamps import Stamps
 from vmhad.drivers.storage.ceph import Ceph
 
@@ -30,6 +30,7 @@ class CephRig:
         self._writer: subprocess.Popen[str] | None = None
         self._stamps: Stamps | None = None
         self._seen: Any = server.objects(POOL)
+        self._clients: list[Client] = []
 
     def fresh(self) -> None:
         self.end()
@@ -39,6 +40,10 @@ class CephRig:
         path = self._where / "stamps"
         self._stamps = Stamps(path)
         self._writer = on_host(self.cables, self.host, self.server, path, str(in_flight))
+
+    def client(self, host: str = host, user: str = NOVA) -> Client:
+        self._clients.append(Client(self.cables, host, self.server, user))
+        return self._clients[-1]
 
     def link(self, state: str) -> None:
         """Of the host, up or down."""
@@ -63,6 +68,8 @@ class CephRig:
         return numbers(self._seen)
 
     def end(self) -> None:
+        while self._clients:
+            self._clients.pop().end()
         if self._writer is not None:
             self._writer.kill()
             self._writer.communicate(timeout=10)

@@ -18,7 +18,7 @@ import yaml
 
 from tests.ports.ceph_server import PG_NUM, VMHAD, VMHAD_CAPS
 from tests.ports.loopback import free_port
-from tests.ports.storage_ceph import Client, lacks, settings
+from tests.ports.storage_ceph import lacks, settings
 from tests.storage.rig_ceph import CephRig, rig
 from vmhad.drivers.storage.ceph import EXPIRE_S, Ceph
 from vmhad.drivers.storage.ceph_blocklist import block_clients
@@ -195,7 +195,7 @@ def test_no_list_of_a_hosts_clients_is_whole(ceph: CephRig) -> None:
     it write on, also at an OSD that it never spoke to. Of its whole address it is cut off."""
     user = "of-one-host"
     ceph.server.add_user(user, ("mon", "profile rbd", "osd", "profile rbd pool=vms"))
-    client = Client(ceph.cables, ceph.host, ceph.server, user=user)
+    client = ceph.client(user=user)
     assert client.is_open()
     ceph.link("down")
     ceph.server.restart("mon-a")
@@ -207,8 +207,7 @@ def test_no_list_of_a_hosts_clients_is_whole(ceph: CephRig) -> None:
         for pool, groups in PG_NUM.items():
             session.pass_through(pool, groups)
         ceph.link("up")
-        later = Client(ceph.cables, ceph.host, ceph.server, user=user)
-        assert not later.is_open()
+        assert not ceph.client(user=user).is_open()
         assert known == session.clients(ceph.address) == frozenset()
         assert client.writes()
         assert ceph.storage.read("h")[0] is OPEN
@@ -218,8 +217,6 @@ def test_no_list_of_a_hosts_clients_is_whole(ceph: CephRig) -> None:
     ceph.storage.cut("h")
     proof(ceph)
     assert not client.writes()
-    for one in (client, later):
-        one.end()
 
 
 def test_a_pool_that_is_not_there_keeps_from_a_proof(ceph: CephRig) -> None:

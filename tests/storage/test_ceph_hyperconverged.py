@@ -38,19 +38,15 @@ class Hyperconverged(CephRig):
         told = {**settings(self.server), "hyperconverged": True}
         return Ceph("ceph-a", told, {self.host: addresses, OTHER: (self.cables.addresses[OTHER],)}, LIMIT_S)
 
-    def client(self, host: str) -> Client:
-        return Client(self.cables, host, self.server)
-
     def client_by_its_monitor(self) -> Client:
         """One of the host's that the host's own monitor answered first: which one does is chance."""
         with closing(self.session()) as session:
-            limit = time.monotonic() + WITHIN_S
+            limit, before = time.monotonic() + WITHIN_S, session.clients(self.monitor)
             while True:
-                made = self.client(self.host)
+                made = self.client()
                 assert made.is_open() and time.monotonic() < limit
-                if session.clients(self.monitor):
+                if session.clients(self.monitor) - before:
                     return made
-                made.end()
 
     def session(self) -> Session:
         return Session(str(self.server.conf_file), VMHAD, LIMIT_S)
@@ -123,7 +119,7 @@ def flooded(ceph: Hyperconverged) -> None:
 
 
 def test_the_host_is_cut_off_and_its_daemons_serve_on(ceph: Hyperconverged) -> None:
-    old, by_its_monitor = ceph.client(ceph.host), ceph.client_by_its_monitor()
+    old, by_its_monitor = ceph.client(), ceph.client_by_its_monitor()
     assert old.is_open() and old.writes() and by_its_monitor.writes()
     flooded(ceph)
     cut(ceph)
@@ -131,7 +127,7 @@ def test_the_host_is_cut_off_and_its_daemons_serve_on(ceph: Hyperconverged) -> N
     time.sleep(WATCH_S)
     assert ceph.held() == held and ceph.accepted_since(proven) == 0
     assert not old.writes() and not by_its_monitor.writes()
-    new = ceph.client(ceph.host)
+    new = ceph.client()
     assert not (new.is_open() and new.writes())
     assert ceph.storage.read(OTHER)[0] is OPEN
     ceph.writes_everywhere()
@@ -144,10 +140,8 @@ def test_the_host_is_cut_off_and_its_daemons_serve_on(ceph: Hyperconverged) -> N
     ceph.writes_everywhere()
     assert ceph.storage.read(ceph.host)[0] is CUT
     ceph.storage.restore(ceph.host)
-    last = ceph.client(ceph.host)
+    last = ceph.client()
     assert last.is_open() and last.writes() and not old.writes()
-    for one in (old, by_its_monitor, new, last):
-        one.end()
 
 
 def test_what_it_writes_to_its_own_osd_while_nobody_reaches_it_is_never_there(ceph: Hyperconverged) -> None:
@@ -174,7 +168,6 @@ def test_a_monitor_of_the_host_that_is_not_listed_is_a_way_in(ceph: Hyperconverg
         session.pass_through(POOL, PG_NUM[POOL])
         assert client.writes()
         unblock(session, session.ask("osd dump"), ceph.address)
-    client.end()
     blind = ceph.driver(ceph.address)
     with pytest.raises(Refused, match=f"its monitor {MON_BESIDE} has the address {ceph.monitor}, which is not among"):
         blind.cut(ceph.host)
