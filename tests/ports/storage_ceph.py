@@ -28,9 +28,11 @@ def settings(server: CephServer) -> dict[str, object]:
     return {"conf_file": str(server.conf_file), "user": VMHAD, "pools": sorted(PG_NUM)}
 
 
-def on_host(cables: Cabled, host: str, server: CephServer, *words: str | Path) -> subprocess.Popen[str]:
+def on_host(
+    cables: Cabled, host: str, server: CephServer, *words: str | Path, user: str = NOVA
+) -> subprocess.Popen[str]:
     """ceph_client.py, there."""
-    argv = (sys.executable, "-m", "tests.ports.ceph_client", server.conf_file, NOVA, POOL, *words)
+    argv = (sys.executable, "-m", "tests.ports.ceph_client", server.conf_file, user, POOL, *words)
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
     return subprocess.Popen(
         cables.on(host, *argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
@@ -39,8 +41,8 @@ def on_host(cables: Cabled, host: str, server: CephServer, *words: str | Path) -
 class Client:
     """One client that is open on a host."""
 
-    def __init__(self, cables: Cabled, host: str, server: CephServer) -> None:
-        self._process = on_host(cables, host, server)
+    def __init__(self, cables: Cabled, host: str, server: CephServer, user: str = NOVA) -> None:
+        self._process = on_host(cables, host, server, user=user)
 
     def is_open(self) -> bool:
         """It may be refused already when it connects."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.ports.cabled import Cabled
-from tests.ports.ceph_server import POOL, CephServer
-from tests.ports.storage_ceph import lacks, on_host, settings
+from tests.ports.ceph_server import NOVA, POOL, CephServer
+from tests.ports.storage_ceph import Client, lacks, on_host, settings
 from tests.storage.stamps import Stamps
 from vmhad.drivers.storage.ceph import Ceph
 
@@ -24,12 +24,13 @@ class CephRig:
     name, host = "ceph", "h"
 
     def __init__(self, server: CephServer, cables: Cabled, where: Path) -> None:
-        self.server, self._cables, self._where = server, cables, where
+        self.server, self.cables, self._where = server, cables, where
         self.address = cables.addresses[self.host]
         self.storage = Ceph("ceph-a", settings(server), {self.host: (self.address,)}, LIMIT_S)
         self._writer: subprocess.Popen[str] | None = None
         self._stamps: Stamps | None = None
         self._seen: Any = server.objects(POOL)
+        self._clients: list[Client] = []
 
     def fresh(self) -> None:
         self.end()
@@ -38,7 +39,15 @@ class CephRig:
     def start_writer(self, in_flight: int) -> None:
         path = self._where / "stamps"
         self._stamps = Stamps(path)
-        self._writer = on_host(self._cables, self.host, self.server, path, str(in_flight))
+        self._writer = on_host(self.cables, self.host, self.server, path, str(in_flight))
+
+    def client(self, host: str = host, user: str = NOVA) -> Client:
+        self._clients.append(Client(self.cables, host, self.server, user))
+        return self._clients[-1]
+
+    def link(self, state: str) -> None:
+        """Of the host, up or down."""
+        subprocess.run(self.cables.on(self.host, "ip", "link", "set", "eth0", state), check=True)
 
     def last_accepted(self) -> float:
         assert self._stamps is not None
@@ -59,6 +68,8 @@ class CephRig:
         return numbers(self._seen)
 
     def end(self) -> None:
+        while self._clients:
+            self._clients.pop().end()
         if self._writer is not None:
             self._writer.kill()
             self._writer.communicate(timeout=10)

@@ -6,19 +6,24 @@ from __future__ import annotations
 import base64
 import logging
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.ports.ceph_server import PG_NUM, VMHAD, VMHAD_CAPS
 from tests.ports.loopback import free_port
 from tests.ports.storage_ceph import lacks, settings
 from tests.storage.rig_ceph import CephRig, rig
-from vmhad.drivers.storage.ceph import Ceph
+from vmhad.drivers.storage.ceph import EXPIRE_S, Ceph
+from vmhad.drivers.storage.ceph_blocklist import block_clients
 from vmhad.drivers.storage.ceph_groups import NAMESPACE, group, names
+from vmhad.drivers.storage.ceph_session import Session
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused
 
@@ -184,6 +189,36 @@ def test_no_daemon_of_the_cluster_is_blocked(ceph: CephRig) -> None:
     assert ceph.storage.read("h")[0] is OPEN
 
 
+def test_no_list_of_a_hosts_clients_is_whole(ceph: CephRig) -> None:
+    """Why nobody is cut off client by client. All that the monitors know of are blocked, and the user that all of them
+    have is gone: a client that was out of reach while the monitors were started anew is in no list, and its ticket lets
+    it write on, also at an OSD that it never spoke to. Of its whole address it is cut off."""
+    user = "of-one-host"
+    ceph.server.add_user(user, ("mon", "profile rbd", "osd", "profile rbd pool=vms"))
+    client = ceph.client(user=user)
+    assert client.is_open()
+    ceph.link("down")
+    ceph.server.restart("mon-a")
+    ceph.server.ask("auth rm", entity=f"client.{user}")
+    session = Session(str(ceph.server.conf_file), VMHAD, LIMIT_S)
+    try:
+        known = session.clients(ceph.address)
+        block_clients(session, known, EXPIRE_S)
+        for pool, groups in PG_NUM.items():
+            session.pass_through(pool, groups)
+        ceph.link("up")
+        assert not ceph.client(user=user).is_open()
+        assert known == session.clients(ceph.address) == frozenset()
+        assert client.writes()
+        assert ceph.storage.read("h")[0] is OPEN
+    finally:
+        ceph.link("up")
+        session.close()
+    ceph.storage.cut("h")
+    proof(ceph)
+    assert not client.writes()
+
+
 def test_a_pool_that_is_not_there_keeps_from_a_proof(ceph: CephRig) -> None:
     ceph.storage.cut("h")
     access, said = driver(ceph, pools=["vms", "gone"]).read("h")
@@ -278,6 +313,37 @@ def test_many_hosts_are_cut_off_at_the_same_time(ceph: CephRig) -> None:
             if calls == many.read:
                 assert {access for access, _ in said} == {CUT}
     assert many.read("h40")[0] is OPEN
+
+
+def test_a_cut_that_no_incident_holds_is_named_by_the_command(ceph: CephRig, tmp_path: Path) -> None:
+    secret = tmp_path / "bmc.yaml"
+    secret.touch(0o600)
+    secret.write_text("default: secret\n")
+    config = tmp_path / "vmhad.conf"
+    config.write_text(
+        f"[engine]\nname = e1\nsegments_file = {tmp_path}/segments.yaml\njournal = sqlite\nstandalone = true\n"
+        f"sqlite_path = {tmp_path}/journal.sqlite\n[nova]\nauth_url = http://127.0.0.1:{free_port()}/v3\n"
+        f"password = secret\n[power]\ncredentials_file = {secret}\n"
+    )
+    storage = {
+        "name": "ceph-a", "driver": "ceph", "settings": settings(ceph.server), "holds": ["nova"],
+        "clients": {"h": [ceph.address], "h2": ["203.0.113.2"]},
+    }  # fmt: skip
+    hosts = [{"name": name, "bmc": {"address": "127.0.0.1", "user": "u", "port": free_port()}} for name in ("h", "h2")]
+    told = {"segments": [{"name": "s1", "hosts": hosts}], "storages": [storage]}
+    (tmp_path / "segments.yaml").write_text(yaml.safe_dump(told))
+
+    def check() -> tuple[int, list[str]]:
+        command = [Path(sys.executable).with_name("vmhad-manage"), "--config-file", config, "storage", "check"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert not done.stderr
+        return done.returncode, done.stdout.splitlines()
+
+    assert check() == (0, ["2 readings of 1 storages: 0 wrong, 0 unknown"])
+    ceph.storage.cut("h")
+    code, (first, last) = check()
+    assert (code, last) == (1, "2 readings of 1 storages: 1 wrong, 0 unknown")
+    assert first.startswith(f"h ceph-a: CUT, and no open incident holds it (no incident cut it off): {ceph.address} ")
 
 
 def test_the_pools_of_the_server_are_all_asked(ceph: CephRig) -> None:

@@ -3,7 +3,7 @@
 
 It needs no running engine and calls none: orders are values in the journal, which the owner reads within seconds. An
 export of the topology, and what of it can be lost, ask Nova and Placement instead, and change nothing; keys of agents
-are files of this machine. Policies of VMs are values of the journal, too.
+are files of this machine. Policies of VMs are values of the journal, too. A check of the storages asks those.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from vmhad.cmd.agent_key import add_agent_key
 from vmhad.cmd.certificate import add_certificate, verify
 from vmhad.cmd.policy import add_policy
 from vmhad.cmd.private_memory import keep_memory_private
+from vmhad.cmd.storage_check import add_storage
 from vmhad.cmd.survivability import add_survivability, foretell
 from vmhad.cmd.topology import add_topology, export
 from vmhad.conf.load import load, policy_defaults
@@ -225,6 +226,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     add_policy(nouns)
     add_topology(nouns)
     add_survivability(nouns)
+    add_storage(nouns)
     return parser.parse_args(words)
 
 

@@ -20,7 +20,8 @@ from itertools import chain
 from typing import Any
 
 from vmhad.drivers.storage.ceph_blocklist import at_once, block, block_clients, blocked_until, unblock
-from vmhad.drivers.storage.ceph_session import Session, Unsaid, addresses_in, hashes_as_known
+from vmhad.drivers.storage.ceph_daemons import refuse_to_block
+from vmhad.drivers.storage.ceph_session import Session, Unsaid, hashes_as_known
 from vmhad.kernel.signal import Access
 from vmhad.ports import Refused, Unanswered
 
@@ -37,7 +38,7 @@ FORMER_CLIENTS_S = 90 * DAY_S
 LOOK_S = 1.0
 # Calls under way at a time, with those that hang; each has a client of Ceph with its threads.
 CALLS_MAX = 16
-KNOWN = ("conf_file", "user", "pools", "expire_s")
+KNOWN = ("conf_file", "user", "pools", "expire_s", "hyperconverged")
 
 
 class Ceph:
@@ -46,13 +47,15 @@ class Ceph:
     def __init__(
         self, name: str, settings: Mapping[str, object], clients: Mapping[str, tuple[str, ...]], timeout_s: float
     ) -> None:
-        """settings: conf_file and user, as of client.USER; pools: those in which the hosts have their disks; expire_s.
-        clients: the addresses from which each host reaches this cluster, all of them."""
+        """settings: conf_file and user, as of client.USER; pools: those in which the hosts have their disks; expire_s;
+        hyperconverged: whether hosts may have OSDs and monitors of the cluster. clients: the addresses from which each
+        host reaches this cluster, all of them."""
         self._name = name
         self._conf_file = _text(settings, "conf_file")
         self._user = _text(settings, "user")
         self._pools = _pools(settings)
         self._expire_s = _expire_s(settings)
+        self._hyperconverged = _hyperconverged(settings)
         for key in sorted(settings):
             if key not in KNOWN:
                 raise ValueError(f"{key} is no setting of the driver ceph; it knows {', '.join(KNOWN)}")
@@ -66,7 +69,7 @@ class Ceph:
         if not addresses:
             return Access.UNKNOWN, f"no address of {host} at {self._name} is known"
         try:
-            seen: tuple[Access, str] = self._within_limit(lambda session: self._seen(session, addresses))
+            seen: tuple[Access, str] = self._within_limit(lambda session: self._seen(session, host, addresses))
             return seen
         except Unsaid as error:
             return Access.UNKNOWN, f"{self._name} does not say: {error}"
@@ -75,7 +78,7 @@ class Ceph:
         addresses = self._of_client(host)
 
         def close(session: Session) -> None:
-            _spare_daemons(session, addresses)
+            refuse_to_block(session, host, addresses, self._hyperconverged)
             at_once(
                 *[partial(block, session, address, self._expire_s) for address in addresses],
                 partial(self._block_clients, session, addresses),
@@ -96,8 +99,8 @@ class Ceph:
 
         self._change(reopen)
 
-    def _seen(self, session: Session, addresses: tuple[str, ...]) -> tuple[Access, str]:
-        _spare_daemons(session, addresses)
+    def _seen(self, session: Session, host: str, addresses: tuple[str, ...]) -> tuple[Access, str]:
+        refuse_to_block(session, host, addresses, self._hyperconverged)
         before = session.ask("osd dump")
         open_ones = [one for one in addresses if not blocked_until(before, one)]
         if open_ones:
@@ -184,16 +187,6 @@ class Ceph:
         block_clients(session, clients, FORMER_CLIENTS_S)
 
 
-def _spare_daemons(session: Session, addresses: tuple[str, ...]) -> None:
-    """Raises Unsaid where an address is also one of the cluster's own, or ours."""
-    said = (session.ask("osd dump")["osds"], session.ask("mon dump"), session.ask("mgr dump"), session.ask("fs dump"))
-    shared = sorted(addresses_in(list(said)).intersection(addresses))
-    if shared:
-        raise Unsaid(f"{', '.join(shared)} is also the address of a daemon of the cluster", refused=True)
-    if session.own_addresses().intersection(addresses):
-        raise Unsaid("the host is the one that this engine runs on", refused=True)
-
-
 def _date(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).date().isoformat()
 
@@ -216,6 +209,13 @@ def _expire_s(settings: Mapping[str, object]) -> int:
     value = settings.get("expire_s", EXPIRE_S)
     if type(value) is not int or not 2 * LASTING_S <= value <= EXPIRE_MAX_S:
         raise ValueError(f"expire_s of the driver ceph must be a number from {2 * LASTING_S} to {EXPIRE_MAX_S}")
+    return value
+
+
+def _hyperconverged(settings: Mapping[str, object]) -> bool:
+    value = settings.get("hyperconverged", False)
+    if type(value) is not bool:
+        raise ValueError("hyperconverged of the driver ceph must be true or false")
     return value
 
 
