@@ -98,12 +98,15 @@ class Gates:
         self._under_way.discard(name)
 
     def of(self, evacuations: Iterable[Step], now: float, stale_s: float) -> Mapping[str, GateSeen]:
-        """What is known of those of them that arrived and have a gate."""
-        found = {}
+        """What is known of those of them that arrived and have a gate. Of one that arrived twice its first host may be
+        the dead one: whoever tells of its guest goes before who does not."""
+        found: dict[str, GateSeen] = {}
         for step in evacuations:
             gate = gate_of(step)
             seen = self._told(step, now, stale_s) if gate == Kind.AGENT else self.seen.get(step.subject)
-            if gate and seen is not None and now < seen.at + OLD_S:
+            if not gate or seen is None or now >= seen.at + OLD_S:
+                continue
+            if step.subject not in found or found[step.subject].ready is Ready.UNKNOWN:
                 found[step.subject] = seen
         return found
 

@@ -14,7 +14,9 @@ from ipaddress import ip_address
 
 PORT_MAX = 65535
 PATH_MAX = 255
-PROBE = re.compile(r"(?P<kind>tcp|http):(?:\[(?P<v6>[^\]]+)\]:|(?P<v4>[0-9.]+):)?(?P<port>[0-9]{1,5})(?P<path>/[!-~]*)?")
+PROBE = re.compile(
+    r"(?P<kind>tcp|http):(?:\[(?P<v6>[^\]]+)\]:|(?P<v4>[0-9.]+):)?(?P<port>[0-9]{1,5})(?P<path>/[!-~]*)?"
+)
 WAYS = "port, agent, tcp:PORT, http:PORT/PATH; tcp:ADDRESS:PORT and http:ADDRESS:PORT/PATH, where ADDRESS is an IP"
 
 

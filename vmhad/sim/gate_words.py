@@ -21,8 +21,8 @@ class GateWords:
         self.directives: dict[str, Callable[[list[str]], Sequence[str] | None]] = {"ready": self._ready}
 
     def _ready(self, words: list[str]) -> None:
-        """ready db-1 after 20s | ready db-1 never | ready db-1 lost | ready db-1 now | ready db-1 silent 30s -- after: so
-        long after each start of its guest; lost: not any more; silent: whoever asks at its gate gets no answer"""
+        """ready db-1 after 20s | ready db-1 never | ready db-1 lost | ready db-1 now | ready db-1 silent 30s -- after:
+        so long after each start of its guest; lost: not any more; silent: whoever asks at its gate gets no answer"""
         world, does = self._stage.world, words[1]
         service, now = world.datacentre.vms[words[0]].service, world.agenda.now
         if does == "after":

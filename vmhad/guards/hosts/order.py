@@ -133,12 +133,14 @@ class Order:
         return is_newer and seen is not None and seen.ready is Ready.READY
 
     def _unready(self, groups: Collection[str]) -> tuple[str, GateSeen | None]:
-        """The first one of them, by name, that arrived and is not ready: its name, '' for none, and what was seen."""
+        """The first one of them, by name, that arrived and is not ready: its name, '' for none, and what was seen. Of
+        those that were not looked at yet there is nothing to say while there are others."""
         found = [one for one in self._gated.values() if one.args.get(ORDER_GROUP) in groups and not self._is_ready(one)]
         if not found:
             return "", None
-        step = min(found, key=lambda one: (one.args.get("name", ""), one.subject))
-        return step.args.get("name", step.subject), self._case.ready.get(step.subject)
+        ready = self._case.ready
+        step = min(found, key=lambda one: (one.subject not in ready, one.args.get("name", ""), one.subject))
+        return step.args.get("name", step.subject), ready.get(step.subject)
 
     def _links(self, groups: frozenset[str]) -> int:
         """How long the chain is."""
