@@ -20,7 +20,7 @@ from tests.ports.doors import Door, door  # noqa: E402
 from tests.ports.readiness_contract import CASES, VM, Bench, Case  # noqa: E402
 from tests.ports.stand_in import Answer, StandIn, running  # noqa: E402
 from vmhad.drivers.compute.nova import NovaCompute  # noqa: E402
-from vmhad.drivers.readiness.gates import Gates  # noqa: E402
+from vmhad.drivers.readiness.gates import GateProbes  # noqa: E402
 from vmhad.kernel.gate import Gate, Kind, gate_of  # noqa: E402
 from vmhad.sim.clock import SimClock  # noqa: E402
 from vmhad.sim.draft import Draft  # noqa: E402
@@ -50,7 +50,7 @@ class RealBench:
         self._nova, self._vm, self._is_wired = nova, vm, False
         nova.answer = self._answer
         self.compute = NovaCompute(NoAuth(endpoint=nova.url), timeout_s=NOVA_S)
-        self.eye = Gates(self.compute, PROBES_S)
+        self.eye = GateProbes(self.compute, PROBES_S)
         self.gates = (Gate(Kind.PORT), gate_of(f"tcp:{vm.port}"), gate_of(f"http:{vm.port}/healthz"))
         place = f"{vm.address}:{vm.port}"
         self.named = (gate_of(f"tcp:{place}"), gate_of(f"http:{place}/healthz"))

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.ports.doors import Door, Talk, door, resets, says, says_nothing, says_slowly
-from vmhad.drivers.readiness.gates import ADDRESSES_MAX, Gates, meant
+from vmhad.drivers.readiness.gates import ADDRESSES_MAX, GateProbes, meant
 from vmhad.drivers.readiness.probes import probe
 from vmhad.kernel.gate import Gate, Kind, Ready, gate_of
 from vmhad.ports import Refused, Unanswered
@@ -158,7 +158,7 @@ def _told(answer: object) -> object:
     ],
 )
 def test_ports(ports: object, ready: Ready, words: str) -> None:
-    assert Gates(Nova(ports=ports)).read("s", Gate(Kind.PORT)) == (ready, words)
+    assert GateProbes(Nova(ports=ports)).read("s", Gate(Kind.PORT)) == (ready, words)
 
 
 def test_its_floating_addresses_go_before_its_fixed_ones() -> None:
@@ -175,7 +175,7 @@ def test_its_floating_addresses_go_before_its_fixed_ones() -> None:
 def test_whoever_owns_a_vm_cannot_have_this_machine_asked(address: str) -> None:
     told = [(address, False)]
     assert meant(told) == ()
-    seen = Gates(Nova(addresses=told)).read("s", gate_of("tcp:22"))
+    seen = GateProbes(Nova(addresses=told)).read("s", gate_of("tcp:22"))
     assert seen == (UNKNOWN, "Nova has no address of it that can be asked")
 
 
@@ -185,7 +185,7 @@ def test_of_several_addresses_one_is_enough_and_all_share_the_limit(vm: Door) ->
     with door("127.0.0.2") as silent:
         silent.port = vm.port
         silent.fall_silent()
-        eye, gate = Gates(Nova(), LIMIT_S), gate_of(f"tcp:{vm.port}")
+        eye, gate = GateProbes(Nova(), LIMIT_S), gate_of(f"tcp:{vm.port}")
         began_at = time.monotonic()
         assert eye._ask(["127.0.0.2", vm.address], gate)[0] is READY
         vm.close()

@@ -32,7 +32,7 @@ class Cloud(Protocol):
         """Each with whether it is a floating one."""
 
 
-class Gates:
+class GateProbes:
     """Safe in many threads. limit_s: of all probes of one read together; Nova has its own limit before that."""
 
     def __init__(self, cloud: Cloud, limit_s: float = LIMIT_S) -> None:

@@ -10,7 +10,7 @@ the limit. So nothing has to be remembered of it, and an heir that looks anew de
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from vmhad.kernel.case import Case
@@ -56,7 +56,7 @@ class Order:
             return ""
         groups = sorted(after & self._awaited.keys())
         if groups:
-            name, seen = self._unready(groups)
+            name, seen = self._first_unready(groups)
             return f"waits for {' and '.join(groups)}" + (f": {_said(name, seen)}" if seen is not None else "")
         if self._case.unplanned:
             hosts = " and ".join(sorted(self._case.unplanned))
@@ -65,7 +65,7 @@ class Order:
 
     def overdue(self, server: Server) -> str:
         """Of one that waits no more: '' or who is not ready all the same."""
-        name, seen = self._unready(_before(server))
+        name, seen = self._first_unready(_before(server))
         return _said(name, seen) if name else ""
 
     def asks(self, inventory: Inventory) -> tuple[GateAsk, ...]:
@@ -132,15 +132,25 @@ class Order:
         is_newer = seen is not None and seen.gate == gate_of(step) and seen.at >= since
         return is_newer and seen is not None and seen.ready is Ready.READY
 
-    def _unready(self, groups: Collection[str]) -> tuple[str, GateSeen | None]:
-        """The first one of them, by name, that arrived and is not ready: its name, '' for none, and what was seen. Of
-        those that were not looked at yet there is nothing to say while there are others."""
-        found = [one for one in self._gated.values() if one.args.get(ORDER_GROUP) in groups and not self._is_ready(one)]
+    @cached_property
+    def _unready(self) -> Mapping[str, tuple[bool, str, str]]:
+        """Group -> the first one of it, by name, that arrived and is not ready: whether it was not looked at yet, its
+        name, its id. Of those that were not there is nothing to say while there are others."""
+        found: dict[str, tuple[bool, str, str]] = {}
+        for step in self._gated.values():
+            if not self._is_ready(step):
+                group, name = step.args.get(ORDER_GROUP, ""), step.args.get("name", step.subject)
+                one = (step.subject not in self._case.ready, name, step.subject)
+                found[group] = min(found.get(group, one), one)
+        return found
+
+    def _first_unready(self, groups: Iterable[str]) -> tuple[str, GateSeen | None]:
+        """Its name, '' for none, and what was seen of it."""
+        found = [self._unready[group] for group in groups if group in self._unready]
         if not found:
             return "", None
-        ready = self._case.ready
-        step = min(found, key=lambda one: (one.subject not in ready, one.args.get("name", ""), one.subject))
-        return step.args.get("name", step.subject), ready.get(step.subject)
+        _, name, server_id = min(found)
+        return name, self._case.ready.get(server_id)
 
     def _links(self, groups: frozenset[str]) -> int:
         """How long the chain is."""
