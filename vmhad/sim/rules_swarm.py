@@ -16,7 +16,7 @@ from vmhad.sim.mischief import Cloud, Timed
 TIERS = ("db", "app", "web", "snake")
 AFTER = {"app": "db", "web": "app", "snake": "snake,tail"}
 KINDS = ("rack", "power", "site")
-GATES = ("", "", "port", "agent", "tcp:5432", "http:8080/healthz", "tcp:192.0.2.7:5432")
+GATES = ("", "port", "agent", "tcp:5432", "http:8080/healthz", "tcp:192.0.2.7:5432")
 
 
 def with_rules(
@@ -41,7 +41,7 @@ def _services(rng: random.Random, vms: Sequence[str], calm_from_s: float) -> lis
     """How long each VM takes to be ready is so from the first moment on; some lose it meanwhile, or do not answer."""
     found = [(0.0, "domains")] if rng.random() < 0.3 else []
     for vm in vms:
-        takes = rng.choice(("", "", "after 5s", "after 20s", "after 90s", "never"))
+        takes = rng.choice(("", "after 5s", "after 20s", "after 90s", "never"))
         found += [(0.0, f"ready {vm} {takes}")] if takes else []
     for vm in rng.sample(vms, min(len(vms), rng.choice((0, 2, 5)))):
         at = round(rng.uniform(30.0, calm_from_s), 1)
@@ -59,7 +59,7 @@ def _with_rules(rng: random.Random, line: str, kinds: Sequence[str], reach: Sequ
         return f"{line}{'' if ' policy' in line else ' policy'}{words}"
     if not line.startswith("vm "):
         return line
-    words = f" tier={rng.choice(TIERS)}" if rng.random() < 0.6 else ""
+    words = f" tier={rng.choice(TIERS)}" if rng.random() < 0.8 else ""
     words += " HA_Enabled=True" if rng.random() < 0.1 else ""
     may_have = "local-disk" not in line and line.split()[3] in reach
     return line + words + (" backend=nfs" if may_have and rng.random() < 0.4 else "")
