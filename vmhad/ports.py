@@ -17,6 +17,7 @@ from typing import Protocol
 
 from vmhad.kernel.beat import HeardBeat
 from vmhad.kernel.cloud import Action, ComputeService, Inventory, Migration, Server
+from vmhad.kernel.gate import Gate, Ready
 from vmhad.kernel.signal import Access, Reading, Signal
 from vmhad.kernel.vm_resolve import Surroundings
 
@@ -173,6 +174,15 @@ class Storage(Protocol):
     def restore(self, host: str) -> None:
         """Takes the cut back; returns also where there is none. What the host had open stays dead where the storage
         can see to that."""
+
+
+class Readiness(Protocol):
+    """Whether a recovered VM is ready for those that come after it."""
+
+    def read(self, server_id: str, gate: Gate) -> tuple[Ready, str]:
+        """What was seen at this gate of it, and in words why. The words are the same while what is seen is. READY also
+        where Nova has no such VM any more: nobody has to wait for it. A gate of the guest agent is UNKNOWN here, beats
+        tell of it. Never raises: silence is UNKNOWN."""
 
 
 class Hands(Protocol):

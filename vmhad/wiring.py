@@ -31,6 +31,7 @@ from vmhad.drivers.power.by_proxy import ByProxy
 from vmhad.drivers.power.ipmi_session import Bmc
 from vmhad.drivers.power.redfish_bmc import RedfishBmc
 from vmhad.drivers.power.two_paths import TwoPaths
+from vmhad.drivers.readiness.gates import GateProbes
 from vmhad.drivers.watch.bmc_power import BmcPowerWatch, PowerReader
 from vmhad.drivers.watch.nova_services import NovaServicesWatch
 from vmhad.drivers.workers import ThreadWorkers
@@ -215,6 +216,7 @@ def wire(settings: Settings, before_send: Callable[[Step], None] = nothing_befor
             compute=compute,
             power=power,
             hands=hands,
+            readiness=GateProbes(compute),
             storages=open_storages(settings),
             membership=membership,
             me=me,

@@ -132,11 +132,20 @@ def test_an_agent_that_answered_once() -> None:
     guest = Guest()
     assert guest.list(agent=False).state is DomainState.RUNNING
     assert guest.list(agent=True).state is DomainState.RUNNING
-    assert guest.list(agent=False) == Domain(DomainState.UNRESPONSIVE, "guest agent disconnected", 103.0)
+    assert guest.list(agent=False) == Domain(DomainState.UNRESPONSIVE, "guest agent disconnected", 103.0, False)
     assert guest.list(agent=True).state is DomainState.RUNNING
     guest.list(agent=False)
     guest.process = 2
     assert guest.list().state is DomainState.RUNNING
+
+
+def test_whether_its_agent_is_there_is_told_of_each_process_anew() -> None:
+    guest = Guest()
+    assert guest.list(agent=False).agent is None
+    assert guest.list(agent=True).agent is True
+    assert guest.list(agent=False).agent is False
+    guest.process = 2
+    assert guest.list().agent is None
 
 
 def test_a_paused_guest_is_paused_whatever_its_agent_does() -> None:

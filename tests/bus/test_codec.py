@@ -154,6 +154,12 @@ def test_a_field_that_an_older_agent_does_not_know_has_its_default() -> None:
     assert decode(spoilt(units="left out")) == replace(busy_beat(guests=1), units={})
 
 
+@pytest.mark.parametrize("agent", [True, False, None])
+def test_whether_a_guest_agent_is_there_goes_with_its_guest(agent: bool | None) -> None:
+    beat = replace(busy_beat(), domains={"s1": Domain(DomainState.RUNNING, "booted", 3.0, agent)})
+    assert decode(encode(beat)) == beat
+
+
 def test_a_unit_since_for_ever() -> None:
     with pytest.raises(UnreadableBeat, match="not a number"):
         encode(replace(busy_beat(), units={"libvirtd": Unit(UnitState.FAILED, since_s=float("inf"))}))

@@ -53,3 +53,31 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, after: str, ready_after
     with pytest.raises(ConfigError) as refused:
         loaded(tmp_path, after, ready_after_s)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("gate", ["port", "agent", "tcp:5432", "http:8080/healthz", "'http:[2001:db8::7]:80/x'"])
+def test_a_gate_is_kept_as_it_is_written(tmp_path: Path, gate: str) -> None:
+    (tmp_path / "db.yaml").write_text("{name: db, match: all, settings: {order_group: db, ready: %s}}" % gate)
+    policy = load_policy(str(tmp_path / "db.yaml"))
+    assert policy.settings.ready == gate.strip("'")
+    held = VmPolicies(1, (policy,))
+    (tmp_path / "all.yaml").write_text(policies_text(held))
+    assert load_policies(str(tmp_path / "all.yaml")) == (1, held.policies)
+    assert codec.decode(VmPolicies, "key", codec.encode(held)) == held
+    assert with_said(policy, ["ready=tcp:1"]).settings.ready == "tcp:1"
+    assert with_said(policy, ["ready="]).settings.ready is None
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [
+        ("open", "settings.ready must be one of port, agent, tcp:PORT, http:PORT/PATH"),
+        ("tcp:70000", "settings.ready names port 70000; ports go from 1 to 65535"),
+        ("5432", "settings.ready must be a text"),
+    ],
+)
+def test_a_gate_that_cannot_be_meant_is_refused(tmp_path: Path, gate: str, words: str) -> None:
+    (tmp_path / "db.yaml").write_text("{name: db, match: all, settings: {ready: %s}}" % gate)
+    with pytest.raises(ConfigError) as refused:
+        load_policy(str(tmp_path / "db.yaml"))
+    assert words in str(refused.value)

@@ -125,7 +125,7 @@ class GuestStates:
                 detail = PANICKED
             before = self._domains.get(row.server)
             since_s = before.since_s if before is not None and before.state is state else now
-            domains[row.server] = Domain(state, detail, since_s)
+            domains[row.server] = Domain(state, detail, since_s, self._known[row.server].agent)
         self._domains = domains
         return domains
 

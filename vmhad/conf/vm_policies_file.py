@@ -12,6 +12,7 @@ import yaml
 
 from vmhad.conf.settings import ConfigError
 from vmhad.conf.yaml_file import Field, parse, read_text
+from vmhad.kernel.gate import gate_of
 from vmhad.kernel.policy import OnFailure, OnIoError
 from vmhad.kernel.vm_policy import (
     KEYS,
@@ -148,7 +149,16 @@ def _setting(name: str, entry: Field) -> Any:
         return float(entry.number(1, WINDOW_MAX_S))
     if name == "ready_after_s":
         return float(entry.number(0, READY_AFTER_MAX_S))
+    if name == "ready":
+        return _gate(entry)
     return _order_groups(entry) if name == "after" else _order_group(entry)
+
+
+def _gate(entry: Field) -> str:
+    try:
+        return str(gate_of(entry.text()))
+    except ValueError as error:
+        raise entry.wrong(str(error)) from None
 
 
 def _order_groups(entry: Field) -> tuple[str, ...]:

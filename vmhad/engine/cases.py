@@ -9,11 +9,13 @@ from functools import cached_property
 
 from vmhad.engine.book import Book, Survey, worth_writing
 from vmhad.engine.evidence_store import EvidenceStore, Judged
+from vmhad.engine.gates import Gates
 from vmhad.engine.guests import Guests
 from vmhad.journal import keys
 from vmhad.kernel.brake import Scene, brake
 from vmhad.kernel.case import Case, Decision
 from vmhad.kernel.cloud import Inventory
+from vmhad.kernel.gate import GateSeen
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.policy import Policy
 from vmhad.kernel.proof import Proof
@@ -44,6 +46,7 @@ class Cases:
     contested: Collection[str]
     now: float
     guests: Guests = field(default_factory=Guests)
+    gates: Gates | None = None
 
     def __post_init__(self) -> None:
         self._survey()
@@ -74,6 +77,12 @@ class Cases:
     @cached_property
     def _evacuations(self) -> dict[str, Step]:
         return {step.id: step for step in self.book.evacuations()}
+
+    @cached_property
+    def _ready(self) -> Mapping[str, GateSeen]:
+        if self.gates is None:
+            return {}
+        return self.gates.of(self._evacuations.values(), self.now, self.policy.channel_stale_s)
 
     def still_stands(self, incident: Incident, until: float) -> bool:
         """Its last decision changed nothing, and would be the same again until then."""
@@ -143,6 +152,7 @@ class Cases:
             idle=self.current.keys() - self._seen.scene.recovering if evacuations else frozenset(),
             beside=self._beside(host, inventory) if incident.state is State.RECOVERING else {},
             unplanned=self._unplanned - {host} if incident.state is State.RECOVERING else frozenset(),
+            ready=self._ready if incident.state is State.RECOVERING else {},
             former=book.former(host, inventory) if incident.state is State.RECOVERING else {},
             in_want=book.in_want.get(host, {}),
             hold=self._hold(incident),

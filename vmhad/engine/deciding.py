@@ -93,7 +93,8 @@ class Deciding:
             made.current[incident.id] = incident
         made.fences = self.writing.open_fences(now) if made.current else frozenset()
         guests, current, fences = self.world.guests, made.current, made.fences
-        cases = Cases(segment, policy, book, self.evidence, judged, current, fences, self.contested, now, guests)
+        gates = self.reads.gates
+        cases = Cases(segment, policy, book, self.evidence, judged, current, fences, self.contested, now, guests, gates)
         self._hosts(cases, made)
         services.hosts = dict(made.current)
         self._vms(vms, alone, made)
@@ -111,6 +112,8 @@ class Deciding:
             cases.take(decision)
             made.take_steps(decision)
             self.reads.read_inventory(cases.book, decision, cases.segment.name)
+            self.reads.gates.want(incident_id, decision.asks, cases.now)
+        self.reads.gates.begin(cases.now)
 
     def _vms(self, vms: VmCases, alone: Sequence[Server], made: Made) -> None:
         """Those that fail alone, when the incidents of their hosts are decided: a host's has its VMs."""

@@ -16,6 +16,7 @@ from vmhad.engine.certifying import Certifying
 from vmhad.engine.deciding import TICK_MAX_S, Deciding
 from vmhad.engine.evidence_store import EvidenceStore
 from vmhad.engine.executor import Executor, nothing_before_send
+from vmhad.engine.gates import Gates
 from vmhad.engine.guests import Guests
 from vmhad.engine.inheriting import loaded
 from vmhad.engine.keeping import FOR_A_MONTH, PRUNE_EVERY_S, Keeping
@@ -44,6 +45,7 @@ from vmhad.ports import (
     Nudge,
     Nudges,
     Power,
+    Readiness,
     Storage,
     Store,
     Unanswered,
@@ -94,6 +96,7 @@ class Engine:
         compute: Compute,
         power: Power,
         hands: Hands | None = None,
+        readiness: Readiness | None = None,
         storages: Mapping[str, Storage] = MappingProxyType({}),
         membership: Membership,
         me: str,
@@ -119,7 +122,8 @@ class Engine:
         world = World(compute, power, clock, hands or NoHands(), self.guests, units, storages)
         self.executor = Executor(world, workers, self.ownership.remaining_s, call_timeout_s, before_send)
         self.settling = Settling(PolicyShelf(store), compute, workers, clock, self.guests)
-        self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world, self.settling)
+        gates = Gates(readiness, workers, clock, self.guests)
+        self.reads = Reads(self.segments, compute, workers, clock, self.evidence, world, self.settling, gates)
         certifying = Certifying(me, self.segments, self.evidence.of)
         self.writing = Writing(self.journal, timeline, self.executor, self.evidence, certifying)
         self.deciding = Deciding(self.evidence, self.reads, self.writing, world, hands is not None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from vmhad.engine.book import Book
 from vmhad.engine.evidence_store import EvidenceStore
+from vmhad.engine.gates import GateLook, Gates
 from vmhad.engine.settling import Settling
 from vmhad.engine.stopped import Stopped, StoppedLook
 from vmhad.engine.world import World
@@ -37,6 +38,7 @@ class Reads:
     evidence: EvidenceStore
     world: World
     settling: Settling
+    gates: Gates
 
     def __post_init__(self) -> None:
         self._stopped = StoppedLook(self.compute)
@@ -50,10 +52,13 @@ class Reads:
     def collect(self, books: Mapping[str, Book], dropped: Mapping[str, Book]) -> None:
         """What the workers finished. dropped: the books that are read again, for what was seen of their steps."""
         for name, result in self.workers.finished():
+            self.gates.ended(name)
             if isinstance(result, Inventory | Fallen | Standing):
                 self._take_servers(result, books)
             elif isinstance(result, Surroundings):
                 self.settling.take(result, (*books.values(), *dropped.values()))
+            elif isinstance(result, GateLook):
+                self.gates.take(result)
             elif isinstance(result, Stopped):
                 self.evidence.suspect_fallen(self._stopped.take(result))
             elif isinstance(result, tuple):

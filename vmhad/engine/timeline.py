@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from vmhad.guards.hosts.order import UNREADY
 from vmhad.kernel.incident import Incident
 from vmhad.kernel.step import MOVES, Step, StepState, Verb
 
@@ -51,4 +52,5 @@ def of_step(old: Step | None, new: Step, now: float) -> Iterator[Line]:
         text = f"on {new.args['host']}, by {new.args['how']}" if new.verb is Verb.RESTART else text
         text = f"on {new.args['host']}" if new.verb is Verb.RESUME else text
         text += f" (attempt {new.attempt})" if new.attempt > 1 else ""
+        text += f"; the limit of waiting is over, and {new.args[UNREADY]}" if new.args.get(UNREADY) else ""
     yield Line(now, subject, word, text.strip())

@@ -44,11 +44,13 @@ DISK_PAUSED = "paused by an I/O error"
 @dataclass(frozen=True, slots=True)
 class Domain:
     """One guest. detail: libvirt's own reason, or the error of its disk. since_s: the agent's boot clock when this
-    state was first seen; inf is never sent."""
+    state was first seen; inf is never sent. agent: whether its guest agent has its port open; None where it was never
+    seen to since the guest was started, or nobody looks."""
 
     state: DomainState
     detail: str = ""
     since_s: float = 0.0
+    agent: bool | None = None
 
 
 class UnitState(StrEnum):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from vmhad.kernel.beat import Domain, DomainState, Unit, UnitState
 from vmhad.kernel.cloud import Inventory, Server, Standing
 from vmhad.kernel.evidence import Evidence, Seen
+from vmhad.kernel.gate import GateAsk, GateSeen
 from vmhad.kernel.incident import Event, Incident
 from vmhad.kernel.order import Order
 from vmhad.kernel.policy import CutStorage, Policy
@@ -31,7 +32,8 @@ class Case:
     other open incidents; idle: the incidents that go on with none of theirs; claimed: server id -> the incident that
     has it (all three only while FENCING, RECOVERING or RECOVERED). beside: server id -> another host whose agent says
     that it has its guest (only while RECOVERING). unplanned: the hosts with an open incident of which it is not known
-    yet which VMs it has to recover (only while RECOVERING). fallen: VMs of this host that Nova switched off
+    yet which VMs it has to recover (only while RECOVERING). ready: server id -> what was seen at its gate lately (only
+    while RECOVERING). fallen: VMs of this host that Nova switched off
     because their guests were gone. former: server id -> the state that an ended incident of the host wanted it in and
     could not bring about (only while RECOVERING). in_want: server id -> the step that the host's last incident left
     undone, where that one ended because the host seemed to fall again. hold: '' or why the brake holds the first act of
@@ -62,6 +64,7 @@ class Case:
     former: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, str] = field(default_factory=dict)
     unplanned: frozenset[str] = frozenset()
+    ready: Mapping[str, GateSeen] = field(default_factory=dict)
     in_want: Mapping[str, Step] = field(default_factory=dict)
     hold: str = ""
     orders: frozenset[str] = frozenset()
@@ -264,7 +267,7 @@ class Move:
     needs_inventory: plan nothing more before the cloud (of a VM: its standing) was read after this time; 0.0 when
     nothing is missing.
     wake_at: look again no later than this. stands_until: while nothing of the case changes but the time, the same is
-    answered until then (0.0: it has to be asked every time).
+    answered until then (0.0: it has to be asked every time). asks: the gates that somebody waits for.
     """
 
     because: str
@@ -275,13 +278,14 @@ class Move:
     needs_inventory: float = 0.0
     wake_at: float = 0.0
     stands_until: float = 0.0
+    asks: tuple[GateAsk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The incident and its changed steps, to be committed together before anything is done.
 
-    stands_until: as Move has it; 0.0 where this decision changed anything.
+    stands_until: as Move has it; 0.0 where this decision changed anything. asks: as Move has it.
     """
 
     incident: Incident
@@ -290,3 +294,4 @@ class Decision:
     wake_at: float
     needs_inventory: float = 0.0
     stands_until: float = 0.0
+    asks: tuple[GateAsk, ...] = ()

@@ -68,10 +68,11 @@ def reconcile(case: C, guard: Guard[C], now: float) -> Decision:
     wake_at = move.wake_at or now + LOOK_AGAIN_S
     if case.incident is before and before.wake_at > 0.0 and not changed:
         # A new time to look again is no news.
-        return Decision(before, (), move.because, wake_at, move.needs_inventory, move.stands_until)
+        return Decision(before, (), move.because, wake_at, move.needs_inventory, move.stands_until, move.asks)
     incident = replace(case.incident, wake_at=wake_at if case.incident.is_open else 0.0)
     stands_until = 0.0 if changed or case.incident is not before else move.stands_until
-    return Decision(incident, tuple(changed.values()), move.because, wake_at, move.needs_inventory, stands_until)
+    steps = tuple(changed.values())
+    return Decision(incident, steps, move.because, wake_at, move.needs_inventory, stands_until, move.asks)
 
 
 def _ask(case: C, guard: Guard[C], now: float) -> Move:

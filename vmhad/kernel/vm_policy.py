@@ -45,8 +45,9 @@ class VmSettings:
 
     protect: False: it is left alone, why_left says by what. priority: the higher one is recovered first. order_group:
     the name of what it belongs to where one group waits for another; '' for none. after: the groups that it waits for.
-    ready_after_s: how long after it arrived elsewhere those that wait for its group wait yet. storage_only_proof: can
-    only be stricter than the segment's.
+    ready_after_s: how long after it arrived elsewhere those that wait for its group wait yet. ready: the gate that they
+    wait for beside that, as kernel.gate writes it; '' for none. storage_only_proof: can only be stricter than the
+    segment's.
     """
 
     protect: bool | None = None
@@ -55,6 +56,7 @@ class VmSettings:
     order_group: str = ""
     after: tuple[str, ...] = ()
     ready_after_s: float = 0.0
+    ready: str = ""
     storage_only_proof: bool | None = None
     rebuild_local_disks: bool | None = None
     instance_starts_max: int | None = None
@@ -118,6 +120,7 @@ class Settings:
     order_group: str | None = None
     after: tuple[str, ...] | None = None
     ready_after_s: float | None = None
+    ready: str | None = None
     storage_only_proof: bool | None = None
     rebuild_local_disks: bool | None = None
     instance_starts_max: int | None = None

@@ -153,7 +153,12 @@ class Datacentre:
     def add_vm(self, vm: SimVm) -> None:
         """touched collects the VMs that may have a new writer since the checkers looked last."""
         self.vms[vm.id] = vm
-        vm.guests.on_start = lambda: self.touched.append(vm)
+
+        def started() -> None:
+            vm.service.started_at = self.agenda.now
+            self.touched.append(vm)
+
+        vm.guests.on_start = started
 
     def writers(self, vm: SimVm) -> set[str]:
         """Where a guest of the VM may write to its disk; a hung host's guests may, one without storage cannot. Of

@@ -15,6 +15,7 @@ from vmhad.sim import rules_of_certificates, users
 from vmhad.sim.agent_words import AgentWords
 from vmhad.sim.datacentre import Bmc
 from vmhad.sim.draft import Draft, StoryError, seconds, with_pace
+from vmhad.sim.gate_words import GateWords
 from vmhad.sim.guests import befall, end_on, slip
 from vmhad.sim.hands import Ear
 from vmhad.sim.inbox import order
@@ -68,6 +69,7 @@ class Stage:
             **AgentWords(self).directives,
             **StorageWords(self).directives,
             **PolicyWords(self).directives,
+            **GateWords(self).directives,
             **{fault: self._fault(fault) for fault in HOST_FAULTS},
         }
 

@@ -60,7 +60,7 @@ def domains_of(nova: SimNova, host: str) -> dict[str, Domain]:
         state, detail, since = vm.said
         if host not in vm.guests and state not in GONE:
             state, detail = DomainState.SHUT_OFF, "destroyed"
-        found[server_id] = Domain(state, detail, since)
+        found[server_id] = Domain(state, detail, since, vm.service.is_ready(nova.agenda.now) or None)
     return found
 
 

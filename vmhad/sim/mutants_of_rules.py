@@ -10,6 +10,7 @@ from vmhad.engine.cases import Cases
 from vmhad.guards.hosts import place, reach
 from vmhad.guards.hosts.domains import FREE, Domains
 from vmhad.guards.hosts.order import Order
+from vmhad.kernel.gate import Ready
 from vmhad.kernel.step import StepState
 from vmhad.kernel.vm_policy import NOTHING_SAID
 from vmhad.sim.cuts import Cut, always, as_property
@@ -26,6 +27,14 @@ def without_priorities(was: Any) -> Any:
 
 def ready_at_once(was: Any) -> Any:
     return lambda self, step: step.state is not StepState.DONE and was(self, step)
+
+
+def unknown_is_ready(was: Any) -> Any:
+    def call(self: Any, step: Any) -> Any:
+        seen = self._case.ready.get(step.subject)
+        return was(self, step) or (seen is not None and seen.ready is Ready.UNKNOWN)
+
+    return call
 
 
 OF_RULES: tuple[Mutant, ...] = (
@@ -52,6 +61,18 @@ OF_RULES: tuple[Mutant, ...] = (
         "who arrived may not be ready",
         (Cut(Order, "_is_awaited", ready_at_once),),
         story="order_db_before_app",
+    ),
+    Mutant(
+        "gates_unasked",
+        "who comes after waits until the gate says ready",
+        (Cut(Order, "_is_ready", always(True)),),
+        story="order_gate_tcp_and_a_chain_of_three",
+    ),
+    Mutant(
+        "unknown_is_ready",
+        "not known is not ready",
+        (Cut(Order, "_is_ready", unknown_is_ready),),
+        story="order_gate_is_silent",
     ),
     Mutant(
         "others_unwaited",

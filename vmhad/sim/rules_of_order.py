@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vmhad.guards.hosts.order import AFTER, ORDER_GROUP, READY_AFTER_S
+from vmhad.engine.gates import OLD_S
+from vmhad.guards.hosts.order import AFTER, ORDER_GROUP, READY_AFTER_S, gate_of
 from vmhad.guards.hosts.place import NO_ROOM
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.step import Step, StepState, Verb
@@ -53,8 +54,19 @@ def _of_order(at: Ledger, engine: str, new: Step, incident: Incident) -> Iterato
 def _is_awaited(at: Ledger, other: Step, theirs: Incident) -> bool:
     ready_s = float(other.args.get(READY_AFTER_S, "0"))
     if other.state is StepState.DONE:
-        return at.now < at.over_at.get(other.id, at.now) + ready_s - LATE_S
+        over_at = at.over_at.get(other.id, at.now)
+        return at.now < over_at + ready_s - LATE_S or (bool(gate_of(other)) and _was_never_ready(at, other, over_at))
     return other.is_open and theirs.state in (State.RECOVERING, State.FENCING)
+
+
+def _was_never_ready(at: Ledger, other: Step, over_at: float) -> bool:
+    """Not since it arrived, nor for as long as what was seen may count. A gate is asked again only where nobody gave
+    the VM up, and by an engine that knows of its arrival."""
+    vm = at.nova.datacentre.vms.get(other.subject)
+    is_given_up = any(one.subject == other.subject and one.state is StepState.FAILED for one in at.steps.values())
+    if vm is None or other.subject not in at.nova.servers or is_given_up or vm.service.is_ready(at.now):
+        return False
+    return vm.service.unready_since <= max(over_at, at.now - OLD_S - LATE_S)
 
 
 def _of_priority(at: Ledger, new: Step, incident: Incident) -> Iterator[str]:

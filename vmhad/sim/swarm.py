@@ -132,7 +132,7 @@ def draw(seed: int, shape: Shape = STANDARD) -> Script:
         declared, lost = with_storages(seed, declared, cloud, faults, calm_from_s)
         late += lost
     if shape.rules:
-        declared, said = with_rules(seed, declared, cloud)
+        declared, said = with_rules(seed, declared, cloud, calm_from_s)
         late += said
     if shape.lonely:
         late += lonely(seed, cloud, calm_from_s)

@@ -33,6 +33,26 @@ class Guests(set[str]):
 
 
 @dataclass
+class Service:
+    """What a VM is there for. takes_s: how long after each start of a guest it is ready, inf: never. started_at: when
+    one was started last. lost_at: since when it is not ready though it could be; None while it is well. silent_until:
+    whoever asks gets no answer before that."""
+
+    takes_s: float = 0.0
+    started_at: float = 0.0
+    lost_at: float | None = None
+    silent_until: float = 0.0
+
+    def is_ready(self, now: float) -> bool:
+        return self.lost_at is None and now >= self.started_at + self.takes_s
+
+    @property
+    def unready_since(self) -> float:
+        """Of what is not ready now."""
+        return self.started_at if self.lost_at is None else max(self.started_at, self.lost_at)
+
+
+@dataclass
 class SimVm:
     """A VM's guests, whatever Nova believes of them. said: what its hypervisor says of it, since when."""
 
@@ -41,6 +61,7 @@ class SimVm:
     guests: Guests = field(default_factory=Guests)
     disk: Disk = field(default_factory=Disk)
     said: tuple[DomainState, str, float] = (DomainState.RUNNING, "", 0.0)
+    service: Service = field(default_factory=Service)
 
     def started_anew(self, host: str) -> None:
         """Whatever was left of it there is ended first."""

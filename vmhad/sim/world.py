@@ -35,6 +35,7 @@ from vmhad.sim.nova import ServerRow, SimNova
 from vmhad.sim.nudges import NudgeQueue, SimNudges
 from vmhad.sim.power import PowerOrder, SimPower
 from vmhad.sim.reach import ReachedStore, StoreFaults
+from vmhad.sim.readiness import SimReadiness
 from vmhad.sim.rebuild import Rebuilds
 from vmhad.sim.storage import Backends, SimStorage
 from vmhad.sim.store import MemoryStore
@@ -177,6 +178,7 @@ class World:
             ),
             power=SimPower(self.datacentre, life, clock, pace.bmc_timeout_s, self._on_power),
             hands=SimHands(life, clock, self.acts, pace.call_timeout_s),
+            readiness=SimReadiness(life, clock, self.nova, self.nova_faults, pace.call_timeout_s),
             storages={
                 one.name: SimStorage(self.backends, one, life, clock, pace.storage_timeout_s)
                 for one in self._storages()

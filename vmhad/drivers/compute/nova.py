@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from keystoneauth1.plugin import BaseAuthPlugin
 
+from vmhad.drivers.compute import attached
 from vmhad.drivers.compute.around import surroundings_of
 from vmhad.drivers.compute.calls import COMPUTE, Calls, Missing, asked_of
 from vmhad.drivers.compute.census import MIGRATIONS, Census, census_of
@@ -221,6 +222,13 @@ class NovaCompute:
     def surroundings(self, keys: frozenset[str], domains: frozenset[str]) -> Surroundings:
         with self._calls.limit.within(INVENTORY_LIMITS * self.timeout_s):
             return surroundings_of(self._calls, self._all_groups(), keys, domains)
+
+    def port_states(self, server_id: str) -> Mapping[str, str] | None:
+        """As drivers.readiness.gates asks for them."""
+        return attached.port_states(self._calls, server_id)
+
+    def addresses(self, server_id: str) -> tuple[tuple[str, bool], ...] | None:
+        return attached.addresses(self._calls, server_id)
 
     def set_forced_down(self, host: str, forced: bool) -> None:
         """Nova refuses False while evacuations from the host are «done» and its nova-compute has not cleaned up yet."""

@@ -15,7 +15,7 @@ from vmhad.guards.hosts.board import NEEDS, Board, board, needs_of
 from vmhad.guards.hosts.covers import read_before, uncovered
 from vmhad.guards.hosts.cut_storage import ROUND, is_open, last
 from vmhad.guards.hosts.fence import go_on, is_going_on
-from vmhad.guards.hosts.order import Order
+from vmhad.guards.hosts.order import UNREADY, Order
 from vmhad.guards.hosts.place import in_order, place, take, waits_for_group
 from vmhad.guards.hosts.treat import is_protected, may_run_on, refusal, taken_by, treat
 from vmhad.kernel.case import Case, Move
@@ -86,7 +86,8 @@ def _recover(case: Case, now: float) -> Move:
     started = _starts(case, inventory, now)
     case = _with(case, started)
     latest = {step.id: step for step in (*changed, *planned, *started)}
-    return _end(case, inventory, tuple(latest.values()), now)
+    move = _end(case, inventory, tuple(latest.values()), now)
+    return replace(move, asks=Order(case, now).asks(inventory))
 
 
 def _settle_one(case: Case, down: Step, now: float) -> Move:
@@ -187,7 +188,8 @@ def _start_one(server: Server, step: Step, at: Board, order: Order, now: float) 
         waits = _awaiting(unproven[0], step) if unproven else replace(step, attempt=step.attempt + 1)
         return settle.later(case, waits, found.because, now)
     args = dict(step.args)
-    args = {key: value for key, value in args.items() if not key.startswith("proof_")}
+    args = {key: value for key, value in args.items() if not key.startswith("proof_") and key != UNREADY}
+    args |= {UNREADY: late} if (late := order.overdue(server)) else {}
     args.update(target=found.target, force="yes" if found.force else "")
     args[NEEDS] = needs_of(server)
     args[ROUND] = str(case.incident.round)
