@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "etc" / "vmhad" / "vm-policies.yaml.sample"
 DOC = ROOT / "doc" / "source" / "admin" / "vm-policies.rst"
 ALL_SAID = Settings(
-    Protect.NO, -100, "on", ("db", "mq: 2"), 3600.0, False, True, 1, 86400.0,
+    Protect.NO, -100, "on", ("db", "mq: 2"), 3600.0, "tcp:5432", False, True, 1, 86400.0,
     OnFailure.LEAVE, OnFailure.RESTART, OnIoError.RESUME, OnFailure.LEAVE,
 )  # fmt: skip
 HELD = VmPolicies(7, (
