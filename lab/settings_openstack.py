@@ -34,6 +34,8 @@ graceful_timeout = 2
 keepalive = 75
 proc_name = "lab-%s"
 control_socket_disable = True
+# Nova asks Neutron for the ports of as many as 150 servers in one line.
+limit_request_line = 0
 """ % (lab.port(name), WSGI[name], THREADS.get(name, 8), name))
 
 
