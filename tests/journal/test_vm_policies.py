@@ -20,7 +20,7 @@ from vmhad.sim.store import MemoryStore
 FULL = VmPolicy(
     "databases – \u00fc",
     Match(project=("p1", "p2"), metadata={"role": ("db",), "tier": ("1", "2")}, group=("g",), tag=("x",)),
-    Settings(Protect.FLAGGED, -5, "db", ("mq", "web"), 20.0, "port", False, True, 2, 60.0, on_io_error=OnIoError.RESUME),
+    Settings(Protect.FLAGGED, -5, "db", ("mq", "web"), 5.0, "port", False, True, 2, 60.0, on_io_error=OnIoError.RESUME),
 )
 REST = VmPolicy("rest", Match(), Settings(priority=-100))
 
