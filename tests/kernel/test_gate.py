@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from vmhad.kernel.gate import PATH_MAX, Gate, Kind, gate_of
+from vmhad.kernel.gate import PATH_MAX, Gate, Kind, read_gate
 
 
 @pytest.mark.parametrize(
@@ -22,14 +22,14 @@ from vmhad.kernel.gate import PATH_MAX, Gate, Kind, gate_of
     ],
 )
 def test_it_is_read_and_written(text: str, gate: Gate) -> None:
-    assert gate_of(text) == gate
+    assert read_gate(text) == gate
     assert str(gate) == text
 
 
 def test_it_is_written_in_one_way() -> None:
-    assert str(gate_of("http:8080")) == "http:8080/"
-    assert str(gate_of("tcp:[2001:DB8:0:0::7]:80")) == "tcp:[2001:db8::7]:80"
-    assert str(gate_of("tcp:0080")) == "tcp:80"
+    assert str(read_gate("http:8080")) == "http:8080/"
+    assert str(read_gate("tcp:[2001:DB8:0:0::7]:80")) == "tcp:[2001:db8::7]:80"
+    assert str(read_gate("tcp:0080")) == "tcp:80"
 
 
 @pytest.mark.parametrize(
@@ -62,5 +62,5 @@ def test_it_is_written_in_one_way() -> None:
 )
 def test_what_cannot_be_meant_is_refused(text: str, words: str) -> None:
     with pytest.raises(ValueError, match="^") as refused:
-        gate_of(text)
+        read_gate(text)
     assert words in str(refused.value)

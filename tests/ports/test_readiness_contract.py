@@ -21,7 +21,7 @@ from tests.ports.readiness_contract import CASES, VM, Bench, Case  # noqa: E402
 from tests.ports.stand_in import Answer, StandIn, running  # noqa: E402
 from vmhad.drivers.compute.nova import NovaCompute  # noqa: E402
 from vmhad.drivers.readiness.gates import GateProbes  # noqa: E402
-from vmhad.kernel.gate import Gate, Kind, gate_of  # noqa: E402
+from vmhad.kernel.gate import Gate, Kind, read_gate  # noqa: E402
 from vmhad.sim.clock import SimClock  # noqa: E402
 from vmhad.sim.draft import Draft  # noqa: E402
 from vmhad.sim.life import Life  # noqa: E402
@@ -51,9 +51,9 @@ class RealBench:
         nova.answer = self._answer
         self.compute = NovaCompute(NoAuth(endpoint=nova.url), timeout_s=NOVA_S)
         self.eye = GateProbes(self.compute, PROBES_S)
-        self.gates = (Gate(Kind.PORT), gate_of(f"tcp:{vm.port}"), gate_of(f"http:{vm.port}/healthz"))
+        self.gates = (Gate(Kind.PORT), read_gate(f"tcp:{vm.port}"), read_gate(f"http:{vm.port}/healthz"))
         place = f"{vm.address}:{vm.port}"
-        self.named = (gate_of(f"tcp:{place}"), gate_of(f"http:{place}/healthz"))
+        self.named = (read_gate(f"tcp:{place}"), read_gate(f"http:{place}/healthz"))
 
     def _answer(self, method: str, path: str) -> Answer:
         where = urlsplit(path).path.removeprefix("/v2.1")
@@ -100,8 +100,8 @@ class SimBench:
         self._service.takes_s = inf
         life = Life(self.world.agenda, "readiness")
         self.eye = SimReadiness(life, self._clock, self.world.nova, self.world.nova_faults, NOVA_S)
-        self.gates = (Gate(Kind.PORT), gate_of("tcp:5432"), gate_of("http:8080/healthz"))
-        self.named = (gate_of("tcp:192.0.2.1:5432"), gate_of("http:192.0.2.1:8080/healthz"))
+        self.gates = (Gate(Kind.PORT), read_gate("tcp:5432"), read_gate("http:8080/healthz"))
+        self.named = (read_gate("tcp:192.0.2.1:5432"), read_gate("http:192.0.2.1:8080/healthz"))
 
     def serve(self) -> None:
         self._service.takes_s = 0.0

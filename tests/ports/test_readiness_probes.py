@@ -14,7 +14,7 @@ import pytest
 from tests.ports.doors import Door, Talk, door, resets, says, says_nothing, says_slowly
 from vmhad.drivers.readiness.gates import ADDRESSES_MAX, GateProbes, meant
 from vmhad.drivers.readiness.probes import probe
-from vmhad.kernel.gate import Gate, Kind, Ready, gate_of
+from vmhad.kernel.gate import Gate, Kind, Ready, read_gate
 from vmhad.ports import Refused, Unanswered
 
 LIMIT_S = 0.4
@@ -91,7 +91,7 @@ def test_a_redirect_is_not_followed(vm: Door) -> None:
 
 
 def test_tcp(vm: Door) -> None:
-    gate = gate_of(f"tcp:{vm.port}")
+    gate = read_gate(f"tcp:{vm.port}")
     assert probe(vm.address, gate, LIMIT_S) == (NOT_READY, f"{vm.address}:{vm.port} refuses connections")
     vm.open(says_nothing)
     assert probe(vm.address, gate, LIMIT_S) == (READY, f"{vm.address}:{vm.port} accepts connections")
@@ -110,7 +110,7 @@ def test_ipv6() -> None:
 
 def test_what_cannot_be_reached_is_unknown() -> None:
     """255.255.255.255 is no address that TCP goes to."""
-    ready, words = probe("255.255.255.255", gate_of("tcp:9"), LIMIT_S)
+    ready, words = probe("255.255.255.255", read_gate("tcp:9"), LIMIT_S)
     assert ready is UNKNOWN and "cannot be reached" in words
 
 
@@ -175,7 +175,7 @@ def test_its_floating_addresses_go_before_its_fixed_ones() -> None:
 def test_whoever_owns_a_vm_cannot_have_this_machine_asked(address: str) -> None:
     told = [(address, False)]
     assert meant(told) == ()
-    seen = GateProbes(Nova(addresses=told)).read("s", gate_of("tcp:22"))
+    seen = GateProbes(Nova(addresses=told)).read("s", read_gate("tcp:22"))
     assert seen == (UNKNOWN, "Nova has no address of it that can be asked")
 
 
@@ -185,7 +185,7 @@ def test_of_several_addresses_one_is_enough_and_all_share_the_limit(vm: Door) ->
     with door("127.0.0.2") as silent:
         silent.port = vm.port
         silent.fall_silent()
-        eye, gate = GateProbes(Nova(), LIMIT_S), gate_of(f"tcp:{vm.port}")
+        eye, gate = GateProbes(Nova(), LIMIT_S), read_gate(f"tcp:{vm.port}")
         began_at = time.monotonic()
         assert eye._ask(["127.0.0.2", vm.address], gate)[0] is READY
         vm.close()

@@ -12,7 +12,7 @@ import yaml
 
 from vmhad.conf.settings import ConfigError
 from vmhad.conf.yaml_file import Field, parse, read_text
-from vmhad.kernel.gate import gate_of
+from vmhad.kernel.gate import read_gate
 from vmhad.kernel.policy import OnFailure, OnIoError
 from vmhad.kernel.vm_policy import (
     KEYS,
@@ -156,7 +156,7 @@ def _setting(name: str, entry: Field) -> Any:
 
 def _gate(entry: Field) -> str:
     try:
-        return str(gate_of(entry.text()))
+        return str(read_gate(entry.text()))
     except ValueError as error:
         raise entry.wrong(str(error)) from None
 

@@ -14,8 +14,7 @@ from math import inf
 from vmhad.engine.guests import Guests
 from vmhad.guards.hosts.order import gate_of
 from vmhad.kernel.beat import DomainState
-from vmhad.kernel.gate import GateAsk, GateSeen, Kind, Ready
-from vmhad.kernel.gate import gate_of as read_gate
+from vmhad.kernel.gate import GateAsk, GateSeen, Kind, Ready, read_gate
 from vmhad.kernel.step import Step
 from vmhad.ports import Clock, Readiness, Workers
 

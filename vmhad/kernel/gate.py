@@ -21,7 +21,7 @@ WAYS = "port, agent, tcp:PORT, http:PORT/PATH; tcp:ADDRESS:PORT and http:ADDRESS
 
 
 class Kind(StrEnum):
-    """PORT: all of its ports in Neutron are ACTIVE. AGENT: its guest agent has answered. TCP: something accepts a
+    """PORT: all of its ports in Neutron are ACTIVE. AGENT: its guest agent has its port open. TCP: something accepts a
     connection. HTTP: something answers a GET with a status from 200 to 399."""
 
     PORT = "port"
@@ -77,7 +77,7 @@ def spoken(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def gate_of(text: str) -> Gate:
+def read_gate(text: str) -> Gate:
     """Raises ValueError, which says what is wrong."""
     if text in (Kind.PORT, Kind.AGENT):
         return Gate(Kind(text))

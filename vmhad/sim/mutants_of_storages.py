@@ -18,7 +18,7 @@ from vmhad.kernel.signal import Access
 from vmhad.kernel.step import Answer, Observation, Step, Verb
 from vmhad.kernel.topology import Segment
 from vmhad.kernel.verdict import Judgement
-from vmhad.sim.cuts import Cut, always, as_property, fence, lift, with_effect, without_policy
+from vmhad.sim.cuts import Cut, Wrap, always, as_property, fence, lift, with_effect, without_policy
 from vmhad.sim.mutant import Mutant
 
 # Found with hosts and hours of mutants.NASTY, and storages.
@@ -68,18 +68,16 @@ def unknown_is_cut(was: Any) -> Any:
     return call
 
 
-def cuts_unread(was: Any) -> Any:
-    def call(self: Executor, step: Step) -> str:
-        return str(was(self, replace(step, args={key: one for key, one in step.args.items() if key != "proof_cuts"})))
+def unread(arg: str) -> Wrap:
+    """What this argument of a step names is not read before its act."""
 
-    return call
+    def wrap(was: Any) -> Any:
+        def call(self: Executor, step: Step) -> str:
+            return str(was(self, replace(step, args={key: one for key, one in step.args.items() if key != arg})))
 
+        return call
 
-def words_unread(was: Any) -> Any:
-    def call(self: Executor, step: Step) -> str:
-        return str(was(self, replace(step, args={key: one for key, one in step.args.items() if key != "proof_words"})))
-
-    return call
+    return wrap
 
 
 def resting_as_any(was: Any) -> Any:
@@ -124,7 +122,11 @@ OF_STORAGES: tuple[Mutant, ...] = (
     ),
     _m("any_disk_is_covered", "a cut holds for the VMs that it covers", Cut(covers, "uncovered", always(""))),
     _m("partial_is_whole", "a cut holds for no more than its storages", Cut(Proof, "is_whole", as_property(True))),
-    _m("cuts_not_read_again", "a cut is read just before an act", Cut(Executor, "_proof_refusal", cuts_unread)),
+    _m(
+        "cuts_not_read_again",
+        "a cut is read just before an act",
+        Cut(Executor, "_proof_refusal", unread("proof_cuts")),
+    ),
     _m(
         "cut_of_the_living",
         "a cut proves nothing of a host that lives again",
@@ -163,7 +165,7 @@ OF_STORAGES: tuple[Mutant, ...] = (
     _m(
         "words_not_read_again",
         "a word is held against its power just before an act",
-        Cut(Executor, "_proof_refusal", words_unread),
+        Cut(Executor, "_proof_refusal", unread("proof_words")),
     ),
     _m("closed_while_cut", "no incident is over while its host is cut off", Cut(lift, "_rest_of_cut", resting_as_any)),
     _m("dumps_unwaited", "a dump is waited for where the policy says so", Cut(fence, "_dump_until", always(0.0))),

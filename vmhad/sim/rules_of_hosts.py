@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from vmhad.guards.hosts.settle import AWAITS
 from vmhad.kernel.incident import Incident, State
 from vmhad.kernel.step import Step, StepState, Verb
 from vmhad.sim import rules_of_storages
@@ -36,7 +37,7 @@ def _of_those_who_need_it_off(at: Ledger, incident: Incident) -> Iterator[str]:
     """A request for a VM was left there, and would be carried out: the VM goes elsewhere first."""
     for one in at.steps.values():
         waits = one.verb is Verb.EVACUATE and one.state is StepState.PLANNED
-        if waits and one.args.get("awaits") == incident.host and at.goes_on(at.incidents[one.incident]):
+        if waits and one.args.get(AWAITS) == incident.host and at.goes_on(at.incidents[one.incident]):
             yield f"it is switched on while {one.args['name']} waits for the proof that it is off"
 
 

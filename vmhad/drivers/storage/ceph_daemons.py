@@ -23,11 +23,12 @@ def refuse_to_block(session: Session, host: str, addresses: tuple[str, ...], hyp
         raise Unsaid(f"{', '.join(shared)} is also the address of a daemon of the cluster", refused=True)
     if session.own_addresses().intersection(addresses):
         raise Unsaid("the host is the one that this engine runs on", refused=True)
-    if hyperconverged and _osds_at(dump, addresses) and (tiers := _tiers(dump)):
+    osds = _osds_at(dump, addresses)
+    if hyperconverged and osds and (tiers := _tiers(dump)):
         # An OSD that promotes an object reads it from another OSD, as a client.
         raise Unsaid(f"pool {tiers[0]} is a cache, and the host has OSDs, which fill it as clients", refused=True)
     metadata = session.ask("mon metadata")
-    known = {_host_of(session.ask("osd metadata", id=osd)) for osd in _osds_at(dump, addresses)}
+    known = {_host_of(session.ask("osd metadata", id=osd)) for osd in osds}
     for name, at in unlisted_monitors(mons, metadata, {host} | known, addresses):
         raise Unsaid(
             f"its monitor {name} has the address {at}, which is not among its clients: whom that monitor answers "

@@ -135,8 +135,10 @@ def board(case: Case, inventory: Inventory, steps: Mapping[str, Step]) -> Board:
     for server in inventory.servers:
         if placed.get(server.id) in left:
             left[placed[server.id]] = less(left[placed[server.id]], (server,))
+    mine = {server.id for server in inventory.servers}
     for step in case.elsewhere:
-        _subtract(step, inventory, left)
+        if step.subject not in mine:
+            _subtract(step, inventory, left)
     groups_of = groups_by_member(inventory.groups)
     return Board(case, inventory, placed, in_flight, moving, unsent, coming, left, groups_of)
 
@@ -150,7 +152,7 @@ def _subtract(step: Step, inventory: Inventory, left: dict[str, Room]) -> None:
     """What another incident sent there since Placement was read for this one."""
     room, needs = left.get(step.args.get("target", "")), step.args.get(NEEDS, "")
     is_sent = step.state in (StepState.STARTED, StepState.DONE) and step.started_at >= inventory.at
-    if room is not None and needs and is_sent and step.subject not in {one.id for one in inventory.servers}:
+    if room is not None and needs and is_sent:
         vcpus, ram_mib, disk = map(int, needs.split(","))
         left[room.host] = Room(room.host, room.vcpus - vcpus, room.ram_mib - ram_mib, room.disk_gib - disk)
 
