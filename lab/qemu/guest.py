@@ -20,6 +20,7 @@ AGENT_TALKS = 100
 IMAGE = FLAVOR = "counter"
 MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk",
            "virtio_console", "pvpanic", "pvpanic-mmio")
+APPLETS = ("sh", "mount", "insmod", "usleep", "cut", "blockdev", "dd", "tr", "printf", "echo", "poweroff")
 
 INIT = """#!/bin/busybox sh
 export PATH=/bin
@@ -62,19 +63,23 @@ def entry(name, mode, data=b"", number=0, device=(0, 0)):
     return head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4)
 
 
-def initramfs():
-    """What the guest boots into; made here, because it is a few lines and needs no root and no tool."""
-    busybox = (install.GUEST / "bin" / "busybox").read_bytes()
-    files = {"init": INIT.encode(), "bin/busybox": busybox}
-    tree = next((install.GUEST / "lib" / "modules").iterdir())
-    for name in MODULES:
-        files["modules/%s.ko" % name] = next(tree.rglob(name + ".ko")).read_bytes()
-    parts = [entry(name, 0o040755) for name in ("bin", "modules", "proc", "sys", "dev")]
+def packed(init, applets, modules, more=None, folders=(), level=6):
+    """An initramfs of init, of busybox under the names of its applets, and of kernel modules (name -> content); more:
+    path -> content of other files. Made here, because it is a few lines and needs no root and no tool."""
+    files = {"init": init.encode(), "bin/busybox": (install.GUEST / "bin" / "busybox").read_bytes(), **(more or {})}
+    files.update(("modules/%s.ko" % name, content) for name, content in modules.items())
+    parents = {str(parent) for name in files for parent in pathlib.PurePath(name).parents} - {"."}
+    parts = [entry(name, 0o040755) for name in sorted({*parents, "proc", "sys", "dev", *folders})]
     parts.append(entry("dev/console", 0o020600, device=(5, 1)))
-    parts += [entry("bin/" + name, 0o120777, b"busybox") for name in (
-        "sh", "mount", "insmod", "usleep", "cut", "blockdev", "dd", "tr", "printf", "echo", "poweroff")]
+    parts += [entry("bin/" + name, 0o120777, b"busybox") for name in applets]
     parts += [entry(name, 0o100755, data, number) for number, (name, data) in enumerate(files.items(), 1)]
-    return gzip.compress(b"".join(parts) + entry("TRAILER!!!", 0), 6, mtime=0)
+    return gzip.compress(b"".join(parts) + entry("TRAILER!!!", 0), level, mtime=0)
+
+
+def initramfs():
+    """What the guest boots into."""
+    tree = next((install.GUEST / "lib" / "modules").iterdir())
+    return packed(INIT, APPLETS, {name: next(tree.rglob(name + ".ko")).read_bytes() for name in MODULES})
 
 
 def kernel():

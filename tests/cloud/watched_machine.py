@@ -7,9 +7,7 @@ very Python, with the modules that feeding_guest.py loads and no others.
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
 import queue
 import signal
 import socket
@@ -23,11 +21,11 @@ from typing import Any
 from feeding_guest import HOST, MARKER, STORAGE
 
 from lab.qemu import guest, install
+from tests.guest_python import ROOT, libraries_of, modules_of
 from vmhad.agent.directory import MARKER as MARKER_FILE
 from vmhad.agent.directory import RECORDS
 from vmhad.agent.record import Record, Torn, from_block
 
-ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("feeding_guest.py")
 DISK_BYTES = 32 << 20
 LIMIT_S = 60.0
@@ -44,28 +42,9 @@ exec %(python)s %(program)s
 """
 
 
-def modules_of_program() -> list[Path]:
-    """The files of all that it imports."""
-    listing = (
-        "import sys, runpy, encodings.ascii, encodings.latin_1\n"
-        "sys.path.insert(0, sys.argv[1])\n"
-        "runpy.run_path(sys.argv[2], run_name='listed')\n"
-        "print('\\n'.join(one.__file__ for one in sys.modules.values() if getattr(one, '__file__', None)))\n"
-    )
-    plain = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    argv = [sys.executable, "-S", "-c", listing, str(ROOT), str(PROGRAM)]
-    return [Path(line) for line in subprocess.check_output(argv, text=True, env=plain).split()]
-
-
-def libraries_of(program: Path) -> list[Path]:
-    lines = subprocess.check_output(["ldd", str(program)], text=True).splitlines()
-    return [Path(word) for line in lines for word in line.split() if word.startswith("/")]
-
-
 def initramfs() -> bytes:
-    """Python lies in it where it lies here."""
     python = Path(sys.executable).resolve()
-    sources = modules_of_program()
+    sources = modules_of(PROGRAM)
     native = [python, *(path for path in sources if path.suffix == ".so")]
     libraries = sorted({path for one in native for path in libraries_of(one)})
     files = {str(path)[1:]: path.read_bytes() for path in (*native, *libraries, *sources, PROGRAM)}
@@ -74,15 +53,8 @@ def initramfs() -> bytes:
         "program": PROGRAM, "storage": STORAGE, "libraries":
         ":".join(sorted({str(path.parent) for path in libraries})),
     }  # fmt: skip
-    files |= {"init": init.encode(), "bin/busybox": (install.GUEST / "bin" / "busybox").read_bytes()}
-    for name in install.WATCHDOG_MODULES:
-        files[f"modules/{name}.ko"] = (install.WATCHDOG_GUEST / f"{name}.ko").read_bytes()
-    folders = {str(parent) for name in files for parent in Path(name).parents} - {"."}
-    parts = [guest.entry(name, 0o040755) for name in sorted({*folders, "proc", "sys", "dev"})]
-    parts.append(guest.entry("dev/console", 0o020600, device=(5, 1)))
-    parts += [guest.entry("bin/" + name, 0o120777, b"busybox") for name in APPLETS]
-    parts += [guest.entry(name, 0o100755, data, number) for number, (name, data) in enumerate(files.items(), 1)]
-    return gzip.compress(b"".join(parts) + guest.entry("TRAILER!!!", 0), 1, mtime=0)
+    modules = {name: (install.WATCHDOG_GUEST / f"{name}.ko").read_bytes() for name in install.WATCHDOG_MODULES}
+    return guest.packed(init, APPLETS, modules, files, level=1)
 
 
 class WatchedMachine:

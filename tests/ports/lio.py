@@ -6,7 +6,6 @@ Its disks are files of this machine, so that what it wrote can be read past it.
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import shutil
@@ -108,13 +107,7 @@ def _ramdisk() -> bytes:
     for name in WANTED:
         with_needs(name, found, modules)
     init = INIT.replace("MODULES", " ".join(modules)).replace("TARGET/", f"{TARGET}/")
-    files = {"init": init.encode(), "bin/busybox": (install.GUEST / "bin" / "busybox").read_bytes()}
-    files.update({f"modules/{name}.ko": found[name].read_bytes() for name in modules})
-    parts = [guest.entry(name, 0o040755) for name in ("bin", "modules", "proc", "sys", "dev")]
-    parts.append(guest.entry("dev/console", 0o020600, device=(5, 1)))
-    parts += [guest.entry(f"bin/{name}", 0o120777, b"busybox") for name in PROGRAMS]
-    parts += [guest.entry(name, 0o100755, data, at) for at, (name, data) in enumerate(files.items(), 1)]
-    return gzip.compress(b"".join(parts) + guest.entry("TRAILER!!!", 0), 6, mtime=0)
+    return guest.packed(init, PROGRAMS, {name: found[name].read_bytes() for name in modules})
 
 
 def with_needs(name: str, found: dict[str, Path], modules: list[str]) -> None:

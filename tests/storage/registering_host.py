@@ -7,7 +7,6 @@ outside. Python lies in it where it lies here, with the modules that registering
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import shutil
@@ -21,13 +20,13 @@ from typing import Any
 
 from lab.layout import SHARED, locked
 from lab.qemu import guest, install
+from tests.guest_python import ROOT, libraries_of, modules_of
 from tests.ports.lio import lacks as lio_lacks
 from tests.ports.lio import with_needs
 from tests.ports.tgt import DISK_BYTES, free_port
 from tests.ports.tgt import lacks as tgt_lacks
 from tests.storage import registering_guest
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = Path(registering_guest.__file__)
 INITIATOR = SHARED / "initiator"
 PACKAGES = ("open-iscsi", "libopeniscsiusr")
@@ -131,26 +130,20 @@ def fetch_initiator() -> None:
 
 def _ramdisk() -> bytes:
     python = Path(sys.executable).resolve()
-    sources = _modules_of_program()
+    sources = modules_of(PROGRAM, ["encodings.idna"])
     own = next(INITIATOR.rglob("libopeniscsiusr.so.*"))
     starter = next(INITIATOR.rglob("iscsistart"))
     native = [python, *(path for path in sources if path.suffix == ".so"), own, starter]
-    libraries = sorted({path for one in native for path in _libraries_of(one, own.parent)} - {own})
+    libraries = sorted({path for one in native for path in libraries_of(one, own.parent)} - {own})
     modules = _kernel_modules()
     files = {str(path)[1:]: path.read_bytes() for path in (python, *libraries, *sources, PROGRAM)}
     init = INIT % {
         "modules": " ".join(modules), "target": LIO_TARGET, "home": sys.base_prefix, "root": ROOT, "python": python,
         "program": PROGRAM, "libraries": ":".join(["/lib", *sorted({str(path.parent) for path in libraries})]),
     }  # fmt: skip
-    files |= {"init": init.encode(), "bin/busybox": (install.GUEST / "bin" / "busybox").read_bytes()}
     files |= {"bin/iscsistart": starter.read_bytes(), f"lib/{own.name}": own.read_bytes()}
-    files |= {f"modules/{name}.ko": path.read_bytes() for name, path in modules.items()}
-    folders = {str(parent) for name in files for parent in Path(name).parents} - {"."}
-    parts = [guest.entry(name, 0o040755) for name in sorted({*folders, "proc", "sys", "dev", "run"})]
-    parts.append(guest.entry("dev/console", 0o020600, device=(5, 1)))
-    parts += [guest.entry(f"bin/{name}", 0o120777, b"busybox") for name in APPLETS]
-    parts += [guest.entry(name, 0o100755, data, at) for at, (name, data) in enumerate(sorted(files.items()), 1)]
-    return gzip.compress(b"".join(parts) + guest.entry("TRAILER!!!", 0), 1, mtime=0)
+    contents = {name: path.read_bytes() for name, path in modules.items()}
+    return guest.packed(init, APPLETS, contents, files, folders=("run",), level=1)
 
 
 def _kernel_modules() -> dict[str, Path]:
@@ -160,22 +153,3 @@ def _kernel_modules() -> dict[str, Path]:
     for name in WANTED:
         with_needs(name, found, names)
     return {name: found[name] for name in names}
-
-
-def _modules_of_program() -> list[Path]:
-    """The files of all that it imports."""
-    listing = (
-        "import sys, runpy, encodings.ascii, encodings.latin_1, encodings.idna\n"
-        "sys.path.insert(0, sys.argv[1])\n"
-        "runpy.run_path(sys.argv[2], run_name='listed')\n"
-        "print('\\n'.join(one.__file__ for one in sys.modules.values() if getattr(one, '__file__', None)))\n"
-    )
-    plain = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    argv = [sys.executable, "-S", "-c", listing, str(ROOT), str(PROGRAM)]
-    return [Path(line) for line in subprocess.check_output(argv, text=True, env=plain).split()]
-
-
-def _libraries_of(program: Path, more: Path) -> list[Path]:
-    environment = dict(os.environ, LD_LIBRARY_PATH=str(more))
-    lines = subprocess.check_output(["ldd", str(program)], text=True, env=environment).splitlines()
-    return [Path(word) for line in lines for word in line.split() if word.startswith("/")]
